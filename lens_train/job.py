@@ -1,0 +1,77 @@
+"""What every training method is given and what it leaves behind.
+
+A method is one function `train(job: Job) -> None` that fills `job.output` with a variant folder:
+a folder that `transformers` (full checkpoint) or `peft` (adapter) loads as it is, plus
+`variant.json`, which says what the folder is and how it was made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+VARIANT_FILE = "variant.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run: a method applied to one model with one data budget."""
+
+    method: str
+    model: str
+    """Hub id or local folder of the backbone."""
+    data: Path
+    """Parallel data; see `lens_train.data` for the layouts that are read."""
+    languages: tuple[str, ...]
+    """Normalised language codes, the central one included."""
+    output: Path
+    """Variant folder to be written; must not exist, or hold an interrupted run of this same job."""
+    central: str = "en"
+    seed: int = 0
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`; a device that is not there is an error."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The method's own settings; an unknown key is an error naming the known ones."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Identity and cost of a variant folder, stored as `variant.json`."""
+
+    method: str
+    kind: Literal["checkpoint", "adapter", "delta"]
+    base: Mapping[str, str]
+    """`name`, `weights_sha256` and `template_sha256` of the backbone."""
+    languages: tuple[str, ...]
+    central: str
+    settings: Mapping[str, Any]
+    seed: int
+    data: Mapping[str, Any]
+    """`name`, `sha256` and number of `items` used."""
+    tokens_seen: int
+    wall_seconds: float
+    peak_memory_bytes: int
+    versions: Mapping[str, str]
+    format: int = 1
+
+    def save(self, folder: Path) -> None:
+        """Write `variant.json` in one step: a reader sees the old file or the new one."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, sort_keys=True)
+        aside = folder / (VARIANT_FILE + ".partial")
+        aside.write_text(text + "\n", encoding="utf-8")
+        os.replace(aside, folder / VARIANT_FILE)
+
+    @staticmethod
+    def load(folder: Path) -> Variant:
+        """Read `variant.json` of a finished variant folder.
+
+        Raises:
+            FileNotFoundError: the folder holds no finished variant.
+        """
+        raw = json.loads((folder / VARIANT_FILE).read_text(encoding="utf-8"))
+        raw["languages"] = tuple(raw["languages"])
+        return Variant(**raw)
