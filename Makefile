@@ -52,5 +52,5 @@ $(VLLM_VENV)/.lens-installed: pyproject.toml constraints.txt packaging/vllm_cpu_
 	$(VLLM_BIN)/python -m pip install --quiet --no-deps ./packaging/vllm_cpu_name
 	touch $@
 
-clean:
-	rm -rf $(VENV) $(VLLM_VENV) .mypy_cache .ruff_cache .pytest_cache
+clean:  ## only what this checkout made: an environment named by VENV stays
+	rm -rf .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache
