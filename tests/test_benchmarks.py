@@ -1,0 +1,58 @@
+"""The speed benchmark's baseline must be the released algorithm, or its ratios mean nothing."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from benchmarks.plain_lens import PlainSettings, plain_train  # noqa: E402
+
+
+@pytest.mark.parametrize("setting", ["bilingual", "multilingual"])
+def test_plain_trainer_gives_the_released_losses(shared: Path, setting: str) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = shared / "golden" / "model"
+    golden = np.load(shared / "golden" / f"{setting}.npz")
+    languages = [
+        "en",
+        *sorted(k.split(".")[1] for k in golden if k.startswith("direction.") and k != "direction.en"),
+    ]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    rows = json.loads(
+        (shared / "data/lens_official/language_pull_data_alpaca_safe_200/train.json").read_text("utf-8")
+    )["Instances"]
+    count = 40
+    prompts = [
+        {language: _ids(tokenizer, rows[i][f"input_{language}"]) for language in languages}
+        for i in golden["train.order"][:count]
+    ]
+    losses = plain_train(
+        model,
+        copy.deepcopy(model),
+        model.model.layers,
+        prompts,
+        torch.tensor(golden["shared"][-1], dtype=torch.float32),
+        torch.tensor(golden["specific"][-1], dtype=torch.float32),
+        {k: torch.tensor(golden[f"direction.{k}"][-1], dtype=torch.float32) for k in languages[1:]},
+        PlainSettings(total_steps=25),
+    )
+    expected = golden["train.loss_per_example"][:count]
+    assert np.abs(np.diff(expected)).max() > 1e-3, "control: the losses differ from example to example"
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+def _ids(tokenizer: object, prompt: str) -> torch.Tensor:
+    text = tokenizer.apply_chat_template(  # type: ignore[attr-defined]
+        [{"role": "system", "content": ""}, {"role": "user", "content": prompt}],
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"][:128]  # type: ignore[operator]
+    return torch.tensor([ids])
