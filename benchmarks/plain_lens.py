@@ -38,7 +38,7 @@ class PlainSettings:
 
 @torch.no_grad()
 def plain_probe(model: nn.Module, batches: Mapping[str, Sequence[Mapping[str, Tensor]]]) -> dict[str, Tensor]:
-    """Read position -1 after every layer for each language's padded batches: language -> (layers, texts, hidden)."""
+    """Read position -1 after every layer of padded batches: language -> (layers, texts, hidden)."""
     read: dict[str, Tensor] = {}
     for language, language_batches in batches.items():
         parts = []

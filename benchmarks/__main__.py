@@ -1,0 +1,32 @@
+"""`python -m benchmarks [NAME ...]`: run the named benchmarks (all quick ones by default), each in its own process."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+from benchmarks.common import ROOT
+
+QUICK = ("off_target", "lens_speed", "compare")
+LONG = ("large_model",)
+
+
+def main() -> int:
+    """Return the number of benchmarks that failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", default=[], help=f"any of: {', '.join(QUICK + LONG)}")
+    names = parser.parse_args().names or list(QUICK)
+    unknown = set(names) - {*QUICK, *LONG}
+    if unknown:
+        parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; there are {', '.join(QUICK + LONG)}")
+    failed = [
+        n for n in names if subprocess.run([sys.executable, "-m", f"benchmarks.{n}"], cwd=ROOT).returncode
+    ]
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return len(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
