@@ -50,7 +50,7 @@ _DIGITS = {
     "my": "၀၁၂၃၄၅၆၇၈၉",
 }
 
-# code | name | native name | scripts | other codes (ISO 639-2/3, macrolanguage members, what data sets and detectors write)
+# code | name | native name | scripts | other codes (ISO 639-2/3, members, what data sets and detectors write)
 _TABLE = """
 af | Afrikaans | Afrikaans | Latn | afr
 ar | Arabic | العربية | Arab | ara arb ary arz apc acm acq aeb ajp ars apd
@@ -188,8 +188,8 @@ def find_code(code: str) -> str | None:
 def normalise_code(code: str) -> str:
     """Return the project's code for a language code of any common system.
 
-    Understands ISO 639-1/2/3, region and script subtags, FLORES codes, and English names: `zh-cn`, `zho_Hans`,
-    `cmn`, `jp`, `swh`, `EN`, `Swahili`. Raises `UserError` for anything else.
+    Understands ISO 639-1/2/3, region and script subtags, FLORES codes, and English names: `zh-cn`,
+    `zho_Hans`, `cmn`, `jp`, `swh`, `EN`, `Swahili`. Raises `UserError` for anything else.
     """
     found = find_code(code) if isinstance(code, str) else None
     if found is None:
@@ -205,7 +205,7 @@ def get_language(code: str) -> Language:
 
 
 def chinese_script(code: str) -> str | None:
-    """Return "Hans" or "Hant" where a code for Chinese names the script or implies it by region, else None."""
+    """Return "Hans" or "Hant" where a code for Chinese names the script or implies it, else None."""
     subtags = {part.strip(")") for part in _SUBTAG.split(code.casefold())}
     if subtags & {"hant", "tw", "hk", "mo", "traditional"}:
         return "Hant"

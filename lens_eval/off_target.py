@@ -1,0 +1,462 @@
+"""The off-target metric: in which language is a response written, and is it the one that was asked for.
+
+A line is cut into sentences, each sentence is judged, script first, then by a detector over a closed set of candidate
+languages; what is too short to tell stays undetermined. A response is on target when every judged line is.
+`docs/metrics.md` has the definition in full and what it cannot see.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from lens_eval.errors import UserError
+from lens_eval.language_id import Detector, get_detector
+from lens_eval.languages import DEFAULT_LANGUAGES, LANGUAGES, chinese_script, normalise_code
+from lens_eval.scripts import LETTERS_PER_CHARACTER, WORD, chinese_form, han_counts
+from lens_eval.set_aside import (
+    Prompt,
+    read_prompt,
+    readable,
+    set_aside,
+    split_thinking,
+    without_list_mark,
+    without_quotations,
+)
+
+OUTCOMES = ("on_target", "central", "other", "undetermined")
+UNDETERMINED = "undetermined"
+EMPTY = "empty"
+
+# All lengths are in letters of an alphabet; a Han character counts for several (LETTERS_PER_CHARACTER).
+# Between languages of one script the detector needs this many letters, unless it is nearly certain.
+MIN_LETTERS = 20
+MIN_LETTERS_IF_CERTAIN = 10
+CERTAIN = 0.97
+# Its share of the probability below which a text stays undetermined.
+MIN_CONFIDENCE = 0.75
+# A sentence inside a line of several is only called off-target on clear evidence: many sentences, many chances to err.
+MIN_CONFIDENCE_INSIDE = 0.95
+# Where one candidate alone uses a script, the script decides; Latin letters are also units, formulas and names.
+MIN_LETTERS_BY_SCRIPT = 2
+MIN_LETTERS_BY_LATIN_SCRIPT = 10
+# Sentences shorter than this are judged together with their neighbours.
+UNIT_LETTERS = 40
+# A run of foreign words inside a sentence is a borrowed term below this, a foreign sentence from here on.
+SENTENCE_WORDS = 5
+SENTENCE_LETTERS = 20
+# The share of a sentence its own script needs for the rest to count as borrowed.
+NATIVE_SHARE = 0.2
+# Han characters without any kana from which on a text cannot well be Japanese.
+MAX_JAPANESE_WITHOUT_KANA = 12
+# The longest piece given to the detector at once; more adds nothing.
+MAX_PIECE = 1000
+
+# Kana and Han characters mix in one language: one group. The other groups are scripts.
+_GROUP = {"Hani": "CJK", "Kana": "CJK"}
+_CASED = frozenset({"Latn", "Cyrl", "Grek", "Armn"})
+_UNSPACED = frozenset({"CJK", "Thai", "Laoo", "Khmr", "Mymr", "Tibt"})
+_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’»)\]*_]*\s+|(?<=[。！？।॥؟۔])")
+
+Word = tuple[str, str]  # script, word
+Segment = tuple[str, float]  # language code, script or "undetermined"; letters
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a response. `outcome` is one of `OUTCOMES`, or "set_aside" where nothing in it can be judged."""
+
+    number: int
+    outcome: str
+    answered_in: str
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """In which language a response is, seen from the one asked for.
+
+    `outcome` is one of `OUTCOMES`; `answered_in` is a language code, the ISO 15924 code of a script that no candidate
+    and no single known language uses, "undetermined" or "empty"; `characters` maps each outcome to its share of the
+    judged letters (sums to 1; an empty response is all undetermined); `thinking` is the outcome of a `<think>` part,
+    None without one; `lines` are the lines with any text, in order.
+    """
+
+    language: str
+    outcome: str
+    empty: bool
+    answered_in: str
+    lines: tuple[Line, ...]
+    characters: Mapping[str, float]
+    thinking: str | None = None
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What is asked of one response: language, the Chinese script if that matters, candidates by script group."""
+
+    language: str
+    chinese: str | None
+    groups: frozenset[str]
+    candidates: Mapping[str, tuple[str, ...]]
+
+
+def _groups(language: str) -> frozenset[str]:
+    """Return the script groups a language is recognised by."""
+    scripts = LANGUAGES[language].scripts
+    if language == "ko":  # Han characters alone are not Korean today
+        return frozenset({"Hang"})
+    return frozenset("CJK" if script in ("Hani", "Hira", "Kana") else script for script in scripts)
+
+
+class Judge:
+    """Judges responses against the language asked for.
+
+    `central` is the pivot language; `candidates` the closed set of languages the detector chooses among (the central
+    language and the one asked for always belong to it); `detector` a name for `lens_eval.language_id.get_detector`
+    or a `Detector`; with `split_chinese` an answer in simplified characters to a request for `zh-Hant`, or the
+    reverse, is in another language. Raises `UserError` for unknown codes, and for languages that share a script and
+    that the detector does not know.
+    """
+
+    def __init__(
+        self,
+        central: str = "en",
+        candidates: Iterable[str] = DEFAULT_LANGUAGES,
+        detector: str | Detector = "lingua",
+        *,
+        split_chinese: bool = False,
+    ) -> None:
+        self.central = normalise_code(central)
+        self.candidates = tuple(sorted({self.central, *map(normalise_code, candidates)}))
+        self.detector = get_detector(detector) if isinstance(detector, str) else detector
+        self.split_chinese = split_chinese
+        self._targets: dict[str, _Target] = {}
+        self.target(self.central)
+
+    def describe(self) -> dict[str, object]:
+        """Return what another run needs to give the same verdicts: for results files."""
+        return {
+            "detector": {"name": self.detector.name, "version": self.detector.version},
+            "central": self.central,
+            "candidates": list(self.candidates),
+            "split_chinese": self.split_chinese,
+        }
+
+    def target(self, language: str) -> _Target:
+        """Check a language asked for; raises `UserError` if its responses cannot be judged."""
+        if language not in self._targets:
+            self._targets[language] = self._make_target(language)
+        return self._targets[language]
+
+    def _make_target(self, language: str) -> _Target:
+        code = normalise_code(language)
+        by_group: dict[str, list[str]] = {}
+        for candidate in sorted({*self.candidates, code}):
+            for group in _groups(candidate):
+                by_group.setdefault(group, []).append(candidate)
+        for group, codes in by_group.items():
+            unknown = self.detector.unsupported(codes) if len(codes) > 1 and group != "CJK" else []
+            if unknown:
+                raise UserError(
+                    f"{self.detector.name} does not know {', '.join(unknown)}, which shares its script with "
+                    f"{', '.join(c for c in codes if c not in unknown) or 'other candidates'}; leave it out of the "
+                    "candidates or name a fastText model that knows it (GlotLID): --detector fasttext:FILE"
+                )
+        chinese = chinese_script(language) if self.split_chinese and code == "zh" else None
+        candidates = {group: tuple(codes) for group, codes in by_group.items()}
+        return _Target(code, chinese, _groups(code), candidates)
+
+    def judge(self, text: str | None, language: str, prompt: str | None = None) -> Verdict:
+        """Judge one response (None counts as empty) to a prompt that asked for an answer in `language`."""
+        target = self.target(language)
+        given = _read_prompt(prompt, target.language == "de") if prompt else _read_prompt(None, False)
+        answer, thinking = split_thinking(readable(text or ""))
+        verdict = self._judge_part(answer, target, given)
+        if not thinking.strip():
+            return verdict
+        apart = self._judge_part(thinking, target, given)
+        return Verdict(
+            verdict.language,
+            verdict.outcome,
+            verdict.empty,
+            verdict.answered_in,
+            verdict.lines,
+            verdict.characters,
+            apart.outcome,
+        )
+
+    def _judge_part(self, text: str, target: _Target, prompt: Prompt) -> Verdict:
+        if not text or text.isspace():
+            return Verdict(target.language, UNDETERMINED, True, EMPTY, (), self._characters((), target))
+        text = without_quotations(set_aside(text), prompt)
+        lines: list[Line] = []
+        short: list[Word] = []
+        for number, line in enumerate(text.splitlines(), start=1):
+            if not line or line.isspace():
+                continue
+            segments, unsure = self._judge_line(line, target, prompt)
+            short.extend(unsure)
+            answered_in, outcome = self._sum_up(segments, target)
+            lines.append(Line(number, outcome if segments else "set_aside", answered_in, tuple(segments)))
+        segments = [segment for line in lines for segment in line.segments]
+        judged = [line for line in lines if line.outcome not in (UNDETERMINED, "set_aside")]
+        if not judged and len(lines) > 1:
+            # Many lines too short to tell apart, a list of words for instance: judge them as one.
+            segments = self._judge_words(short, target) or segments
+        answered_in, outcome = self._sum_up(segments, target)
+        return Verdict(
+            target.language, outcome, False, answered_in, tuple(lines), self._characters(segments, target)
+        )
+
+    def _outcome(self, answered_in: str, target: _Target) -> str:
+        if answered_in == UNDETERMINED:
+            return UNDETERMINED
+        if answered_in == target.language:
+            return "on_target"
+        return "central" if answered_in == self.central else "other"
+
+    def _sum_up(self, segments: Sequence[Segment], target: _Target) -> tuple[str, str]:
+        """Return language and outcome of a line or response: off target if any judged part of it is."""
+        letters: dict[str, float] = {}
+        for code, amount in segments:
+            if code != UNDETERMINED:
+                letters[code] = letters.get(code, 0.0) + amount
+        foreign = {code: amount for code, amount in letters.items() if code != target.language}
+        if foreign:
+            code = max(sorted(foreign), key=lambda c: foreign[c])
+            return code, self._outcome(code, target)
+        if letters:
+            return target.language, "on_target"
+        return UNDETERMINED, UNDETERMINED
+
+    def _characters(self, segments: Sequence[Segment], target: _Target) -> dict[str, float]:
+        shares = dict.fromkeys(OUTCOMES, 0.0)
+        total = sum(amount for _, amount in segments)
+        if not total:
+            shares[UNDETERMINED] = 1.0
+            return shares
+        for code, amount in segments:
+            shares[self._outcome(code, target)] += amount / total
+        return shares
+
+    def _judge_line(self, line: str, target: _Target, prompt: Prompt) -> tuple[list[Segment], list[Word]]:
+        """Return the segments of a line, and its words if none of them could be judged."""
+        units = _units(without_list_mark(line), prompt)
+        segments: list[Segment] = []
+        for unit in units:
+            segments.extend(self._judge_unit(unit, target, inside=len(units) > 1))
+        if any(code != UNDETERMINED for code, _ in segments):
+            return segments, []
+        words = [word for unit in units for word in unit]
+        if len(units) > 1:
+            segments = self._judge_unit(words, target, inside=False)
+        unsure = all(code == UNDETERMINED for code, _ in segments)
+        return segments, words if unsure else []
+
+    def _judge_words(self, words: list[Word], target: _Target) -> list[Segment]:
+        return self._judge_unit(words, target, inside=False) if words else []
+
+    def _judge_unit(self, words: list[Word], target: _Target, inside: bool) -> list[Segment]:
+        """Judge one sentence: its main script, and foreign runs in it that are long enough to be sentences."""
+        if not words:
+            return []
+        amounts: dict[str, float] = {}
+        for script, word in words:
+            group = _GROUP.get(script, script)
+            amounts[group] = amounts.get(group, 0.0) + _letters(script, word)
+        total = sum(amounts.values())
+        if len(amounts) == 1:
+            return [(self._identify(next(iter(amounts)), words, target, inside), total)]
+        native = {group: amount for group, amount in amounts.items() if group in target.groups}
+        if sum(native.values()) >= NATIVE_SHARE * total:
+            main = max(sorted(native), key=lambda g: native[g])
+        else:
+            main = max(sorted(amounts), key=lambda g: amounts[g])
+        segments: list[Segment] = []
+        own: list[Word] = []
+        for group, run in _runs(words):
+            if group != main and _is_sentence(group, run):
+                amount = sum(_letters(*word) for word in run)
+                segments.append((self._identify(group, run, target, inside=True), amount))
+            elif group == main:
+                own.extend(run)
+        rest = total - sum(amount for _, amount in segments)
+        return [(self._identify(main, own, target, inside), rest), *segments]
+
+    def _identify(self, group: str, words: list[Word], target: _Target, inside: bool) -> str:
+        """Return the language of words of one script group, or "undetermined"."""
+        candidates = target.candidates.get(group, ())
+        letters = sum(_letters(*word) for word in words)
+        if group == "CJK":
+            return _chinese_or_japanese(words, letters, target)
+        if not candidates:
+            return _name_script(group) if letters >= MIN_LETTERS_BY_SCRIPT else UNDETERMINED
+        if group in _CASED:
+            words = _without_names(words)
+            letters = sum(len(word) for _, word in words)
+        if len(candidates) == 1:
+            needed = MIN_LETTERS_BY_LATIN_SCRIPT if group == "Latn" else MIN_LETTERS_BY_SCRIPT
+            return candidates[0] if letters >= needed else UNDETERMINED
+        if letters < MIN_LETTERS_IF_CERTAIN:
+            return UNDETERMINED
+        text = " ".join(word for _, word in words)
+        return self._detect(text[:MAX_PIECE], letters, candidates, target, inside)
+
+    def _detect(
+        self, text: str, letters: float, candidates: tuple[str, ...], target: _Target, inside: bool
+    ) -> str:
+        code, confidence = self.detector.best(text, candidates)
+        needed = MIN_CONFIDENCE if letters >= MIN_LETTERS else CERTAIN
+        if inside and code != target.language:
+            needed = max(needed, MIN_CONFIDENCE_INSIDE)
+        return code if confidence >= needed else UNDETERMINED
+
+
+def _letters(script: str, word: str) -> float:
+    return len(word) * LETTERS_PER_CHARACTER.get(script, 1.0)
+
+
+def _units(line: str, prompt: Prompt) -> list[list[Word]]:
+    """Cut a line into sentences as lists of words, short ones joined with their neighbours."""
+    units: list[list[Word]] = []
+    current: list[Word] = []
+    letters = 0.0
+    for sentence in _SENTENCE_END.split(line):
+        words = _words(sentence, prompt)
+        if letters >= UNIT_LETTERS and words:
+            units.append(current)
+            current, letters = [], 0.0
+        current.extend(words)
+        letters += sum(_letters(*word) for word in words)
+    if current and units and letters < UNIT_LETTERS and _scripts(current) <= _scripts(units[-1]):
+        units[-1].extend(current)
+    elif current:
+        units.append(current)
+    return units
+
+
+def _scripts(words: list[Word]) -> set[str]:
+    return {script for script, _ in words}
+
+
+def _words(sentence: str, prompt: Prompt) -> list[Word]:
+    """Return the words of a sentence that are evidence: no names of the prompt, no single Latin capitals."""
+    words = [(match.lastgroup or "", match[0]) for match in WORD.finditer(sentence)]
+    if prompt.names:
+        words = [word for word in words if word[1].casefold() not in prompt.names]
+    return [(script, word) for script, word in words if len(word) > 1 or script != "Latn" or word.islower()]
+
+
+def _runs(words: list[Word]) -> list[tuple[str, list[Word]]]:
+    runs: list[tuple[str, list[Word]]] = []
+    for script, word in words:
+        group = _GROUP.get(script, script)
+        if not runs or runs[-1][0] != group:
+            runs.append((group, []))
+        runs[-1][1].append((script, word))
+    return runs
+
+
+def _is_sentence(group: str, run: list[Word]) -> bool:
+    """Return whether foreign words in a row are a sentence rather than a borrowed term, a name or a title."""
+    if sum(_letters(*word) for word in run) < SENTENCE_LETTERS:
+        return False
+    if group in _UNSPACED:
+        return True
+    if len(run) < SENTENCE_WORDS:
+        return False
+    return group not in _CASED or sum(word[:1].islower() for _, word in run) >= 0.6 * len(run)
+
+
+def _without_names(words: list[Word]) -> list[Word]:
+    """Return the words, or none where they are all capitalised: names or a title, in any language.
+
+    Words all in capitals are lower-cased when everything is.
+    """
+    if any(word[0].islower() and len(word) > 1 for _, word in words):
+        return words
+    if all(word.isupper() for _, word in words) and len(words) >= SENTENCE_WORDS:
+        return [(script, word.lower()) for script, word in words]
+    return []
+
+
+def _name_script(script: str) -> str:
+    """Return the one known language that uses a script no candidate uses, else the script."""
+    users = [language.code for language in LANGUAGES.values() if script in language.scripts]
+    return users[0] if len(users) == 1 else script
+
+
+def _chinese_or_japanese(words: list[Word], letters: float, target: _Target) -> str:
+    kana = sum(len(word) for script, word in words if script == "Kana")
+    han = "".join(word for script, word in words if script == "Hani")
+    if kana and kana >= 0.1 * (kana + len(han)):
+        return "ja" if letters >= MIN_LETTERS_BY_SCRIPT + 1 else UNDETERMINED
+    counts = han_counts(han[:MAX_PIECE])
+    chinese, japanese = counts["s"] + counts["t"] + counts["c"], counts["j"]
+    if not kana and len(han) < MAX_JAPANESE_WITHOUT_KANA and chinese <= japanese:
+        if japanese > chinese:
+            return "ja"
+        if "ja" in target.candidates.get("CJK", ()):
+            return UNDETERMINED
+    if len(han) < 2:
+        return UNDETERMINED
+    form = chinese_form(han[:MAX_PIECE]) if target.chinese else None
+    return f"zh-{form}" if form and form != target.chinese else "zh"
+
+
+@lru_cache(maxsize=4096)
+def _read_prompt(prompt: str | None, capitalised_nouns: bool) -> Prompt:
+    return read_prompt(prompt, capitalised_nouns)
+
+
+@lru_cache(maxsize=64)
+def get_judge(
+    central: str = "en", candidates: tuple[str, ...] = DEFAULT_LANGUAGES, detector: str = "lingua"
+) -> Judge:
+    """Return the judge of these settings, made once (loading models takes a moment)."""
+    return Judge(central, candidates, detector)
+
+
+def judge_texts(
+    texts: Sequence[str | None],
+    languages: str | Sequence[str],
+    prompts: Sequence[str | None] | None = None,
+    *,
+    central: str = "en",
+    candidates: Iterable[str] | None = None,
+    detector: str = "lingua",
+) -> list[Verdict]:
+    """Judge responses: in which language is each, seen from the one asked for.
+
+    `languages` is one code for all or one per text, of any code system; `prompts`, if given, the prompts answered
+    (their names and quotations are set aside). `candidates` are the languages the detector chooses among, by default
+    those in `languages` and the twelve of `DEFAULT_LANGUAGES`. Raises `UserError` for unknown codes and lists of
+    unequal length.
+    """
+    asked = [languages] * len(texts) if isinstance(languages, str) else list(languages)
+    given = [None] * len(texts) if prompts is None else list(prompts)
+    if not len(texts) == len(asked) == len(given):
+        raise UserError(
+            f"{len(texts)} texts need as many languages ({len(asked)} given) and prompts ({len(given)} given)"
+        )
+    closed_set = DEFAULT_LANGUAGES if candidates is None else tuple(candidates)
+    judge = get_judge(central, closed_set, detector)
+    for language in set(asked):
+        judge.target(language)
+    return [judge.judge(*each) for each in zip(texts, asked, given, strict=True)]
+
+
+def verdict_metrics(verdict: Verdict) -> dict[str, float | str]:
+    """Return a verdict as the per-response metrics of lm_eval: 0.0 or 1.0 each, and the language answered in.
+
+    `on_target`, `central`, `other` and `undetermined` sum to 1; `off_target` is central + other; `empty` responses
+    are also `undetermined`.
+    """
+    metrics: dict[str, float | str] = {name: float(verdict.outcome == name) for name in OUTCOMES}
+    metrics["off_target"] = float(verdict.outcome in ("central", "other"))
+    metrics["empty"] = float(verdict.empty)
+    metrics["answered_in"] = verdict.answered_in
+    return metrics
