@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME ...]`: run the named benchmarks (all quick ones by default), each in its own process."""
+"""`python -m benchmarks [NAME ...]`: run benchmarks, each in its own process; the quick ones by default."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def _cell(value: Any) -> str:
 def _replace(path: Path, text: str) -> None:
     aside = path.with_name(path.name + ".partial")
     aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+    aside.replace(path)
 
 
 def _commit() -> str:
