@@ -1,0 +1,128 @@
+"""The commands `lens probe`, `lens train` and `lens merge`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lens_eval.errors import UserError
+
+Model = Annotated[str, typer.Option("--model", help="Hub id or folder of the model, or `builtin`.")]
+Data = Annotated[str, typer.Option("--data", help="Parallel prompts: a file, a folder, or `builtin:train`.")]
+Languages = Annotated[str, typer.Option("--languages", help="Codes, the central one included: en,zh,sw.")]
+Central = Annotated[str, typer.Option("--central", help="Language the others are aligned with.")]
+Output = Annotated[Path, typer.Option("--output", help="Folder to be written.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="YAML file of settings (fields of LensConfig).")
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, as `name=value`; may be repeated.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", help="Use the first N items only.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of the order of the items.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
+Template = Annotated[str | None, typer.Option("--template", help="chat (default) or plain, for base models.")]
+
+
+def probe(
+    model: Model,
+    data: Data,
+    languages: Languages,
+    output: Output,
+    central: Central = "en",
+    config: Config = None,
+    set_: Set = None,
+    template: Template = None,
+    limit: Limit = None,
+    device: Device = "auto",
+) -> None:
+    """Find the language subspaces of a model and write them to a folder."""
+    from lens_train.lens import probe_folder
+
+    settings = _settings(config, set_, template)
+    if limit is not None:
+        settings["probe_items"] = limit
+    codes, pivot = _languages(languages, central)
+    written = probe_folder(model, data, codes, pivot, output, settings, device)
+    typer.echo(f"subspaces of {written.agnostic.shape[0]} layers, rank {written.specific.shape[1]}: {output}")
+
+
+def train(
+    model: Model,
+    data: Data,
+    languages: Languages,
+    output: Output,
+    central: Central = "en",
+    method: Annotated[
+        str, typer.Option("--method", help="lens, or a baseline: xsft, xsft_lora, ...")
+    ] = "lens",
+    subspaces: Annotated[
+        Path | None, typer.Option("--subspaces", help="Folder made by `lens probe`.")
+    ] = None,
+    probe_data: Annotated[
+        str | None, typer.Option("--probe-data", help="Data to probe with; --data if absent.")
+    ] = None,
+    config: Config = None,
+    set_: Set = None,
+    template: Template = None,
+    delta: Annotated[bool, typer.Option("--delta", help="Write the changed tensors only.")] = False,
+    limit: Limit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train a variant of a model: Lens, or a baseline by name."""
+    from lens_train import methods
+    from lens_train.job import Job
+    from lens_train.lens import resolve_data
+
+    settings = _settings(config, set_, template)
+    given = {
+        "subspaces": subspaces and str(subspaces),
+        "probe_data": probe_data,
+        "delta": delta,
+        "train_items": limit,
+    }
+    settings |= {name: value for name, value in given.items() if value}
+    codes, pivot = _languages(languages, central)
+    methods.train(Job(method, model, resolve_data(data), codes, output, pivot, seed, device, settings))
+    typer.echo(f"written: {output}")
+
+
+def merge(
+    delta: Annotated[Path, typer.Option("--delta", help="Folder made by `lens train --delta`.")],
+    model: Annotated[str, typer.Option("--model", help="The base it was trained from.")],
+    output: Output,
+) -> None:
+    """Merge a delta into its base, giving a whole checkpoint."""
+    from lens_train.export import merge as merge_delta
+
+    merge_delta(delta, model, output)
+    typer.echo(f"written: {output}")
+
+
+def _languages(languages: str, central: str) -> tuple[tuple[str, ...], str]:
+    from lens_eval.languages import normalise_code
+
+    codes = tuple(normalise_code(code) for code in languages.split(",") if code.strip())
+    return codes, normalise_code(central)
+
+
+def _settings(config: Path | None, assignments: list[str] | None, template: str | None) -> dict[str, Any]:
+    import yaml
+
+    settings: dict[str, Any] = {}
+    if config is not None:
+        try:
+            settings = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise UserError(f"cannot read the settings in {config}: {error}") from None
+        if not isinstance(settings, dict):
+            raise UserError(f"{config} must hold settings as `name: value` lines")
+    for assignment in assignments or []:
+        name, sign, value = assignment.partition("=")
+        if not sign:
+            raise UserError(f"--set {assignment}: write name=value")
+        settings[name.strip()] = yaml.safe_load(value)
+    return settings if template is None else {**settings, "template": template}

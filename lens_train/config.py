@@ -1,0 +1,203 @@
+"""Every setting of Lens, with its unit and its default; a wrong one is refused when it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from lens_eval.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class LensConfig:
+    """Settings of probing and training. Defaults are the paper's, as released for two languages.
+
+    Layer indices count decoder layers from 0; negative ones count from the end. `hidden[i]` is the
+    output of layer i; `hidden[-1]` is taken after the final norm.
+    """
+
+    languages: tuple[str, ...]
+    """Codes of all languages, the central one included."""
+    central: str = "en"
+    """The language that the others are aligned with and whose states are retained."""
+    compat: Literal["official"] | None = None
+    """`official`: repeat the released code, faults included (docs/paper_to_code.md lists them)."""
+
+    # Probing
+    rank: int | None = None
+    """Dimensions of the specific subspace per layer; None = number of languages - 1, the largest possible."""
+    probe_items: int = 300
+    """Prompts per language that are probed; fewer where the data holds fewer."""
+    probe_tokens: int = 64
+    """A probed prompt is cut to this many tokens, before templating."""
+
+    # Prompts
+    template: Literal["chat", "plain"] = "chat"
+    """`chat`: through the tokenizer's chat template, up to the reply; `plain`: the text as it is."""
+    system_prompt: str | None = None
+    """Content of the system message; None = no system message."""
+    train_items: int = 200
+    """Parallel items trained on; fewer where the data holds fewer."""
+    train_tokens: int = 128
+    """A training prompt is cut to this many tokens, before templating."""
+
+    # What is trained, and what the losses read
+    trained_layers: int | tuple[int, ...] = 2
+    """Number of top layers, or the layers themselves. All other weights stay as they are."""
+    loss_layers: tuple[int, ...] = (-1,)
+    """Layers whose hidden states the losses read; several are averaged."""
+    displacement: float | Mapping[str, float] = 1.0
+    """Factor on a language's direction (the paper's lambda), for all or per language."""
+    align_weight: float = 1.0
+    """Factor on the align loss; 0 leaves the term out."""
+    separate_weight: float = 1.0
+    """Factor on the separate loss; 0 leaves the term out."""
+    retain_weight: float = 1.0
+    """Factor on the retain loss; 0 leaves the term out."""
+    retain_over: Literal["mean", "tokens"] = "mean"
+    """Retain the mean state of a central prompt (as released), or the state of every token."""
+
+    # Optimisation (AdamW)
+    learning_rate: float = 1e-5
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: float = 0.05
+    """Share of the steps over which the learning rate rises from 0."""
+    weight_decay: float = 0.1
+    """Not applied to one-dimensional weights (norms, biases)."""
+    clip_norm: float = 1.0
+    """Largest norm of the gradient; 0 = no clipping."""
+    epochs: int = 1
+    """Passes over the training items."""
+    steps: int | None = None
+    """Optimizer steps; None = as many as `epochs` give. More than one pass is taken where needed."""
+    batch_size: int = 8
+    """Parallel items per optimizer step."""
+    micro_batch_size: int = 8
+    """Parallel items per backward pass; smaller = less memory, same result."""
+
+    # Machine
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the frozen weights and the arithmetic; auto = bfloat16 on a GPU that has it, else float32.
+    Trained weights and optimizer states are float32 always."""
+    batch_tokens: int = 4096
+    """Tokens per forward pass, padding included; speed and memory only."""
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            UserError: naming the setting, what was given and what is possible.
+        """
+        for name in ("languages", "loss_layers"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, (str, int)) else tuple(value))
+        if not isinstance(self.trained_layers, int):
+            object.__setattr__(self, "trained_layers", tuple(self.trained_layers))
+        self._check_languages()
+        self._check_numbers()
+        self._check_choices()
+        if not (self.align_weight or self.separate_weight or self.retain_weight):
+            raise UserError(
+                "align_weight, separate_weight and retain_weight are all 0: there is nothing to train"
+            )
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """All languages but the central one."""
+        return tuple(code for code in self.languages if code != self.central)
+
+    @property
+    def subspace_rank(self) -> int:
+        """Rank of the specific subspace."""
+        return len(self.languages) - 1 if self.rank is None else self.rank
+
+    @property
+    def official(self) -> bool:
+        """Whether the released code is repeated, faults included."""
+        return self.compat == "official"
+
+    def displacement_of(self, language: str) -> float:
+        """Factor on the direction of `language`."""
+        return (
+            self.displacement.get(language, 1.0)
+            if isinstance(self.displacement, Mapping)
+            else self.displacement
+        )
+
+    @staticmethod
+    def build(languages: tuple[str, ...], central: str, settings: Mapping[str, Any]) -> LensConfig:
+        """Make a config from free settings, as a recipe or a `Job` holds them.
+
+        Raises:
+            UserError: an unknown setting (names the known ones) or a wrong value.
+        """
+        known = [field.name for field in fields(LensConfig)]
+        for name in settings:
+            if name not in known:
+                raise UserError(
+                    f"unknown Lens setting {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}"
+                )
+        return replace(LensConfig(languages=languages, central=central), **settings)
+
+    def _check_languages(self) -> None:
+        if self.central not in self.languages:
+            raise UserError(
+                f"the central language {self.central!r} is not among the languages {list(self.languages)}"
+            )
+        if len(set(self.languages)) != len(self.languages):
+            raise UserError(f"a language is named twice: {list(self.languages)}")
+        if len(self.languages) < 2:
+            raise UserError(f"Lens needs at least two languages, got {list(self.languages)}")
+        if not 1 <= self.subspace_rank <= len(self.languages) - 1:
+            raise UserError(
+                f"rank {self.rank} is not between 1 and {len(self.languages) - 1} (languages - 1)"
+            )
+        if isinstance(self.displacement, Mapping):
+            unknown = sorted(set(self.displacement) - set(self.languages))
+            if unknown:
+                raise UserError(f"displacement names {unknown}, which are not among {list(self.languages)}")
+
+    def _check_numbers(self) -> None:
+        positive = ("probe_items", "probe_tokens", "train_items", "train_tokens", "epochs", "batch_size")
+        for name in (*positive, "micro_batch_size", "batch_tokens"):
+            _require(name, getattr(self, name), int, 1)
+        if self.steps is not None:
+            _require("steps", self.steps, int, 1)
+        for name in (
+            "align_weight",
+            "separate_weight",
+            "retain_weight",
+            "learning_rate",
+            "weight_decay",
+            "clip_norm",
+        ):
+            _require(name, getattr(self, name), (int, float), 0)
+        _require("warmup", self.warmup, (int, float), 0)
+        if self.warmup >= 1:
+            raise UserError(f"warmup is a share of the steps, from 0 to below 1; got {self.warmup}")
+        factors = (
+            self.displacement.values() if isinstance(self.displacement, Mapping) else [self.displacement]
+        )
+        for factor in factors:
+            _require("displacement", factor, (int, float), None)
+
+    def _check_choices(self) -> None:
+        choices: dict[str, tuple[str | None, ...]] = {
+            "compat": ("official", None),
+            "template": ("chat", "plain"),
+            "retain_over": ("mean", "tokens"),
+            "schedule": ("cosine", "linear", "constant"),
+            "dtype": ("auto", "float32", "bfloat16"),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise UserError(f"{name} is {getattr(self, name)!r}; possible: {', '.join(map(str, known))}")
+
+
+def _require(name: str, value: Any, kind: Any, least: float | None) -> None:
+    if isinstance(value, bool) or not isinstance(value, kind) or (least is not None and not value >= least):
+        number = "a whole number" if kind is int else "a number"
+        bound = "" if least is None else f" of at least {least}"
+        hint = " (YAML reads 1e-5 as text: write 1.0e-5)" if isinstance(value, str) else ""
+        raise UserError(f"{name} must be {number}{bound}, got {value!r}{hint}")

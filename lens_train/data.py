@@ -1,0 +1,273 @@
+"""Parallel prompts from files, and prompts to tokens through the chat template, exactly once.
+
+Layouts that are read (one item = the same prompt in every language):
+
+- JSON lines `{"prompt": {"en": "...", "zh": "..."}}`, or flat `{"prompt.en": ..., "prompt.zh": ...}`;
+- the Lens release: JSON lines `{"en": ..., "zh": ...}`, and JSON `{"Instances": [{"input_en": ..., ...}]}`;
+- a JSON list of any of these rows;
+- a folder with one file per language, `en.jsonl` or `en.txt`, parallel line by line; or a folder that
+  holds one of the above as `train.json`, `train.jsonl` or `test.jsonl`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lens_eval.errors import UserError
+from lens_eval.languages import find_code
+
+TEXT_KEYS = ("prompt", "instruction", "input", "inputs", "question", "text")
+"""Where a row of a one-language file holds its prompt, first match."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One item as the file holds it, and where it stands (for messages)."""
+
+    where: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ParallelPrompts:
+    """Prompts of `n` items in several languages."""
+
+    texts: Mapping[str, tuple[str, ...]]
+    """Language -> n prompts; the i-th of every language belong together."""
+    name: str
+    sha256: str
+    """Of the prompts used."""
+
+    def __len__(self) -> int:
+        return len(next(iter(self.texts.values())))
+
+
+def read_prompts(path: Path, languages: Sequence[str], limit: int | None = None) -> ParallelPrompts:
+    """Read the prompts of `languages`, the first `limit` items.
+
+    Raises:
+        UserError: the file is missing, of no known layout, lacks a language, or holds an empty prompt
+            or unequal counts; the message names file and line.
+    """
+    path = Path(path)
+    columns = _language_files(path, languages)
+    if columns:
+        texts = _read_columns(columns, limit)
+    else:
+        rows = read_rows(path)[:limit]
+        texts = {code: tuple(_prompt(row, code) for row in rows) for code in languages}
+    digest = hashlib.sha256(json.dumps(texts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return ParallelPrompts(texts, path.name, digest)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read the rows of one file of parallel items, whatever they hold besides prompts.
+
+    Raises:
+        UserError: missing, empty or unreadable file.
+    """
+    path = _data_file(Path(path))
+    rows = list(_json_rows(path) if path.suffix == ".json" else _json_lines(path))
+    if not rows:
+        raise UserError(f"{path} holds no items")
+    return rows
+
+
+def lookup(fields: Mapping[str, Any], language: str, names: Iterable[str]) -> Any:
+    """Return a field of one language: `name[language]`, `name.language`, `name_language`; None if absent."""
+    for name in names:
+        nested = fields.get(name)
+        if isinstance(nested, Mapping):
+            value = _by_language(nested, language)
+            if value is not None:
+                return value
+        for separator in "._":
+            prefix = name + separator
+            flat = {key[len(prefix) :]: value for key, value in fields.items() if key.startswith(prefix)}
+            value = _by_language(flat, language)
+            if value is not None:
+                return value
+    return None
+
+
+def _by_language(fields: Mapping[str, Any], language: str) -> Any:
+    if language in fields:
+        return fields[language]
+    return next((value for key, value in fields.items() if find_code(key) == language), None)
+
+
+def _prompt(row: Row, language: str) -> str:
+    text = lookup(row.fields, language, ("prompt", "input"))
+    if text is None:
+        text = _by_language(row.fields, language)
+    if text is None:
+        raise UserError(
+            f"{row.where}: no prompt in {language!r}; the item holds: {', '.join(_columns(row.fields))}. "
+            "Leave the language out with --languages, or add its prompts"
+        )
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(
+            f"{row.where}: the prompt in {language!r} is empty; give it a text or remove the item"
+        )
+    return text
+
+
+def _columns(fields: Mapping[str, Any]) -> list[str]:
+    nested = fields.get("prompt")
+    return (
+        [f"prompt.{key}" for key in nested] if isinstance(nested, Mapping) else [str(key) for key in fields]
+    )
+
+
+def _data_file(path: Path) -> Path:
+    if path.is_dir():
+        for name in ("train.json", "train.jsonl", "test.jsonl"):
+            if (path / name).is_file():
+                return path / name
+        raise UserError(
+            f"the folder {path} holds neither train.json(l), test.jsonl nor a file per language (en.jsonl)"
+        )
+    if not path.is_file():
+        raise UserError(f"no parallel data at {path}: give a file or folder of parallel prompts")
+    return path
+
+
+def _json_lines(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                where = f"{path}, line {number}"
+                yield _row(where, _parse(where, line))
+
+
+def _json_rows(path: Path) -> Iterator[Row]:
+    content = _parse(str(path), path.read_text(encoding="utf-8"))
+    if isinstance(content, Mapping) and "Instances" in content:
+        content = content["Instances"]
+    if not isinstance(content, list):
+        raise UserError(f'{path} is no list of items and has no "Instances"')
+    for number, fields in enumerate(content, 1):
+        where = f"{path}, item {number}"
+        yield _row(where, fields)
+
+
+def _parse(where: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not JSON ({error.msg}, column {error.colno})") from None
+
+
+def _row(where: str, fields: Any) -> Row:
+    if not isinstance(fields, Mapping):
+        raise UserError(f"{where}: an item must be an object, found {type(fields).__name__}")
+    return Row(where, fields)
+
+
+def _language_files(path: Path, languages: Sequence[str]) -> dict[str, Path]:
+    """Files of a folder with one file per language, or nothing where the folder is of another kind."""
+    if not path.is_dir():
+        return {}
+    by_code = {
+        find_code(file.stem): file for file in sorted(path.iterdir()) if file.suffix in (".jsonl", ".txt")
+    }
+    found = {code: by_code[code] for code in languages if code in by_code}
+    missing = [code for code in languages if code not in by_code]
+    if found and missing:
+        raise UserError(
+            f"{path} has no file for {', '.join(missing)}; it has: {', '.join(filter(None, by_code))}"
+        )
+    return found
+
+
+def _read_columns(files: Mapping[str, Path], limit: int | None) -> dict[str, tuple[str, ...]]:
+    texts = {code: tuple(_column(file)) for code, file in files.items()}
+    counts = {code: len(column) for code, column in texts.items()}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{files[code]}: {count}" for code, count in counts.items())
+        raise UserError(f"the files are not parallel, they hold unequal numbers of prompts ({listed})")
+    return {code: column[:limit] for code, column in texts.items()}
+
+
+def _column(file: Path) -> Iterator[str]:
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            where = f"{file}, line {number}"
+            text: Any = line
+            if file.suffix == ".jsonl":
+                fields = _row(where, _parse(where, line)).fields
+                text = next((fields[key] for key in TEXT_KEYS if key in fields), None)
+            if not isinstance(text, str) or not text.strip():
+                raise UserError(f"{where}: the prompt is empty or missing")
+            yield text
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """Texts to token ids, the same way for probing and for training.
+
+    By default a text is stripped and cut *before* templating, so that every prompt ends where a reply
+    would begin. With `cut_after` (as released) the finished prompt is cut, often in mid-sentence.
+    """
+
+    tokenizer: Any
+    template: Literal["chat", "plain"]
+    system_prompt: str | None
+    cut_after: bool = False
+
+    def __post_init__(self) -> None:
+        """Try the template once.
+
+        Raises:
+            UserError: there is no chat template, or it takes no system message.
+        """
+        if self.template == "chat" and not self.tokenizer.chat_template:
+            raise UserError(
+                f"{self.tokenizer.name_or_path} has no chat template. For a base model set `template: plain` "
+                "(--template plain); otherwise use the folder of the chat model"
+            )
+        self._frame("x")
+
+    def __call__(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+        """Render `texts`, each cut to at most `max_tokens` tokens.
+
+        Returns:
+            Token ids per text, without padding.
+        """
+        if self.cut_after:
+            return [self._tokens(self._frame(text))[:max_tokens] for text in texts]
+        return [self._tokens(self._frame(self._cut(text.strip(), max_tokens))) for text in texts]
+
+    def _tokens(self, framed: str) -> list[int]:
+        # A chat template writes its own BOS; adding special tokens again would double it.
+        return self.tokenizer(framed, add_special_tokens=self.template == "plain")["input_ids"]
+
+    def _frame(self, text: str) -> str:
+        if self.template == "plain":
+            return text
+        messages = [{"role": "user", "content": text}]
+        if self.system_prompt is not None:
+            messages.insert(0, {"role": "system", "content": self.system_prompt})
+        from jinja2.exceptions import TemplateError
+
+        try:
+            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            raise UserError(
+                f"the chat template of {self.tokenizer.name_or_path} refuses these messages ({error}); "
+                "try without system_prompt, or `template: plain`"
+            ) from None
+
+    def _cut(self, text: str, max_tokens: int) -> str:
+        if not self.tokenizer.is_fast:
+            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            return text if len(ids) <= max_tokens else self.tokenizer.decode(ids[:max_tokens])
+        offsets = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)[
+            "offset_mapping"
+        ]
+        return text if len(offsets) <= max_tokens else text[: offsets[max_tokens - 1][1]].strip()

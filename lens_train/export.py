@@ -1,0 +1,179 @@
+"""Trained weights to disk: a whole checkpoint, or a delta and its merging into one.
+
+A checkpoint is made from the base's own files: they are copied, and the bytes of the changed tensors replaced
+in place. So every name, type and file of the base is kept, and no model is held in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from lens_eval.errors import UserError
+from lens_eval.progress import progress
+from lens_train.files import commit, write_tensors
+from lens_train.job import VARIANT_FILE, Variant
+from lens_train.layers import checkpoint_folder, model_identity, weight_files
+
+DELTA = "delta.safetensors"
+TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies in a safetensors file."""
+
+    file: Path
+    start: int
+    """Bytes from the beginning of the file."""
+    length: int
+    """Bytes."""
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+
+def find_tensors(folder: Path) -> dict[str, Place]:
+    """Locate every floating-point tensor of a checkpoint, from the headers of its files."""
+    places: dict[str, Place] = {}
+    for file in weight_files(folder):
+        with file.open("rb") as stream:
+            size = struct.unpack("<Q", stream.read(8))[0]
+            header = json.loads(stream.read(size))
+        for name, entry in header.items():
+            if name != "__metadata__" and entry["dtype"] in TYPES:
+                start, end = entry["data_offsets"]
+                kind = TYPES[entry["dtype"]]
+                places[name] = Place(file, 8 + size + start, end - start, kind, tuple(entry["shape"]))
+    return places
+
+
+def checkpoint_tensors(
+    model: Any, parameters: Mapping[int, nn.Parameter], base: Mapping[str, Place]
+) -> dict[str, Tensor]:
+    """The model's trained parameters under the names of its checkpoint.
+
+    Args:
+        model: the whole causal model.
+        parameters: `id` -> parameter.
+        base: tensors of the checkpoint it was loaded from.
+
+    Raises:
+        UserError: a parameter that the checkpoint does not hold in this form.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+
+    changed = {name: value.detach() for name, value in model.named_parameters() if id(value) in parameters}
+    found: dict[str, Tensor] = {}
+    for name, tensor in revert_weight_conversion(model, changed).items():
+        prefix = model.base_model_prefix + "."
+        # A checkpoint of the bare model (as GPT-2's on the hub) lacks the prefix.
+        known = next(
+            (form for form in (name, name.removeprefix(prefix), prefix + name) if form in base), None
+        )
+        if known is None or base[known].shape != tuple(tensor.shape):
+            raise UserError(
+                f"{model.name_or_path}: the checkpoint has no tensor {name} of shape {tuple(tensor.shape)}, so "
+                "the trained weights could not be written back; save it once with model.save_pretrained(...)"
+            )
+        found[known] = tensor
+    return found
+
+
+def merge_tensors(base: Path, changed: Mapping[str, Tensor], output: Path) -> None:
+    """Copy the checkpoint `base` to `output` with some tensors replaced, in the types of the base.
+
+    Each file is written aside and takes its name when it is whole.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    places = find_tensors(base)
+    weights = weight_files(base)
+    for file in sorted(base.iterdir()):
+        if (
+            file.is_file()
+            and file.suffix in (".json", ".txt", ".model", ".jinja")
+            and file.name != VARIANT_FILE
+        ):
+            _copy(file, output / file.name, {})
+    for file in progress(weights, label="writing checkpoint"):
+        here = {name: tensor for name, tensor in changed.items() if places[name].file == file}
+        _copy(file, output / file.name, {places[name]: tensor for name, tensor in here.items()})
+
+
+def _copy(source: Path, target: Path, changed: Mapping[Place, Tensor]) -> None:
+    aside = target.with_name(target.name + ".partial")
+    shutil.copyfile(source, aside)
+    with aside.open("r+b") as file:
+        for place, tensor in changed.items():
+            file.seek(place.start)
+            file.write(tensor.to(place.dtype).contiguous().cpu().view(torch.uint8).numpy().tobytes())
+    commit(aside, target)
+
+
+def save_delta(changed: Mapping[str, Tensor], base: Mapping[str, Place], output: Path) -> None:
+    """Write only the changed tensors, in the types of the base."""
+    output.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.to(base[name].dtype).cpu() for name, tensor in changed.items()}
+    write_tensors(output / DELTA, tensors, {"format": "pt"})
+
+
+def merge(delta: Path, base: str, output: Path) -> None:
+    """Merge a delta into the checkpoint it was made from.
+
+    Raises:
+        UserError: no delta there, another base than it was made from, an output folder in use, or no room.
+    """
+    try:
+        variant = Variant.load(delta)
+        with safe_open(str(delta / DELTA), framework="pt") as file:
+            changed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{delta} holds no delta ({error}); `lens train --delta` makes one") from None
+    identity = model_identity(base)
+    if identity["weights_sha256"] != variant.base["weights_sha256"]:
+        raise UserError(
+            f"{delta} was trained from {variant.base['name']} "
+            f"(weights {variant.base['weights_sha256'][:12]}), "
+            f"not from {base} (weights {identity['weights_sha256'][:12]})"
+        )
+    if output.exists() and any(output.iterdir()):
+        raise UserError(f"output {output} is not empty; name another folder")
+    folder = checkpoint_folder(base)
+    need_disk(output, checkpoint_bytes(folder))
+    merge_tensors(folder, changed, output)
+    Variant(**{**variant.__dict__, "kind": "checkpoint"}).save(output)
+
+
+def checkpoint_bytes(folder: Path) -> int:
+    """Size of the weights of a checkpoint."""
+    return sum(file.stat().st_size for file in weight_files(folder))
+
+
+def need_disk(output: Path, size: int) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Raises:
+        UserError: less free room than `size` bytes and a little more.
+    """
+    place = output.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < size * 1.02 + (1 << 20):
+        raise UserError(
+            f"{output} needs {size / 1e9:.2f} GB on disk, {free / 1e9:.2f} GB are free at {place}; "
+            "make room, name a folder on another disk, or write a delta only (--delta)"
+        )

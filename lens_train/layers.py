@@ -1,0 +1,355 @@
+"""Any causal model as a stack of decoder layers, found by structure: no code per model family.
+
+The model's own forward pass makes embeddings, masks, rotary angles and the like; the layers that are not
+wanted hand their input on unchanged, and the first of these can put a cached hidden state in its place. So
+part of the stack can be run on states computed earlier, whatever the family passes from layer to layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lens_eval.errors import UserError
+from lens_eval.progress import progress
+
+Tap = Callable[[Tensor], None]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the device asked for; `auto` is a GPU where there is one, else the CPU.
+
+    Raises:
+        UserError: a device that this machine does not have.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"unknown device {device!r}; possible: auto, cpu, cuda, cuda:1, ...") from None
+    if wanted.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (wanted.index or 0) >= count:
+            raise UserError(
+                f"device {device!r} was asked for, but PyTorch sees {count} GPU(s) here; use --device cpu"
+            )
+    elif wanted.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device 'mps' was asked for, but this machine has none; use --device cpu")
+    return wanted
+
+
+def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """Return the type of the frozen weights; `auto` is bfloat16 on a GPU that has it, else float32."""
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    return DTYPES[dtype]
+
+
+@lru_cache(maxsize=8)
+def checkpoint_folder(name: str) -> Path:
+    """Return the local folder of a model: a folder as it is, `builtin`, or a hub id's snapshot.
+
+    Raises:
+        UserError: no such folder, no such hub id, or no safetensors weights in it.
+    """
+    if name == "builtin":
+        from lens_eval.mini import resolve_model
+
+        name = resolve_model(name)
+    folder = Path(name)
+    if not folder.is_dir():
+        folder = _download(name)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is no model folder: it has no config.json")
+    if not weight_files(folder):
+        raise UserError(
+            f"{folder} holds no *.safetensors weights (pickled weights are not read); "
+            "save the model once with model.save_pretrained(...)"
+        )
+    return folder
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=["*/*"]))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"no model {name!r}: no such folder, and the hub says: {reason}") from None
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Weight files of a checkpoint: those of its index, or all safetensors of the folder."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return [folder / name for name in sorted(names)]
+    whole = folder / "model.safetensors"
+    return [whole] if whole.is_file() else sorted(folder.glob("*.safetensors"))
+
+
+def load_tokenizer(name: str) -> Any:
+    """Load the tokenizer of a local or hub model.
+
+    Raises:
+        UserError: there is none, or it needs code from the model's folder.
+    """
+    from transformers import AutoTokenizer
+
+    folder = checkpoint_folder(name)
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(f"cannot load the tokenizer of {name}: {_first_line(error)}") from None
+
+
+def load_model(name: str, device: str | torch.device = "cpu", dtype: str | torch.dtype = "float32") -> Any:
+    """Load a causal model for evaluation or training, on `device`, in `dtype`.
+
+    Raises:
+        UserError: unknown architecture, no causal decoder, or weights that do not fit the architecture.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    folder = checkpoint_folder(name)
+    place = resolve_device(device) if isinstance(device, str) else device
+    kind = resolve_dtype(dtype, place) if isinstance(dtype, str) else dtype
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        if getattr(config, "is_encoder_decoder", False):
+            raise UserError(
+                f"{name} ({config.model_type}) is an encoder-decoder; Lens needs a decoder-only model"
+            )
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype=kind, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(f"cannot load {name} as a causal language model: {_first_line(error)}") from None
+    return model.to(place).eval()
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@lru_cache(maxsize=8)
+def model_identity(name: str) -> dict[str, str]:
+    """Identity of a model: its name, and SHA-256 of its weight files and of its chat template."""
+    folder = checkpoint_folder(name)
+    template = json.dumps(load_tokenizer(name).chat_template, sort_keys=True)
+    return {
+        "name": name,
+        "weights_sha256": _hash_files(weight_files(folder)),
+        "template_sha256": hashlib.sha256(template.encode()).hexdigest(),
+    }
+
+
+def _hash_files(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    size = sum(file.stat().st_size for file in files)
+    with progress(label="hashing weights", total=size) as bar:
+        for file in files:
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 22):
+                    digest.update(block)
+                    bar.update(len(block))
+    return digest.hexdigest()
+
+
+class Decoder:
+    """A causal model without its output head, cut between any two layers.
+
+    `hidden[i]` is the output of layer i, counted from 0; `hidden[n - 1]` is taken after the final norm.
+    """
+
+    def __init__(self, model: Any) -> None:
+        """Find the layers and check that the model can be cut.
+
+        Raises:
+            UserError: naming a model whose layers cannot be found, or do not simply follow one another.
+        """
+        self.model = model
+        self.name = f"{model.name_or_path or type(model).__name__} ({model.config.model_type})"
+        self.config = model.config.get_text_config()
+        self.base = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
+        self.layers = _find_layers(self.base, self.config.num_hidden_layers, self.name)
+        self._takes_positions = "position_ids" in inspect.signature(self.base.forward).parameters
+        self._dtype: torch.dtype = model.dtype
+        self._wraps: list[int] = [0] * len(self.layers)
+        self._check()
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the embeddings are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type that the model was loaded in; trained layers may have been widened since."""
+        return self._dtype
+
+    @property
+    def width(self) -> int:
+        """Size of a hidden state."""
+        return self.config.hidden_size
+
+    def index(self, layer: int) -> int:
+        """Layer index counted from 0.
+
+        Raises:
+            UserError: there is no such layer.
+        """
+        if not -len(self) <= layer < len(self):
+            raise UserError(
+                f"{self.name} has layers 0 to {len(self) - 1} (or -{len(self)} to -1); there is no {layer}"
+            )
+        return layer % len(self)
+
+    def __call__(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        hidden: Tensor | None = None,
+        taps: Mapping[int, Tap] | None = None,
+    ) -> Tensor:
+        """Run layers `start` to `stop - 1`.
+
+        Args:
+            ids: token ids, (batch, tokens).
+            mask: 1 for real tokens, 0 for padding on either side, (batch, tokens).
+            start: first layer that is run.
+            stop: layer before which to stop; None = run all, and the final norm.
+            hidden: states entering layer `start`, (batch, tokens, width); needed unless `start` is 0.
+            taps: layer -> function that is given hidden[layer], (batch, tokens, width).
+
+        Returns:
+            States entering layer `stop`, or hidden[n - 1]; (batch, tokens, width).
+        """
+        end = len(self) if stop is None else stop
+        taps = dict(taps or {})
+        last_tap = taps.pop(len(self) - 1, None)
+        caught: list[Tensor] = []
+        with ExitStack() as stack:
+            for number, layer in enumerate(self.layers):
+                if number < start:
+                    stack.enter_context(_passing(layer, self._wraps[number], hidden if number == 0 else None))
+                elif number >= end:
+                    stack.enter_context(_passing(layer, self._wraps[number], None, caught))
+                elif number in taps:
+                    stack.enter_context(_tapped(layer, taps[number]))
+            output = self.base(**self._inputs(ids, mask)).last_hidden_state
+        if caught:
+            return caught[0]
+        if last_tap is not None:
+            last_tap(output)
+        return output
+
+    def _inputs(self, ids: Tensor, mask: Tensor) -> dict[str, Any]:
+        inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
+        if self._takes_positions and not bool(
+            mask[:, 0].all()
+        ):  # left padding: count positions from the first token
+            inputs["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
+        return inputs
+
+    @torch.no_grad()
+    def _check(self) -> None:
+        """See that cut and whole agree on a few tokens, and how each layer wraps its output."""
+        ids = torch.arange(6, device=self.device).view(2, 3) % self.config.vocab_size
+        mask = torch.ones_like(ids)
+        with ExitStack() as stack:
+            for number, layer in enumerate(self.layers):
+                handle = layer.register_forward_hook(self._note_wrap(number))
+                stack.callback(handle.remove)
+            whole = self(ids, mask)
+        try:
+            middle = len(self) // 2
+            cut = self(ids, mask, start=middle, hidden=self(ids, mask, stop=middle) if middle else None)
+        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise UserError(f"{self.name} cannot be cut between layers: {_first_line(error)}") from None
+        if not torch.allclose(cut, whole, rtol=1e-3, atol=1e-3 * float(whole.abs().max())):
+            raise UserError(
+                f"{self.name} cannot be cut between layers: running it in two parts gives another result "
+                "(its layers share more than the hidden state)"
+            )
+
+    def _note_wrap(self, number: int) -> Callable[..., None]:
+        def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            self._wraps[number] = len(output) if isinstance(output, tuple) else 0
+
+        return note
+
+
+def _find_layers(base: nn.Module, count: int, name: str) -> nn.ModuleList:
+    """The one outermost list of `count` layers."""
+    found = {
+        path: module
+        for path, module in base.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == count
+    }
+    outermost = [path for path in found if not any(path.startswith(other + ".") for other in found)]
+    if len(outermost) != 1:
+        lists = ", ".join(outermost) or "none"
+        raise UserError(f"cannot find the {count} decoder layers of {name}: lists of that length: {lists}")
+    layers = found[outermost[0]]
+    assert isinstance(layers, nn.ModuleList)
+    return layers
+
+
+@contextmanager
+def _passing(
+    layer: nn.Module, wrap: int, instead: Tensor | None, caught: list[Tensor] | None = None
+) -> Iterator[None]:
+    """Let `layer` hand on its input (or `instead`), noting the first input in `caught`."""
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        hidden = hidden if instead is None else instead
+        if caught is not None and not caught:
+            caught.append(hidden)
+        return (hidden, *[None] * (wrap - 1)) if wrap else hidden
+
+    own = layer.__dict__.get("forward")
+    layer.forward = forward
+    try:
+        yield
+    finally:
+        if own is None:
+            del layer.forward
+        else:
+            layer.forward = own
+
+
+@contextmanager
+def _tapped(layer: nn.Module, tap: Tap) -> Iterator[None]:
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        tap(output[0] if isinstance(output, tuple) else output)
+
+    handle = layer.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()

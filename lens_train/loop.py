@@ -1,0 +1,335 @@
+"""Training of the top layers over a trunk: steps, schedule, log, and a state to go on from after a kill."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, distributed, nn
+
+from lens_eval.errors import UserError
+from lens_eval.progress import progress
+from lens_train.config import LensConfig
+from lens_train.files import write_tensors, write_text
+from lens_train.losses import Objective
+from lens_train.trunk import Trunk
+
+LOG = "log.jsonl"
+STATE = "state.safetensors"
+EXPLODED = 1000.0
+"""A loss this many times that of the first step has left the region where training means anything."""
+SAVING_SHARE = 20
+"""A state is saved once this many times the duration of the last save has gone by: 5% of the time at most."""
+
+Rows = Mapping[str, Sequence[int]]
+"""Language -> row in the trunk of each item."""
+
+
+def trained_layers(config: LensConfig, count: int) -> tuple[int, ...]:
+    """Layers to be trained, counted from 0, of a model with `count` layers.
+
+    Raises:
+        UserError: layers that the model does not have.
+    """
+    wanted = config.trained_layers
+    if isinstance(wanted, int):
+        if not 1 <= wanted <= count:
+            raise UserError(
+                f"trained_layers is {wanted}, but the model has {count} layers; give 1 to {count}"
+            )
+        return tuple(range(count - wanted, count))
+    if not wanted or any(not -count <= layer < count for layer in wanted):
+        raise UserError(f"trained_layers is {list(wanted)}, but the model has layers 0 to {count - 1}")
+    return tuple(sorted({layer % count for layer in wanted}))
+
+
+def free_parameters(layers: nn.ModuleList, wanted: Sequence[int]) -> dict[str, nn.Parameter]:
+    """Let only the parameters of the layers `wanted` be trained, in float32.
+
+    Returns:
+        `<layer>.<name>` -> parameter.
+    """
+    found: dict[str, nn.Parameter] = {}
+    for number in wanted:
+        for name, parameter in layers[number].named_parameters():
+            parameter.data = parameter.data.float()
+            parameter.requires_grad_(True)
+            found[f"{number}.{name}"] = parameter
+    return found
+
+
+def step_count(config: LensConfig, items: int) -> int:
+    """Optimizer steps of a run; the last batch of a pass may be smaller than the others."""
+    return config.steps or config.epochs * math.ceil(items / config.batch_size)
+
+
+def step_items(config: LensConfig, items: int, seed: int) -> list[list[int]]:
+    """Items of every step: each pass in an order of its own, drawn from `seed` + number of the pass."""
+    steps: list[list[int]] = []
+    epoch = 0
+    while len(steps) < step_count(config, items):
+        order = torch.randperm(items, generator=torch.Generator().manual_seed(seed + epoch)).tolist()
+        steps += [order[at : at + config.batch_size] for at in range(0, items, config.batch_size)]
+        epoch += 1
+    return steps[: step_count(config, items)]
+
+
+def learning_rate(config: LensConfig, step: int, steps: int) -> float:
+    """Learning rate of a step, counted from 0; a warm-up begins at 0, as in the released run."""
+    warm = math.ceil(config.warmup * steps)
+    if step < warm:
+        return config.learning_rate * step / warm
+    share = (step - warm) / max(1, steps - warm)
+    if config.schedule == "cosine":
+        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+    return config.learning_rate * (1 - share if config.schedule == "linear" else 1)
+
+
+@dataclass
+class TopTrainer:
+    """One training run over a trunk. `run` does it all; the rest is its parts."""
+
+    trunk: Trunk
+    rows: Rows
+    layers: tuple[int, ...]
+    """Layers that the losses read, counted from 0."""
+    objective: Objective
+    parameters: Mapping[str, nn.Parameter]
+    config: LensConfig
+    seed: int
+    folder: Path
+    """Holds log and state."""
+    run_id: str
+    """Identity of the run; a state of another run is not taken up."""
+
+    def run(self) -> None:
+        """Train, going on from a saved state where there is one.
+
+        Raises:
+            UserError: a loss that is not finite or has exploded.
+            KeyboardInterrupt: Ctrl-C, after the running step has ended and its state is saved.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        plan = step_items(self.config, len(next(iter(self.rows.values()))), self.seed)
+        self.reference = self._reference(
+            sorted({item for items in plan for item in items[rank() :: world()]})
+        )
+        self.optimizer = self._optimizer()
+        done = self._load_state()
+        log = self._open_log(done)
+        self.first_loss = log[0]["loss"] if log else None
+        saved_at, saving = time.monotonic(), 0.0
+        with _interruptible() as interrupted, progress(label="training", total=len(plan)) as bar:
+            bar.update(done)
+            for step in range(done, len(plan)):
+                record = self._step(step, plan[step], len(plan))
+                self._append_log(record)
+                bar.update()
+                last = step + 1 == len(plan)
+                if last or interrupted or time.monotonic() - saved_at > max(1.0, SAVING_SHARE * saving):
+                    begun = time.monotonic()
+                    self._save_state(step + 1)
+                    saved_at = time.monotonic()
+                    saving = saved_at - begun
+                if interrupted:
+                    raise KeyboardInterrupt
+
+    def item_terms(self, items: Sequence[int]) -> dict[str, Tensor]:
+        """Compute every loss term of some items; term -> (items,)."""
+        return self.objective.terms(self._states(items), self._chosen(items))
+
+    def _states(self, items: Sequence[int]) -> dict[str, list[Any]]:
+        languages = self.objective.languages
+        tops = self.trunk.top([self.rows[code][item] for code in languages for item in items], self.layers)
+        return {
+            code: [self.objective.keep(tops[self.rows[code][item]], code) for item in items]
+            for code in languages
+        }
+
+    def _chosen(self, items: Sequence[int]) -> dict[str, list[Any]]:
+        return {code: [self.reference[item, code] for item in items] for code in self.objective.languages}
+
+    @torch.no_grad()
+    def _reference(self, items: Sequence[int]) -> dict[tuple[int, str], Any]:
+        """What the losses read of the untrained model; a clone, for a view would keep every token's state."""
+        found: dict[tuple[int, str], Any] = {}
+        size = self.config.micro_batch_size
+        for at in range(0, len(items), size):
+            chunk = items[at : at + size]
+            for code, prompts in self._states(chunk).items():
+                for item, (last, kept) in zip(chunk, prompts, strict=True):
+                    found[item, code] = (last.clone(), None if kept is None else kept.clone())
+        return found
+
+    def _step(self, step: int, items: Sequence[int], steps: int) -> dict[str, Any]:
+        begun = time.monotonic()
+        rate = learning_rate(self.config, step, steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        mine = list(items[rank() :: world()])
+        terms = self._backward(mine, len(items))
+        norm = self._shared_gradient()
+        losses = self._gather(items, mine, terms)
+        self._check(step, losses, norm)
+        if self.config.clip_norm:
+            nn.utils.clip_grads_with_norm_(self.parameters.values(), self.config.clip_norm, norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        means = {name: float(value.mean()) for name, value in losses.items()}
+        return {
+            "step": step + 1,
+            "learning_rate": rate,
+            "grad_norm": float(norm),
+            **means,
+            "items": list(items),
+            "item_losses": losses["loss"].tolist(),
+            "seconds": round(time.monotonic() - begun, 4),
+        }
+
+    def _backward(self, items: Sequence[int], count: int) -> dict[str, Tensor]:
+        """Add up the gradient of the mean loss over `count` items; returns each term of each item."""
+        parts: list[dict[str, Tensor]] = []
+        size = self.config.micro_batch_size
+        for at in range(0, len(items), size):
+            terms = self.item_terms(items[at : at + size])
+            total = self.objective.total(terms)
+            (total.sum() / count).backward()
+            parts.append({name: term.detach() for name, term in {"loss": total, **terms}.items()})
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else {}
+
+    def _shared_gradient(self) -> Tensor:
+        """Sum the gradient over the processes; returns its norm."""
+        for parameter in self.parameters.values():
+            if parameter.grad is None:  # a layer above every loss, or no item for this process
+                parameter.grad = torch.zeros_like(parameter)
+            if world() > 1:
+                distributed.all_reduce(parameter.grad)
+        return nn.utils.get_total_norm([parameter.grad for parameter in self.parameters.values()])
+
+    def _gather(
+        self, items: Sequence[int], mine: Sequence[int], terms: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Losses of all items of the step, in their order, from every process."""
+        if world() == 1:
+            return {name: term.cpu() for name, term in terms.items()}
+        parts: list[Any] = [None] * world()
+        distributed.all_gather_object(parts, {name: term.cpu() for name, term in terms.items()})
+        names = list(parts[0])
+        merged = {name: torch.empty(len(items)) for name in names}
+        for process, part in enumerate(parts):
+            for name in part:
+                merged[name][process :: world()] = part[name]
+        return merged
+
+    def _check(self, step: int, losses: Mapping[str, Tensor], norm: Tensor) -> None:
+        means = {name: float(value.mean()) for name, value in losses.items()} | {"grad_norm": float(norm)}
+        broken = [name for name, value in means.items() if name != "loss" and not math.isfinite(value)]
+        advice = (
+            f"Try a lower learning_rate (now {self.config.learning_rate:g}), a larger retain_weight "
+            f"(now {self.config.retain_weight:g}) or retain_over: tokens"
+        )
+        if broken:
+            raise UserError(f"step {step + 1}: {', '.join(broken)} is not a finite number any more. {advice}")
+        if self.first_loss is None:
+            self.first_loss = means["loss"]
+        if means["loss"] > EXPLODED * max(self.first_loss, 1e-12):
+            worst = max(
+                (name for name in means if name not in ("loss", "grad_norm")), key=lambda name: means[name]
+            )
+            raise UserError(
+                f"step {step + 1}: the loss has grown from {self.first_loss:.3g} to {means['loss']:.3g}, "
+                f"most of it {worst} ({means[worst]:.3g}). {advice}"
+            )
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        decay = [parameter for parameter in self.parameters.values() if parameter.ndim > 1]
+        plain = [parameter for parameter in self.parameters.values() if parameter.ndim <= 1]
+        groups = [
+            {"params": decay, "weight_decay": self.config.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0)
+
+    def _save_state(self, step: int) -> None:
+        if rank():
+            return
+        tensors = {f"weight.{name}": parameter.data for name, parameter in self.parameters.items()}
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"{key}.{name}"] = value
+        write_tensors(self.folder / STATE, tensors, {"step": str(step), "run": self.run_id})
+
+    def _load_state(self) -> int:
+        """Take up a saved state; returns the number of steps it has behind it."""
+        path = self.folder / STATE
+        if not path.is_file():
+            return 0
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                metadata = file.metadata()
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except SafetensorError as error:
+            raise UserError(f"{path} is damaged ({error}); remove it to train from the start") from None
+        if metadata["run"] != self.run_id:
+            raise UserError(f"{path} belongs to another run; name another output folder")
+        for name, parameter in self.parameters.items():
+            parameter.data.copy_(tensors.pop(f"weight.{name}"))
+        for key, value in tensors.items():
+            entry, _, name = key.partition(".")
+            parameter = self.parameters[name]
+            self.optimizer.state[parameter][entry] = value.to("cpu" if entry == "step" else parameter.device)
+        return int(metadata["step"])
+
+    def _open_log(self, done: int) -> list[dict[str, Any]]:
+        """Cut the log back to the steps that the state has behind it."""
+        path = self.folder / LOG
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        records = [json.loads(line) for line in lines[:done]]
+        if rank() == 0:
+            write_text(path, "".join(json.dumps(record) + "\n" for record in records))
+        return records
+
+    def _append_log(self, record: Mapping[str, Any]) -> None:
+        if rank() == 0:
+            with (self.folder / LOG).open("a", encoding="utf-8") as log:
+                log.write(json.dumps(record) + "\n")
+
+
+def rank() -> int:
+    """Number of this process, 0 where there is one only."""
+    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
+
+
+def world() -> int:
+    """Number of processes."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[bool]]:
+    """Note the first Ctrl-C in the list instead of stopping amid a step; a second one stops at once."""
+    noted: list[bool] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+
+    def note(*_: Any) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(True)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,160 @@
+"""The three losses of Lens, as means over the dimensions of a hidden state, per item.
+
+With h the state of the trained model, h_ref that of the untrained one, both at the last token of a prompt,
+P_a and P_s the projectors on the agnostic line and the specific subspace (Lens, equations of section 3.2):
+
+- align:    mean((P_a h(x_central) - P_a h(x_l))^2)
+- separate: mean((P_s h(x_l) - P_s h_ref(x_l) - displacement_l * direction_l)^2)
+- retain:   mean((mean_t h(x_central) - mean_t h_ref(x_central))^2)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lens_train.config import LensConfig
+from lens_train.subspace import Subspaces
+
+
+def align_loss(central: Tensor, other: Tensor, line: Tensor) -> Tensor:
+    """Squared distance of two prompts along the agnostic line; the released code calls it push.
+
+    Args:
+        central: states of the central prompts, (items, layers, width).
+        other: states of their translations, (items, layers, width).
+        line: unit vector per layer, (layers, width).
+
+    Returns:
+        (items,)
+    """
+    along = ((central - other) * line).sum(dim=-1, keepdim=True) * line
+    return along.square().mean(dim=(1, 2))
+
+
+def separate_loss(states: Tensor, reference: Tensor, basis: Tensor, target: Tensor) -> Tensor:
+    """Squared distance of the specific part from where it should have moved; the released code calls it pull.
+
+    Args:
+        states: (items, layers, width).
+        reference: the same of the untrained model.
+        basis: orthonormal rows per layer, (layers, rank, width).
+        target: wanted displacement, (layers, width).
+
+    Returns:
+        (items,)
+    """
+    coordinates = torch.einsum("blw,lrw->blr", states - reference, basis)
+    moved = torch.einsum("blr,lrw->blw", coordinates, basis)
+    return (moved - target).square().mean(dim=(1, 2))
+
+
+def retain_loss(states: Tensor, reference: Tensor) -> Tensor:
+    """Squared distance from the untrained model, one item.
+
+    Args:
+        states: (layers, width) for the mean over tokens, or (layers, tokens, width).
+        reference: the same of the untrained model.
+
+    Returns:
+        A number.
+    """
+    return (states - reference).square().mean()
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The sum of the weighted losses over languages."""
+
+    config: LensConfig
+    line: Tensor
+    """(layers, width)"""
+    basis: Tensor
+    """(layers, rank, width)"""
+    targets: Mapping[str, Tensor]
+    """Language -> displacement * direction, (layers, width)."""
+
+    @staticmethod
+    def make(
+        config: LensConfig, subspaces: Subspaces, layers: Sequence[int], device: torch.device
+    ) -> Objective:
+        """Take what the losses need from the subspaces of the layers they read."""
+        common = subspaces.agnostic[list(layers)]
+        line = common / common.norm(dim=-1, keepdim=True)
+        targets = {
+            code: config.displacement_of(code) * subspaces.directions[code][list(layers)]
+            for code in config.others
+        }
+        return Objective(
+            config,
+            line.float().to(device),
+            subspaces.specific[list(layers)].float().to(device),
+            {code: target.float().to(device) for code, target in targets.items()},
+        )
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Languages whose prompts must be run."""
+        config = self.config
+        if config.align_weight:
+            return config.languages
+        central = (config.central,) if config.retain_weight else ()
+        return central + (config.others if config.separate_weight else ())
+
+    def keep(self, states: Tensor, language: str) -> tuple[Tensor, Tensor | None]:
+        """What the losses read of one prompt: its last state, and what is to be retained.
+
+        Args:
+            states: (layers, tokens, width).
+            language: of the prompt.
+        """
+        if language != self.config.central or not self.config.retain_weight:
+            return states[:, -1], None
+        return states[:, -1], states.mean(dim=1) if self.config.retain_over == "mean" else states
+
+    def terms(
+        self,
+        states: Mapping[str, Sequence[tuple[Tensor, Tensor | None]]],
+        reference: Mapping[str, Sequence[tuple[Tensor, Tensor | None]]],
+    ) -> dict[str, Tensor]:
+        """Compute each term for each item, without its weight.
+
+        Args:
+            states: language -> what `keep` gave for each item.
+            reference: the same of the untrained model.
+
+        Returns:
+            `retain`, `separate.<language>`, `align.<language>` -> (items,).
+        """
+        config = self.config
+        last = {code: torch.stack([prompt[0] for prompt in prompts]) for code, prompts in states.items()}
+        terms: dict[str, Tensor] = {}
+        if config.retain_weight:
+            pairs = zip(states[config.central], reference[config.central], strict=True)
+            losses = [
+                retain_loss(now[1], then[1])
+                for now, then in pairs
+                if now[1] is not None and then[1] is not None
+            ]
+            terms["retain"] = torch.stack(losses)
+        for code in config.others:
+            if config.separate_weight:
+                before = torch.stack([prompt[0] for prompt in reference[code]])
+                terms[f"separate.{code}"] = separate_loss(last[code], before, self.basis, self.targets[code])
+            if config.align_weight:
+                terms[f"align.{code}"] = align_loss(last[config.central], last[code], self.line)
+        return terms
+
+    def total(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Weighted sum of the terms; (items,)."""
+        weights = {
+            "retain": self.config.retain_weight,
+            "separate": self.config.separate_weight,
+            "align": self.config.align_weight,
+        }
+        return torch.stack([weights[name.partition(".")[0]] * term for name, term in terms.items()]).sum(
+            dim=0
+        )

@@ -1,0 +1,130 @@
+"""Language subspaces: what languages share and what sets them apart, per layer.
+
+The means of the hidden states of each language, the columns of W (width x languages), are split into a common
+vector m and a low-rank rest, W = m 1' + S G', with m orthogonal to S (Lens, section 3.1; the split is that of
+LSAR, Xie et al. 2022). The line along m is the agnostic subspace, the span of S the specific one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from lens_eval.errors import UserError
+from lens_train.files import write_tensors, write_text
+
+TENSORS = "subspace.safetensors"
+RECORD = "subspace.json"
+
+
+def split(means: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Split the means of one layer into a common vector and a specific subspace.
+
+    First the best fit of that form is found: the mean of the means, and the `rank` largest singular
+    directions of what is left. That form leaves m free to move within the affine hull of the fit, so m is
+    then set to the hull's point nearest to the origin, orthogonal to every difference between languages.
+
+    Args:
+        means: (languages, width).
+        rank: 1 to languages - 1; at languages - 1 the fit is exact.
+
+    Returns:
+        Common vector, (width,), not normalised; orthonormal basis of the specific subspace, (rank, width).
+    """
+    means = means.double()
+    centre = means.mean(dim=0)
+    left, values, right = torch.linalg.svd(means - centre, full_matrices=False)
+    fit = centre + (left[:, :rank] * values[:rank]) @ right[:rank]
+    # pinv(W)' 1 is orthogonal to all differences of columns of W; scaling puts it into their affine hull.
+    common = torch.linalg.pinv(fit) @ torch.ones(len(fit), dtype=fit.dtype)
+    common = common / common.square().sum()
+    specific = torch.linalg.svd(fit - common, full_matrices=False)[2][:rank]
+    return common, specific
+
+
+def project(states: Tensor, basis: Tensor) -> Tensor:
+    """Project states (..., width) onto the span of the orthonormal rows of `basis` (rank, width)."""
+    return states @ basis.T @ basis
+
+
+@dataclass(frozen=True)
+class Subspaces:
+    """Subspaces of every layer of one model, and where they came from."""
+
+    agnostic: Tensor
+    """Common vector per layer, not normalised; (layers, width), float64."""
+    specific: Tensor
+    """Orthonormal basis of the specific subspace per layer; (layers, rank, width), float64."""
+    directions: Mapping[str, Tensor]
+    """Language -> specific part of (its mean - the central mean); (layers, width), float64."""
+    identity: Mapping[str, Any]
+    """Model, template, languages and settings of the probe."""
+
+    @staticmethod
+    def from_means(
+        means: Mapping[str, Tensor], central: str, rank: int, identity: Mapping[str, Any]
+    ) -> Subspaces:
+        """Compute the subspaces from the mean hidden states, language -> (layers, width)."""
+        stacked = torch.stack([mean.double() for mean in means.values()])
+        parts = [split(stacked[:, layer], rank) for layer in range(stacked.shape[1])]
+        specific = torch.stack([part[1] for part in parts])
+        directions = {
+            code: torch.stack(
+                [
+                    project(mean[i].double() - means[central][i].double(), basis)
+                    for i, basis in enumerate(specific)
+                ]
+            )
+            for code, mean in means.items()
+        }
+        return Subspaces(torch.stack([part[0] for part in parts]), specific, directions, dict(identity))
+
+    def save(self, folder: Path) -> None:
+        """Write `subspace.safetensors` and `subspace.json`; each in one step, the record last."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {"agnostic": self.agnostic, "specific": self.specific}
+        tensors |= {f"direction.{code}": tensor for code, tensor in self.directions.items()}
+        write_tensors(folder / TENSORS, tensors)
+        write_text(
+            folder / RECORD, json.dumps(self.identity, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+        )
+
+    @staticmethod
+    def load(folder: Path) -> Subspaces:
+        """Read a subspace folder.
+
+        Raises:
+            UserError: the folder holds no whole set of subspaces.
+        """
+        try:
+            identity = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
+            with safe_open(str(Path(folder) / TENSORS), framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except (OSError, SafetensorError, json.JSONDecodeError) as error:
+            raise UserError(f"{folder} holds no subspaces ({error}); make them with `lens probe`") from None
+        directions = {name.partition(".")[2]: value for name, value in tensors.items() if "." in name}
+        return Subspaces(tensors["agnostic"], tensors["specific"], directions, identity)
+
+    def require(self, expected: Mapping[str, Any]) -> None:
+        """Refuse to be used where an entry of the identity differs from `expected`.
+
+        Raises:
+            UserError: naming every entry that differs.
+        """
+        differing = [
+            f"{key}: made with {self.identity.get(key)!r}, asked for {value!r}"
+            for key, value in expected.items()
+            if self.identity.get(key) != value
+        ]
+        if differing:
+            raise UserError(
+                f"these subspaces were made for something else ({'; '.join(differing)}); "
+                "run `lens probe` with this model and these settings"
+            )
