@@ -48,7 +48,8 @@ def test_every_command_has_help() -> None:
 
 
 def test_mistakes_end_with_status_2_and_no_traceback() -> None:
-    done = run("probe", "--model", "builtin", "--languages", "en,xx-unknown", "--data", "builtin", "--output", "o")
+    given = {"--model": "builtin", "--languages": "en,xx-unknown", "--data": "builtin", "--output": "o"}
+    done = run("probe", *(word for pair in given.items() for word in pair))
     assert done.returncode == 2
     assert "xx-unknown" in done.stderr
     assert "Traceback" not in done.stderr
