@@ -86,8 +86,8 @@ def checkpoint_tensors(
         )
         if known is None or base[known].shape != tuple(tensor.shape):
             raise UserError(
-                f"{model.name_or_path}: the checkpoint has no tensor {name} of shape {tuple(tensor.shape)}, so "
-                "the trained weights could not be written back; save it once with model.save_pretrained(...)"
+                f"{model.name_or_path}: the checkpoint lacks a tensor {name} of shape {tuple(tensor.shape)}; "
+                "trained weights could not be written back. Save it once with model.save_pretrained(...)"
             )
         found[known] = tensor
     return found
