@@ -1,0 +1,1 @@
+"""The methods Lens is compared with: one file per method, all under one data budget."""

@@ -1,0 +1,62 @@
+"""Multilingual supervised fine-tuning: `xsft`, `xsft_top`, `xsft_lora`, `xsft_large`.
+
+Every item of the budget is asked and answered in every language. The four differ in what is
+trained: all weights, only the layers Lens trains, a low-rank adapter, and all weights on the whole
+data set instead of the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lens_train import methods, pairs
+from lens_train.baselines import tuning
+from lens_train.baselines.tuning import LoraSettings, Stage, TuningSettings
+from lens_train.job import Job
+
+
+@dataclass(frozen=True)
+class TopSettings(TuningSettings):
+    """Only the top layers are trained; embeddings, final norm and output layer stay as they are."""
+
+    trained_layers: int = 2
+    """How many, counted from the top; as many as Lens trains."""
+
+
+@dataclass(frozen=True)
+class LargeSettings(TuningSettings):
+    """The whole data set."""
+
+    train_items: int | None = None
+
+
+SETTINGS: Mapping[str, type[TuningSettings]] = {
+    "xsft": TuningSettings,
+    "xsft_top": TopSettings,
+    "xsft_lora": LoraSettings,
+    "xsft_large": LargeSettings,
+}
+
+
+def train(job: Job) -> None:
+    """Fine-tune on the pairs of `job.data` and leave a checkpoint, or an adapter, in `job.output`."""
+    settings = methods.read_settings(SETTINGS[job.method], job.settings, job.method)
+    data, items = tuning.load_budget(job, settings)
+    run = tuning.Run(job, settings)
+    kept, counts = run.screen(pairs.examples(items, job.languages))
+    if isinstance(settings, TopSettings):
+        freeze_below(run.model, settings.trained_layers)
+    adapter = tuning.lora_config(settings) if isinstance(settings, LoraSettings) else None
+    run.stage(Stage("answers", kept), adapter)
+    run.finish(tuning.data_record(data, items, counts))
+
+
+def freeze_below(model: Any, layers: int) -> None:
+    """Let only the `layers` topmost decoder layers require gradients."""
+    from lens_train.layers import Decoder
+
+    model.requires_grad_(False)
+    for layer in Decoder(model).layers[-layers:]:
+        layer.requires_grad_(True)

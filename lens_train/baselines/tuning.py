@@ -1,0 +1,480 @@
+"""Fine-tuning on examples with TRL's SFTTrainer: what all trained baselines share.
+
+The loss falls on the answers only, examples are not packed, the chat template is applied once (by
+TRL, to user and assistant turns without a system message), and items come in the order Lens takes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import json
+import os
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+
+from lens_eval.errors import UserError
+from lens_eval.progress import progress
+from lens_train import methods, pairs
+from lens_train.job import Job, Variant
+from lens_train.pairs import Example, PairData
+
+STATE = Path("training") / "state"
+LOG = Path("training") / "log.jsonl"
+PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "lens-multilingual")
+
+
+@dataclass(frozen=True)
+class TuningSettings:
+    """Settings of every fine-tuned baseline. The optimizer is AdamW (betas 0.9, 0.999)."""
+
+    train_items: int | None = 200
+    """The data budget: parallel items, each used in all languages; fewer where there are fewer. None: all."""
+    epochs: int = 1
+    """Passes over the training examples."""
+    steps: int | None = None
+    """Optimizer steps; None: as many as `epochs` give. More than one pass is taken where needed."""
+    batch_size: int = 8
+    """Parallel items per optimizer step: so many examples for each language, as in a step of Lens."""
+    micro_batch_size: int = 8
+    """Examples per forward pass and process, at most; costs memory, changes no result beyond rounding."""
+    learning_rate: float = 1e-5
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: float = 0.05
+    """Share of all steps."""
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+    """Largest norm of the gradient."""
+    max_length: int = 1024
+    """Tokens of prompt and answer together; longer examples are left out and counted, never cut."""
+    wrong_language: Literal["keep", "drop", "unchecked"] = "keep"
+    """Examples whose answer the off-target metric finds in another language: counted and kept, counted and
+    left out, or not looked for (for languages that the detector does not know)."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the weights. auto: float32 on the CPU; on a GPU float32 under bfloat16 autocast for what is
+    trained in full, bfloat16 for a backbone that stays frozen under an adapter."""
+    gradient_checkpointing: bool = False
+    save_steps: int = 100
+    """Optimizer steps between two saved states to go on from after a kill."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "train_items",
+            "epochs",
+            "steps",
+            "batch_size",
+            "micro_batch_size",
+            "max_length",
+            "save_steps",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"setting {name} is {value}; it must be at least 1")
+        if not self.learning_rate > 0:
+            raise UserError(f"setting learning_rate is {self.learning_rate}; it must be above 0")
+
+
+@dataclass(frozen=True)
+class LoraSettings(TuningSettings):
+    """A low-rank adapter (arXiv 2106.09685) on linear layers, by PEFT."""
+
+    learning_rate: float = 1e-4
+    rank: int = 16
+    alpha: int = 32
+    """The adapter's output is scaled by alpha / rank."""
+    dropout: float = 0.0
+    targets: tuple[str, ...] | None = None
+    """Names of the modules adapted. None: every linear layer but the output layer."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Training on `examples`, each pass in an order of its own."""
+
+    name: str
+    examples: Sequence[Example]
+    last: bool = True
+    """Nothing follows: its end need not be saved for going on."""
+
+
+class Run:
+    """One training run: the model in memory, its output folder, and what it has cost so far."""
+
+    def __init__(self, job: Job, settings: TuningSettings) -> None:
+        """Load model and tokenizer.
+
+        Raises:
+            UserError: a model without a chat template or with a faulty one, a device that is not
+                there, several GPUs visible to one process, not enough disk.
+        """
+        from lens_train.export import checkpoint_bytes, need_disk
+        from lens_train.layers import checkpoint_folder, load_model, load_tokenizer
+
+        self.job, self.settings = job, settings
+        self._started = time.perf_counter()
+        self.tokenizer = load_tokenizer(job.model)
+        _check_template(self.tokenizer, job.model)
+        _check_devices(job.device)
+        adapted = isinstance(settings, LoraSettings)
+        need_disk(job.output, 0 if adapted else checkpoint_bytes(checkpoint_folder(job.model)))
+        with _quiet():
+            self.model = load_model(job.model, job.device, _weights_dtype(settings, adapted))
+        # The trainer writes a padding token into them; the variant keeps those of its backbone.
+        self._configs = copy.deepcopy((self.model.config, self.model.generation_config))
+        self._tokens = 0
+        self._seconds_before = 0.0
+
+    def screen(self, found: Sequence[Example]) -> tuple[list[Example], dict[str, Any]]:
+        """Leave out what is too long, and what is in another language if so asked; count both.
+
+        Raises:
+            UserError: nothing is left.
+        """
+        job, settings = self.job, self.settings
+        fitting = [example for example in found if _length(self.tokenizer, example) <= settings.max_length]
+        right = fitting
+        languages: dict[str, dict[str, int]] = {}
+        if settings.wrong_language != "unchecked":
+            right, languages = pairs.check_languages(fitting, job.central)
+        kept = right if settings.wrong_language == "drop" else fitting
+        long, wrong = len(found) - len(fitting), len(fitting) - len(right)
+        if not kept:
+            raise UserError(
+                f"{job.data}: none of {len(found)} examples can be used ({long} are longer than "
+                f"{settings.max_length} tokens, {wrong} are answered in another language)"
+            )
+        counts = {
+            "examples": len(kept),
+            "too_long": long,
+            "wrong_language": wrong,
+            "answer_languages": languages,
+        }
+        return kept, counts
+
+    def stage(self, stage: Stage, adapter: Any = None) -> None:
+        """Train on `stage`; goes on from the last saved state of an interrupted run.
+
+        Args:
+            adapter: a `peft.LoraConfig` to train instead of the weights that require gradients.
+        """
+        log = _Log(self.job.output / LOG, stage)
+        with _quiet():
+            trainer = self.trainer(stage, adapter, [log])
+            methods.begin(self.job)
+            saved = _last_state(self.job.output / STATE / stage.name)
+            self._seconds_before += log.resume(saved)
+            trainer.train(resume_from_checkpoint=str(saved) if saved else None)
+        # TRL replaces `forward` of this one model object by its own; the next stage starts afresh.
+        self.model.__dict__.pop("forward", None)
+        self.model = trainer.model
+        self._tokens += trainer.state.num_input_tokens_seen
+
+    def trainer(self, stage: Stage, adapter: Any = None, callbacks: Sequence[Any] = ()) -> Any:
+        """TRL's trainer for `stage`; `train_dataset` holds the examples, tokenized, in order of training."""
+        from trl import SFTTrainer
+
+        trainer = SFTTrainer(
+            model=self.model,
+            args=_arguments(self.job, self.settings, stage, adapted=adapter is not None),
+            train_dataset=_dataset(stage.examples),
+            processing_class=self.tokenizer,
+            peft_config=adapter,
+            callbacks=list(callbacks),
+        )
+        trainer.remove_callback(transformers.PrinterCallback)
+        order = example_order(stage.examples, self.settings, self.job)
+        trainer.train_dataset = trainer.train_dataset.select(order)
+        return trainer
+
+    def finish(self, data: Mapping[str, Any]) -> None:
+        """Write the variant folder: weights or adapter first, `variant.json` last; saved states go."""
+        from lens_train.layers import model_identity
+
+        if int(os.environ.get("RANK", 0)) != 0:
+            return
+        job = self.job
+        aside = job.output / "training" / "partial"
+        shutil.rmtree(aside, ignore_errors=True)
+        adapted = hasattr(self.model, "peft_config")
+        with _quiet():
+            if not adapted:
+                self._save_rest(aside)
+            else:
+                self.model.peft_config["default"].base_model_name_or_path = _base_name(job.model)
+            self.model.save_pretrained(aside)
+        for file in sorted(aside.iterdir()):
+            file.replace(job.output / file.name)
+        Variant(
+            method=job.method,
+            kind="adapter" if adapted else "checkpoint",
+            base=model_identity(job.model),
+            languages=job.languages,
+            central=job.central,
+            settings=dataclasses.asdict(self.settings),
+            seed=job.seed,
+            data=dict(data),
+            tokens_seen=self._tokens,
+            wall_seconds=round(self._seconds_before + time.perf_counter() - self._started, 3),
+            peak_memory_bytes=peak_memory(),
+            versions={name: version(name) for name in PACKAGES},
+        ).save(job.output)
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(job.output / STATE, ignore_errors=True)
+
+    def _save_rest(self, folder: Path) -> None:
+        """What a full checkpoint holds beside the weights: the backbone's configuration and tokenizer."""
+        from lens_train.layers import load_tokenizer
+
+        self.model.config, self.model.generation_config = self._configs
+        self.model.to(self._configs[0].dtype or self.model.dtype)
+        load_tokenizer(self.job.model).save_pretrained(folder)
+
+
+def load_budget(job: Job, settings: TuningSettings) -> tuple[PairData, tuple[pairs.Item, ...]]:
+    """Read the data of `job` and take its budget."""
+    from lens_train.lens import resolve_data
+
+    data = pairs.read_pairs(resolve_data(job.data), job.languages)
+    return data, pairs.take(data, settings.train_items)
+
+
+def example_order(found: Sequence[Example], settings: TuningSettings, job: Job) -> list[int]:
+    """Indices into `found` for all passes: items in Lens's order (`lens_train.loop.step_items`), whole."""
+    groups: dict[str, list[int]] = {}
+    for index, example in enumerate(found):
+        groups.setdefault(example.item, []).append(index)
+    items = list(groups.values())
+    wanted = settings.steps * _batch(settings, job) if settings.steps else settings.epochs * len(found)
+    order: list[int] = []
+    epoch = 0
+    while len(order) < wanted:
+        generator = torch.Generator().manual_seed(job.seed + epoch)
+        order += [
+            index for at in torch.randperm(len(items), generator=generator).tolist() for index in items[at]
+        ]
+        epoch += 1
+    return order[:wanted]
+
+
+def data_record(data: PairData, items: Sequence[pairs.Item], counts: Mapping[str, Any]) -> dict[str, Any]:
+    """The `data` entry of `variant.json`."""
+    return {"name": data.path.name, "sha256": pairs.digest(items), "items": len(items), **counts}
+
+
+def lora_config(settings: LoraSettings) -> Any:
+    """PEFT's configuration of the adapter."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.targets) if settings.targets else "all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def peak_memory() -> int:
+    """Bytes: of the GPU where there is one (tensors), else of the process (resident, since it started)."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def messages(example: Example) -> dict[str, list[dict[str, str]]]:
+    """An example as TRL's conversational prompt and completion."""
+    return {
+        "prompt": [{"role": "user", "content": example.prompt}],
+        "completion": [{"role": "assistant", "content": example.response}],
+    }
+
+
+def _arguments(job: Job, settings: TuningSettings, stage: Stage, *, adapted: bool) -> Any:
+    from trl import SFTConfig
+
+    from lens_train.layers import resolve_device
+
+    wanted = _batch(settings, job)
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    micro = max(n for n in range(1, settings.micro_batch_size + 1) if wanted % (n * processes) == 0 or n == 1)
+    on_cpu = resolve_device(job.device).type == "cpu"
+    return SFTConfig(
+        output_dir=str(job.output / STATE / stage.name),
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=max(1, wanted // (micro * processes)),
+        num_train_epochs=1,  # the data set holds all passes
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.clip_norm,
+        max_length=None,  # what is too long was left out: a cut answer would teach not to stop
+        packing=False,
+        completion_only_loss=True,
+        train_sampling_strategy="sequential",
+        gradient_checkpointing=settings.gradient_checkpointing,
+        bf16=not on_cpu and settings.dtype == "auto" and not adapted,
+        use_cpu=on_cpu,
+        dataloader_pin_memory=not on_cpu,
+        seed=job.seed,
+        logging_steps=1,
+        include_num_input_tokens_seen="non_padding",
+        save_strategy="steps",
+        save_steps=settings.save_steps,
+        save_total_limit=1,
+        disable_tqdm=True,
+        report_to="none",
+        log_level="error",
+    )
+
+
+def _base_name(model: str) -> str:
+    """What an adapter calls its backbone: the hub id, or the folder's full path."""
+    from lens_train.layers import checkpoint_folder
+
+    folder = checkpoint_folder(model)
+    return model if model.count("/") == 1 and not Path(model).exists() else str(folder.resolve())
+
+
+def _weights_dtype(settings: TuningSettings, adapted: bool) -> str:
+    if settings.dtype != "auto":
+        return settings.dtype
+    return "bfloat16" if adapted and torch.cuda.is_available() else "float32"
+
+
+def _check_devices(device: str) -> None:
+    """TRL refuses several visible GPUs in one process, with a traceback after the model was loaded."""
+    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
+    if device != "cpu" and torch.cuda.is_available() and torch.cuda.device_count() > 1 and alone:
+        raise UserError(
+            f"{torch.cuda.device_count()} GPUs are visible to one process; make one visible "
+            "(CUDA_VISIBLE_DEVICES=0), or use all with `accelerate launch -m lens_eval.cli train ...`"
+        )
+
+
+def _dataset(found: Sequence[Example]) -> Any:
+    from datasets import Dataset
+
+    return Dataset.from_list([messages(example) for example in found])
+
+
+def _length(tokenizer: Any, example: Example) -> int:
+    turns = messages(example)
+    return len(
+        tokenizer.apply_chat_template(turns["prompt"] + turns["completion"], return_dict=True)["input_ids"]
+    )
+
+
+def _check_template(tokenizer: Any, model: str) -> None:
+    """Refuse templates with which training would differ from what the model sees when it answers."""
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"{model} has no chat template, so there is no telling how its prompts look; "
+            "use an instruction-tuned model, or add a `chat_template` to its tokenizer"
+        )
+    turns = messages(Example("", "", "Hello?", "Hello!"))
+    asked, whole = (
+        tokenizer.apply_chat_template(chat, add_generation_prompt=ask, return_dict=True)["input_ids"]
+        for chat, ask in ((turns["prompt"], True), (turns["prompt"] + turns["completion"], False))
+    )
+    bos = tokenizer.bos_token_id
+    if bos is not None and whole[:2] == [bos, bos]:
+        raise UserError(f"{model}: its chat template starts with two BOS tokens; mend `chat_template`")
+    if whole[: len(asked)] != asked or len(whole) == len(asked):
+        raise UserError(
+            f"{model}: with its chat template a prompt waiting for an answer does not begin the same prompt "
+            "with its answer, so training would not show the model what it sees later; mend `chat_template`"
+        )
+
+
+def _batch(settings: TuningSettings, job: Job) -> int:
+    """Examples per optimizer step."""
+    return settings.batch_size * len(job.languages)
+
+
+def _last_state(folder: Path) -> Path | None:
+    """The newest saved state that was written to its end (the trainer's own state comes last)."""
+    states = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
+    return max(states, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+class _Log(transformers.TrainerCallback):
+    """One line per optimizer step in `log.jsonl`, and a bar on a terminal."""
+
+    def __init__(self, file: Path, stage: Stage) -> None:
+        self.file, self.stage = file, stage
+        self._started = time.perf_counter()
+        self._before = 0.0
+        self._bar: Any = None
+
+    def resume(self, saved: Path | None) -> float:
+        """Drop the lines of steps that will be done again; returns the seconds that the kept ones took."""
+        done = int(saved.name.rpartition("-")[2]) if saved else 0
+        lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
+        entries = [json.loads(line) for line in lines if line.endswith("}")]
+        kept = [entry for entry in entries if entry["stage"] != self.stage.name or entry["step"] <= done]
+        self._before = max(
+            (entry["seconds"] for entry in kept if entry["stage"] == self.stage.name), default=0.0
+        )
+        self.file.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+        self._started = time.perf_counter()
+        return self._before
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            self._bar = progress(label=f"training ({self.stage.name})", total=state.max_steps)
+            self._bar.update(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._bar is not None:
+            self._bar.update(1)
+        if self.stage.last and state.global_step >= state.max_steps:
+            control.should_save = False  # the variant itself is about to be written
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if not state.is_world_process_zero or "loss" not in (logs or {}):
+            return
+        entry = {
+            "stage": self.stage.name,
+            "step": state.global_step,
+            **{key: logs[key] for key in ("loss", "grad_norm", "learning_rate") if key in logs},
+            "tokens": state.num_input_tokens_seen,
+            "seconds": round(self._before + time.perf_counter() - self._started, 3),
+        }
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the bars of datasets and transformers; our own bar says how far a run is."""
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
+    bars = datasets.utils.logging.is_progress_bar_enabled()
+    model_bars = transformers_logging.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if bars:
+            datasets.enable_progress_bars()
+        if model_bars:
+            transformers_logging.enable_progress_bar()

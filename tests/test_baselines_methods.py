@@ -1,0 +1,87 @@
+"""What is refused before a method starts, and that nothing is written then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from baseline_helpers import LANGUAGES
+
+from lens_eval.errors import UserError
+from lens_train import methods
+from lens_train.job import Job
+
+
+def job(output: Path, method: str = "xsft", **settings: object) -> Job:
+    return Job(method, "no-model", Path("no-data.jsonl"), LANGUAGES, output, settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        ("xstf", {}, r"unknown method xstf \(did you mean xsft\?\); there are lens, xsft"),
+        ("no_such_module:train", {}, "No module named 'no_such_module'"),
+        ("json:no_such_function", {}, "json has no function no_such_function"),
+        (
+            "xsft",
+            {"learnig_rate": 1},
+            r"no setting learnig_rate \(did you mean learning_rate\?\); it has train_items",
+        ),
+        ("xsft", {"rank": 8}, "no setting rank"),
+        ("xsft_lora", {"rank": "8"}, "setting rank is '8'; int was expected"),
+        ("xsft", {"wrong_language": "drp"}, "it can be keep, drop, unchecked"),
+        ("xsft", {"epochs": 0}, "setting epochs is 0; it must be at least 1"),
+        ("xsft", {"gradient_checkpointing": 1}, "bool was expected"),
+    ],
+)
+def test_refused_before_work(tmp_path: Path, method: str, settings: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        methods.train(job(tmp_path / "out", method, **settings))
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_method_is_there_and_names_its_settings() -> None:
+    for method in methods.METHODS:
+        module, function = methods.load(method)
+        assert callable(getattr(module, function))
+        if method != "lens":
+            assert methods.settings_of(method) is not None
+
+
+def test_an_output_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    methods.check_output(job(out))
+    (out / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="not empty and holds no run"):
+        methods.train(job(out))
+    (out / "thesis.txt").unlink()
+    methods.begin(job(out, epochs=2))
+    methods.check_output(job(out, epochs=2))
+    with pytest.raises(UserError, match="another job \\(it differs in settings\\)"):
+        methods.train(job(out, epochs=3))
+    (out / "variant.json").write_text("{}")
+    with pytest.raises(UserError, match="holds a finished variant"):
+        methods.train(job(out, epochs=2))
+    with pytest.raises(UserError, match="is a file"):
+        methods.check_output(job(out / "variant.json"))
+
+
+@dataclass(frozen=True)
+class Sample:
+    rate: float = 1.0
+    count: int | None = 3
+    names: tuple[str, ...] | None = None
+    kind: Literal["a", "b"] = "a"
+
+
+def test_settings_are_read_as_yaml_gives_them() -> None:
+    read = methods.read_settings(Sample, {"rate": "1e-5", "count": None, "names": ["x"], "kind": "b"}, "m")
+    assert read == Sample(1e-5, None, ("x",), "b")
+    assert methods.read_settings(Sample, {"rate": 2}, "m").rate == 2.0
+    with pytest.raises(UserError, match="a list was expected"):
+        methods.read_settings(Sample, {"names": "x"}, "m")
+    with pytest.raises(UserError, match="float was expected"):
+        methods.read_settings(Sample, {"rate": "fast"}, "m")
