@@ -214,7 +214,8 @@ class TopTrainer:
                 parameter.grad = torch.zeros_like(parameter)
             if world() > 1:
                 distributed.all_reduce(parameter.grad)
-        return nn.utils.get_total_norm([parameter.grad for parameter in self.parameters.values()])
+        gradients = (parameter.grad for parameter in self.parameters.values())
+        return nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
 
     def _gather(
         self, items: Sequence[int], mine: Sequence[int], terms: dict[str, Tensor]
