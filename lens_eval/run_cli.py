@@ -1,0 +1,188 @@
+"""Commands that run and compare evaluations: `lens reproduce`, `lens eval`, `lens compare`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lens_eval.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from lens_eval.runner import Outcome
+
+
+def reproduce(
+    recipe: Annotated[Path, typer.Argument(help="Recipe file (YAML); see recipes/.")],
+    output: Annotated[Path | None, typer.Option(help="Folder of the run [default: results/<name>].")] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print what would be done and what it needs; do nothing.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(help="Items per task, for a trial run.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Another backbone: hub id, folder, or `builtin`.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+) -> None:
+    """Run a recipe: train its variants, evaluate them through lm_eval, and show the comparison.
+
+    What is done already is kept, so the same command goes on where a run was stopped.
+    """
+    from lens_eval.recipe import load_recipe
+    from lens_eval.runner import run, with_changes
+
+    checked = with_changes(load_recipe(recipe), limit=limit, backbone=backbone)
+    if plan:
+        from lens_eval.plan import show_plan
+
+        show_plan(checked, output, device)
+        return
+    _end(run(checked, output, device=device, command=_command(), say=_say))
+
+
+def evaluate(
+    model: Annotated[str, typer.Option(help="Hub id, checkpoint folder, adapter folder, or `builtin`.")],
+    tasks: Annotated[str, typer.Option(help="lm_eval tasks or groups, separated by commas.")],
+    output: Annotated[Path, typer.Option(help="Folder for results, samples and tables.")],
+    languages: Annotated[str | None, typer.Option(help="Only tasks in these languages, e.g. en,zh.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="PEFT adapter to load on the model.")] = None,
+    backend: Annotated[str, typer.Option(help="hf or vllm.")] = "hf",
+    model_args: Annotated[
+        str | None, typer.Option(help="More lm_eval model arguments: dtype=bfloat16,...")
+    ] = None,
+    batch_size: Annotated[str, typer.Option(help="A number, or auto.")] = "8",
+    include_path: Annotated[list[Path] | None, typer.Option(help="Another folder with task files.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Items per task, for a trial run.")] = None,
+    seed: Annotated[int, typer.Option(help="For sampled generation.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+) -> None:
+    """Evaluate one model through lm_eval, with its chat template where it has one, and show the table.
+
+    OUTPUT is a results folder of lm_eval: `lens compare` sets several side by side.
+    """
+    from lens_eval.recipe import Backend, Recipe, VariantSpec
+    from lens_eval.runner import run, with_changes
+
+    name = Path(model).name if Path(model).exists() else model
+    recipe = Recipe(
+        name=name,
+        backbone=model,
+        languages=_codes(languages),
+        variants=(VariantSpec(_folder_name(name), adapter=adapter),),
+        tasks=tuple(part.strip() for part in tasks.split(",") if part.strip()),
+        include_path=tuple(str(folder) for folder in include_path or ()),
+        backend=Backend(_backend(backend), _pairs(model_args), _batch(batch_size)),
+        seeds=(seed,),
+    )
+    _end(run(with_changes(recipe, limit=limit), output, device=device, command=_command(), say=_say))
+
+
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Results folders, of lens or of lm_eval; NAME=FOLDER names one.")
+    ],
+    reference: Annotated[str | None, typer.Option(help="Variant that differences are taken to.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for table.md, .csv, .tex and .json.")] = None,
+    format: Annotated[str | None, typer.Option(help="Print as md, csv, tex or json instead.")] = None,
+    allow: Annotated[
+        str, typer.Option(help="Let these differ: items,prompts,shots,version,generation.")
+    ] = "",
+) -> None:
+    """Compare results folders: variants x languages x metrics with paired, item-clustered intervals."""
+    from lens_eval import tables
+    from lens_eval.compare import compare as compare_scores
+    from lens_eval.compare import load
+
+    if format is not None and format not in tables.FORMATS:
+        raise UserError(
+            f"unknown format {format!r}{did_you_mean(format, tables.FORMATS)}; "
+            f"known: {', '.join(tables.FORMATS)}"
+        )
+    scores, document, holes = load(runs)
+    allowed = [word.strip() for word in allow.split(",") if word.strip()]
+    name = str(document.get("name", ""))
+    result = compare_scores(scores, reference=reference, name=name, holes=holes, run=document, allow=allowed)
+    if output is not None:
+        tables.write_all(result, output)
+    if format is None:
+        tables.show(result)
+    else:
+        typer.echo(tables.FORMATS[format][1](result), nl=False)
+
+
+def _end(outcome: Outcome) -> None:
+    """Show the table; status 1 where a cell failed."""
+    if outcome.comparison is not None:
+        from lens_eval.tables import show
+
+        typer.echo("")
+        show(outcome.comparison)
+    for line in outcome.failed if outcome.comparison is None else ():
+        typer.echo(f"failed: {line}", err=True)
+    if outcome.status:
+        typer.echo(
+            f"lens: {len(outcome.failed)} cells failed (see errors/); the same command tries them again",
+            err=True,
+        )
+        raise typer.Exit(outcome.status)
+
+
+def _say(line: str) -> None:
+    """One line on standard output, also while a bar is on the screen."""
+    from tqdm import tqdm
+
+    tqdm.write(line, file=sys.stdout)
+    sys.stdout.flush()
+
+
+def _command() -> str:
+    return " ".join(["lens", *sys.argv[1:]])
+
+
+def _codes(languages: str | None) -> tuple[str, ...]:
+    from lens_eval.languages import normalise_code
+
+    return tuple(normalise_code(code.strip()) for code in (languages or "").split(",") if code.strip())
+
+
+def _backend(name: str) -> str:
+    from lens_eval.recipe import BACKENDS
+
+    if name not in BACKENDS:
+        raise UserError(
+            f"unknown backend {name!r}{did_you_mean(name, BACKENDS)}; known: {', '.join(BACKENDS)}"
+        )
+    return name
+
+
+def _pairs(text: str | None) -> dict[str, Any]:
+    """`a=1,b=x` as lm_eval reads its --model_args."""
+    pairs: dict[str, Any] = {}
+    for part in (text or "").split(","):
+        if part.strip():
+            key, separator, value = part.partition("=")
+            if not separator:
+                raise UserError(f"--model-args: {part!r} is not key=value")
+            pairs[key.strip()] = _plain_value(value.strip())
+    return pairs
+
+
+def _plain_value(text: str) -> Any:
+    import yaml
+
+    value = yaml.safe_load(text)
+    return text if isinstance(value, (dict, list)) or value is None else value
+
+
+def _batch(text: str) -> int | str:
+    if text.startswith("auto"):
+        return text
+    if not text.isdigit() or int(text) < 1:
+        raise UserError(f"--batch-size is {text!r}; give a number, or auto")
+    return int(text)
+
+
+def _folder_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "_-." else "_" for c in name).lstrip(".") or "model"
