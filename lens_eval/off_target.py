@@ -1,8 +1,8 @@
 """The off-target metric: in which language is a response written, and is it the one that was asked for.
 
-A line is cut into sentences, each sentence is judged, script first, then by a detector over a closed set of candidate
-languages; what is too short to tell stays undetermined. A response is on target when every judged line is.
-`docs/metrics.md` has the definition in full and what it cannot see.
+A line is cut into sentences, each sentence is judged, script first, then by a detector over a closed set of
+candidate languages; what is too short to tell stays undetermined. A response is on target when every judged
+line is. `docs/metrics.md` has the definition in full and what it cannot see.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from functools import lru_cache
 from lens_eval.errors import UserError
 from lens_eval.language_id import Detector, get_detector
 from lens_eval.languages import DEFAULT_LANGUAGES, LANGUAGES, chinese_script, normalise_code
-from lens_eval.scripts import LETTERS_PER_CHARACTER, WORD, chinese_form, han_counts
+from lens_eval.scripts import LETTERS_PER_CHARACTER, WORD, chinese_form, han_evidence
 from lens_eval.set_aside import (
     Prompt,
+    is_code,
     read_prompt,
     readable,
     set_aside,
@@ -31,15 +32,15 @@ UNDETERMINED = "undetermined"
 EMPTY = "empty"
 
 # All lengths are in letters of an alphabet; a Han character counts for several (LETTERS_PER_CHARACTER).
-# Between languages of one script the detector needs this many letters, unless it is nearly certain.
-MIN_LETTERS = 20
-MIN_LETTERS_IF_CERTAIN = 10
-CERTAIN = 0.97
-# Its share of the probability below which a text stays undetermined.
-MIN_CONFIDENCE = 0.75
-# A sentence inside a line of several is only called off-target on clear evidence: many sentences, many chances to err.
+# Between languages of one script: the detector is not asked about fewer letters than this, and the fewer
+# there are, the larger a share of the probability its first choice needs (`confidence_needed`). Chosen on
+# MGSM questions and XNLI hypotheses; docs/metrics.md has the measurement.
+MIN_LETTERS = 10
+# A sentence inside a line of several is only called off-target on clear evidence: many sentences, many
+# chances to err.
 MIN_CONFIDENCE_INSIDE = 0.95
-# Where one candidate alone uses a script, the script decides; Latin letters are also units, formulas and names.
+# Where one candidate alone uses a script, the script decides; Latin letters are also units, formulas and
+# names.
 MIN_LETTERS_BY_SCRIPT = 2
 MIN_LETTERS_BY_LATIN_SCRIPT = 10
 # Sentences shorter than this are judged together with their neighbours.
@@ -50,7 +51,7 @@ SENTENCE_LETTERS = 20
 # The share of a sentence its own script needs for the rest to count as borrowed.
 NATIVE_SHARE = 0.2
 # Han characters without any kana from which on a text cannot well be Japanese.
-MAX_JAPANESE_WITHOUT_KANA = 12
+MAX_JAPANESE_WITHOUT_KANA = 20
 # The longest piece given to the detector at once; more adds nothing.
 MAX_PIECE = 1000
 
@@ -60,13 +61,14 @@ _CASED = frozenset({"Latn", "Cyrl", "Grek", "Armn"})
 _UNSPACED = frozenset({"CJK", "Thai", "Laoo", "Khmr", "Mymr", "Tibt"})
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’»)\]*_]*\s+|(?<=[。！？।॥؟۔])")
 
-Word = tuple[str, str]  # script, word
+Word = tuple[str, str, bool]  # script, word, whether it may be a name
 Segment = tuple[str, float]  # language code, script or "undetermined"; letters
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a response. `outcome` is one of `OUTCOMES`, or "set_aside" where nothing in it can be judged."""
+    """One line of a response. `outcome` is one of `OUTCOMES`, or "set_aside" where nothing in it can be
+    judged."""
 
     number: int
     outcome: str
@@ -78,10 +80,10 @@ class Line:
 class Verdict:
     """In which language a response is, seen from the one asked for.
 
-    `outcome` is one of `OUTCOMES`; `answered_in` is a language code, the ISO 15924 code of a script that no candidate
-    and no single known language uses, "undetermined" or "empty"; `characters` maps each outcome to its share of the
-    judged letters (sums to 1; an empty response is all undetermined); `thinking` is the outcome of a `<think>` part,
-    None without one; `lines` are the lines with any text, in order.
+    `outcome` is one of `OUTCOMES`; `answered_in` is a language code, the ISO 15924 code of a script that no
+    candidate and no single known language uses, "undetermined" or "empty"; `characters` maps each outcome
+    to its share of the judged letters (sums to 1; an empty response is all undetermined); `thinking` is the
+    outcome of a `<think>` part, None without one; `lines` are the lines with any text, in order.
     """
 
     language: str
@@ -95,7 +97,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Target:
-    """What is asked of one response: language, the Chinese script if that matters, candidates by script group."""
+    """What is asked of one response: language, the Chinese script if that matters, candidates by script
+    group."""
 
     language: str
     chinese: str | None
@@ -114,11 +117,11 @@ def _groups(language: str) -> frozenset[str]:
 class Judge:
     """Judges responses against the language asked for.
 
-    `central` is the pivot language; `candidates` the closed set of languages the detector chooses among (the central
-    language and the one asked for always belong to it); `detector` a name for `lens_eval.language_id.get_detector`
-    or a `Detector`; with `split_chinese` an answer in simplified characters to a request for `zh-Hant`, or the
-    reverse, is in another language. Raises `UserError` for unknown codes, and for languages that share a script and
-    that the detector does not know.
+    `central` is the pivot language; `candidates` the closed set of languages the detector chooses among
+    (the central language and the one asked for always belong to it); `detector` a name for
+    `lens_eval.language_id.get_detector` or a `Detector`; with `split_chinese` an answer in simplified
+    characters to a request for `zh-Hant`, or the reverse, is in another language. Raises `UserError` for
+    unknown codes, and for languages that share a script and that the detector does not know.
     """
 
     def __init__(
@@ -160,10 +163,11 @@ class Judge:
         for group, codes in by_group.items():
             unknown = self.detector.unsupported(codes) if len(codes) > 1 and group != "CJK" else []
             if unknown:
+                others = ", ".join(c for c in codes if c not in unknown) or "each other"
                 raise UserError(
-                    f"{self.detector.name} does not know {', '.join(unknown)}, which shares its script with "
-                    f"{', '.join(c for c in codes if c not in unknown) or 'other candidates'}; leave it out of the "
-                    "candidates or name a fastText model that knows it (GlotLID): --detector fasttext:FILE"
+                    f"{self.detector.name} does not know {', '.join(unknown)}, written in the same script as "
+                    f"{others}; leave it out of the candidates or name a fastText model that knows it "
+                    "(GlotLID): --detector fasttext:FILE"
                 )
         chinese = chinese_script(language) if self.split_chinese and code == "zh" else None
         candidates = {group: tuple(codes) for group, codes in by_group.items()}
@@ -172,7 +176,7 @@ class Judge:
     def judge(self, text: str | None, language: str, prompt: str | None = None) -> Verdict:
         """Judge one response (None counts as empty) to a prompt that asked for an answer in `language`."""
         target = self.target(language)
-        given = _read_prompt(prompt, target.language == "de") if prompt else _read_prompt(None, False)
+        given = _read_prompt(prompt)
         answer, thinking = split_thinking(readable(text or ""))
         verdict = self._judge_part(answer, target, given)
         if not thinking.strip():
@@ -244,7 +248,7 @@ class Judge:
 
     def _judge_line(self, line: str, target: _Target, prompt: Prompt) -> tuple[list[Segment], list[Word]]:
         """Return the segments of a line, and its words if none of them could be judged."""
-        units = _units(without_list_mark(line), prompt)
+        units = [] if is_code(line) else _units(without_list_mark(line), prompt)
         segments: list[Segment] = []
         for unit in units:
             segments.extend(self._judge_unit(unit, target, inside=len(units) > 1))
@@ -260,11 +264,12 @@ class Judge:
         return self._judge_unit(words, target, inside=False) if words else []
 
     def _judge_unit(self, words: list[Word], target: _Target, inside: bool) -> list[Segment]:
-        """Judge one sentence: its main script, and foreign runs in it that are long enough to be sentences."""
+        """Judge one sentence: its main script, and foreign runs in it that are long enough to be
+        sentences."""
         if not words:
             return []
         amounts: dict[str, float] = {}
-        for script, word in words:
+        for script, word, _ in words:
             group = _GROUP.get(script, script)
             amounts[group] = amounts.get(group, 0.0) + _letters(script, word)
         total = sum(amounts.values())
@@ -279,7 +284,7 @@ class Judge:
         own: list[Word] = []
         for group, run in _runs(words):
             if group != main and _is_sentence(group, run):
-                amount = sum(_letters(*word) for word in run)
+                amount = _amount(run)
                 segments.append((self._identify(group, run, target, inside=True), amount))
             elif group == main:
                 own.extend(run)
@@ -289,30 +294,46 @@ class Judge:
     def _identify(self, group: str, words: list[Word], target: _Target, inside: bool) -> str:
         """Return the language of words of one script group, or "undetermined"."""
         candidates = target.candidates.get(group, ())
-        letters = sum(_letters(*word) for word in words)
+        letters = _amount(words)
         if group == "CJK":
             return _chinese_or_japanese(words, letters, target)
         if not candidates:
             return _name_script(group) if letters >= MIN_LETTERS_BY_SCRIPT else UNDETERMINED
-        if group in _CASED:
-            words = _without_names(words)
-            letters = sum(len(word) for _, word in words)
+        if group in _CASED and not any(word.islower() and len(word) > 1 for _, word, _ in words):
+            return UNDETERMINED  # names or a title, which look alike in every language
         if len(candidates) == 1:
             needed = MIN_LETTERS_BY_LATIN_SCRIPT if group == "Latn" else MIN_LETTERS_BY_SCRIPT
             return candidates[0] if letters >= needed else UNDETERMINED
-        if letters < MIN_LETTERS_IF_CERTAIN:
-            return UNDETERMINED
-        text = " ".join(word for _, word in words)
-        return self._detect(text[:MAX_PIECE], letters, candidates, target, inside)
+        plain = [word for word in words if not word[2]]
+        code, sure = self._detect(plain, candidates, target, inside)
+        if not sure and code and len(plain) < len(words):
+            # Names may confirm what the other words say, never say it for them.
+            with_names, sure = self._detect(words, candidates, target, inside)
+            sure = sure and with_names == code
+        return code if sure else UNDETERMINED
 
     def _detect(
-        self, text: str, letters: float, candidates: tuple[str, ...], target: _Target, inside: bool
-    ) -> str:
+        self, words: list[Word], candidates: tuple[str, ...], target: _Target, inside: bool
+    ) -> tuple[str, bool]:
+        """Return the detector's first choice ("" without any words) and whether it is sure enough."""
+        text = " ".join(word for _, word, _ in words)[:MAX_PIECE]
+        if not text:
+            return "", False
         code, confidence = self.detector.best(text, candidates)
-        needed = MIN_CONFIDENCE if letters >= MIN_LETTERS else CERTAIN
+        letters = sum(len(word) for _, word, _ in words)
+        needed = confidence_needed(letters)
         if inside and code != target.language:
             needed = max(needed, MIN_CONFIDENCE_INSIDE)
-        return code if confidence >= needed else UNDETERMINED
+        return code, letters >= MIN_LETTERS and confidence >= needed
+
+
+def confidence_needed(letters: float) -> float:
+    """Return the share of the probability a detector's first choice needs: .8 at 10 letters, .5 from 20 on."""
+    return max(0.5, 1.1 - 0.03 * letters)
+
+
+def _amount(words: list[Word]) -> float:
+    return sum(_letters(script, word) for script, word, _ in words)
 
 
 def _letters(script: str, word: str) -> float:
@@ -330,7 +351,7 @@ def _units(line: str, prompt: Prompt) -> list[list[Word]]:
             units.append(current)
             current, letters = [], 0.0
         current.extend(words)
-        letters += sum(_letters(*word) for word in words)
+        letters += _amount(words)
     if current and units and letters < UNIT_LETTERS and _scripts(current) <= _scripts(units[-1]):
         units[-1].extend(current)
     elif current:
@@ -339,48 +360,49 @@ def _units(line: str, prompt: Prompt) -> list[list[Word]]:
 
 
 def _scripts(words: list[Word]) -> set[str]:
-    return {script for script, _ in words}
+    return {script for script, _, _ in words}
 
 
 def _words(sentence: str, prompt: Prompt) -> list[Word]:
-    """Return the words of a sentence that are evidence: no names of the prompt, no single Latin capitals."""
+    """Return the words of a sentence that are evidence of its language.
+
+    Single Latin capitals are none (variables, option letters). Marked as names are those of the prompt and
+    capitalised words inside a sentence: German nouns too, which costs less than names do. A sentence all in
+    capitals is read as if in small letters.
+    """
     words = [(match.lastgroup or "", match[0]) for match in WORD.finditer(sentence)]
-    if prompt.names:
-        words = [word for word in words if word[1].casefold() not in prompt.names]
-    return [(script, word) for script, word in words if len(word) > 1 or script != "Latn" or word.islower()]
+    if len(words) >= SENTENCE_WORDS and sentence.isupper():
+        words = [(script, word.lower()) for script, word in words]
+    return [
+        (
+            script,
+            word,
+            (bool(place) and script in _CASED and not word[0].islower()) or word.casefold() in prompt.names,
+        )
+        for place, (script, word) in enumerate(words)
+        if len(word) > 1 or script not in _CASED or word.islower()
+    ]
 
 
 def _runs(words: list[Word]) -> list[tuple[str, list[Word]]]:
     runs: list[tuple[str, list[Word]]] = []
-    for script, word in words:
-        group = _GROUP.get(script, script)
+    for word in words:
+        group = _GROUP.get(word[0], word[0])
         if not runs or runs[-1][0] != group:
             runs.append((group, []))
-        runs[-1][1].append((script, word))
+        runs[-1][1].append(word)
     return runs
 
 
 def _is_sentence(group: str, run: list[Word]) -> bool:
     """Return whether foreign words in a row are a sentence rather than a borrowed term, a name or a title."""
-    if sum(_letters(*word) for word in run) < SENTENCE_LETTERS:
+    if _amount(run) < SENTENCE_LETTERS:
         return False
     if group in _UNSPACED:
         return True
     if len(run) < SENTENCE_WORDS:
         return False
-    return group not in _CASED or sum(word[:1].islower() for _, word in run) >= 0.6 * len(run)
-
-
-def _without_names(words: list[Word]) -> list[Word]:
-    """Return the words, or none where they are all capitalised: names or a title, in any language.
-
-    Words all in capitals are lower-cased when everything is.
-    """
-    if any(word[0].islower() and len(word) > 1 for _, word in words):
-        return words
-    if all(word.isupper() for _, word in words) and len(words) >= SENTENCE_WORDS:
-        return [(script, word.lower()) for script, word in words]
-    return []
+    return group not in _CASED or sum(word[0].islower() for _, word, _ in run) >= 0.6 * len(run)
 
 
 def _name_script(script: str) -> str:
@@ -390,26 +412,25 @@ def _name_script(script: str) -> str:
 
 
 def _chinese_or_japanese(words: list[Word], letters: float, target: _Target) -> str:
-    kana = sum(len(word) for script, word in words if script == "Kana")
-    han = "".join(word for script, word in words if script == "Hani")
+    kana = sum(len(word) for script, word, _ in words if script == "Kana")
+    han = "".join(word for script, word, _ in words if script == "Hani")
     if kana and kana >= 0.1 * (kana + len(han)):
         return "ja" if letters >= MIN_LETTERS_BY_SCRIPT + 1 else UNDETERMINED
-    counts = han_counts(han[:MAX_PIECE])
-    chinese, japanese = counts["s"] + counts["t"] + counts["c"], counts["j"]
-    if not kana and len(han) < MAX_JAPANESE_WITHOUT_KANA and chinese <= japanese:
-        if japanese > chinese:
-            return "ja"
-        if "ja" in target.candidates.get("CJK", ()):
-            return UNDETERMINED
     if len(han) < 2:
+        return UNDETERMINED
+    chinese, japanese = han_evidence(han[:MAX_PIECE])
+    if japanese > chinese:
+        return "ja"
+    unsure = chinese == japanese and len(han) < MAX_JAPANESE_WITHOUT_KANA
+    if unsure and "ja" in target.candidates.get("CJK", ()):
         return UNDETERMINED
     form = chinese_form(han[:MAX_PIECE]) if target.chinese else None
     return f"zh-{form}" if form and form != target.chinese else "zh"
 
 
 @lru_cache(maxsize=4096)
-def _read_prompt(prompt: str | None, capitalised_nouns: bool) -> Prompt:
-    return read_prompt(prompt, capitalised_nouns)
+def _read_prompt(prompt: str | None) -> Prompt:
+    return read_prompt(prompt)
 
 
 @lru_cache(maxsize=64)
@@ -431,10 +452,10 @@ def judge_texts(
 ) -> list[Verdict]:
     """Judge responses: in which language is each, seen from the one asked for.
 
-    `languages` is one code for all or one per text, of any code system; `prompts`, if given, the prompts answered
-    (their names and quotations are set aside). `candidates` are the languages the detector chooses among, by default
-    those in `languages` and the twelve of `DEFAULT_LANGUAGES`. Raises `UserError` for unknown codes and lists of
-    unequal length.
+    `languages` is one code for all or one per text, of any code system; `prompts`, if given, the prompts
+    answered (their names and quotations are set aside). `candidates` are the languages the detector chooses
+    among, by default those in `languages` and the twelve of `DEFAULT_LANGUAGES`. Raises `UserError` for
+    unknown codes and lists of unequal length.
     """
     asked = [languages] * len(texts) if isinstance(languages, str) else list(languages)
     given = [None] * len(texts) if prompts is None else list(prompts)
@@ -450,10 +471,11 @@ def judge_texts(
 
 
 def verdict_metrics(verdict: Verdict) -> dict[str, float | str]:
-    """Return a verdict as the per-response metrics of lm_eval: 0.0 or 1.0 each, and the language answered in.
+    """Return a verdict as the per-response metrics of lm_eval: 0.0 or 1.0 each, and the language answered
+    in.
 
-    `on_target`, `central`, `other` and `undetermined` sum to 1; `off_target` is central + other; `empty` responses
-    are also `undetermined`.
+    `on_target`, `central`, `other` and `undetermined` sum to 1; `off_target` is central + other; `empty`
+    responses are also `undetermined`.
     """
     metrics: dict[str, float | str] = {name: float(verdict.outcome == name) for name in OUTCOMES}
     metrics["off_target"] = float(verdict.outcome in ("central", "other"))

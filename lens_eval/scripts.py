@@ -1,7 +1,8 @@
-"""Unicode scripts: which letters a text is written in, and what tells Chinese from Japanese in Han characters.
+"""Unicode scripts: which letters a text is written in, and what tells Chinese from Japanese in Han
+characters.
 
-Python's standard library does not know scripts; the ranges below are the letter blocks of the scripts that the
-languages of `lens_eval.languages` use, and of some neighbours, so that an answer in them can be named.
+Python's standard library does not know scripts; the ranges below are the letter blocks of the scripts that
+the languages of `lens_eval.languages` use, and of some neighbours, so that an answer in them can be named.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from functools import lru_cache
 
 # Letters and the marks that belong to them, by ISO 15924 code.
 _RANGES: dict[str, str] = {
-    "Latn": r"A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u0300-\u036f\u1e00-\u1eff\u2c60-\u2c7f\ua720-\ua7ff",
+    "Latn": r"A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u0300-\u036f\u1e00-\u1eff"
+    r"\u2c60-\u2c7f\ua720-\ua7ff",
     "Grek": r"\u0370-\u0373\u0376-\u037d\u0386\u0388-\u03ff\u1f00-\u1fff",
     "Cyrl": r"\u0400-\u052f\u1c80-\u1c8f\u2de0-\u2dff\ua640-\ua69f",
     "Armn": r"\u0531-\u0556\u0561-\u0587",
     "Hebr": r"\u0591-\u05c7\u05d0-\u05f2",
-    "Arab": r"\u0610-\u061a\u0620-\u065f\u066e-\u06d3\u06d5-\u06dc\u06df-\u06e8\u06ea-\u06ef\u06fa-\u06ff\u0750-\u077f\u08a0-\u08ff",
+    "Arab": r"\u0610-\u061a\u0620-\u065f\u066e-\u06d3\u06d5-\u06dc\u06df-\u06e8\u06ea-\u06ef\u06fa-\u06ff"
+    r"\u0750-\u077f\u08a0-\u08ff",
     "Deva": r"\u0900-\u0963\u0971-\u097f",
     "Beng": r"\u0980-\u09e3\u09f0\u09f1\u09fc-\u09fe",
     "Guru": r"\u0a01-\u0a5e\u0a70-\u0a75",
@@ -58,25 +61,28 @@ WORD = re.compile(
 )
 
 
-@lru_cache(maxsize=65536)
-def _han_evidence(character: str) -> str:
-    """Return which of simplified Chinese, traditional Chinese, Japanese a Han character belongs to alone.
+# Characters that carry Chinese grammar. A Japanese text without kana is a title or a compound, and has none
+# of the first, hardly two of the second.
+_CHINESE_WORDS = frozenset("你我您她它们這这那哪吗嗎呢吧没沒很也咱啊谁誰怎什么麼从從让讓")
+_CHINESE_PARTICLES = frozenset("的了是他就太不想在有和要去到得都说說上个個为為会會能对對来來")
 
-    "s", "t", "j", "c" (Chinese of either kind, not in Japanese use) or "". The national character sets say it:
-    GB 2312 holds the simplified forms, Big5 the traditional ones, Shift-JIS the Japanese ones.
+
+@lru_cache(maxsize=65536)
+def _han_evidence(character: str) -> float:
+    """Return how much a Han character speaks for Chinese (positive) or Japanese (negative), 0 if for
+    neither.
+
+    The national character sets know: GB 2312 holds the simplified forms, Big5 the traditional ones,
+    Shift-JIS those of Japanese.
     """
     simplified, traditional, japanese = (
         _encodable(character, codec) for codec in ("gb2312", "big5", "shift_jis")
     )
-    if simplified and not traditional and not japanese:
-        return "s"
-    if traditional and not simplified and not japanese:
-        return "t"
-    if japanese and not simplified and not traditional:
-        return "j"
-    if simplified and traditional and not japanese:
-        return "c"
-    return ""
+    if character in _CHINESE_WORDS or ((simplified or traditional) and not japanese):
+        return 1.0
+    if character in _CHINESE_PARTICLES:
+        return 0.5
+    return -1.0 if japanese and not simplified and not traditional else 0.0
 
 
 def _encodable(character: str, codec: str) -> bool:
@@ -87,15 +93,10 @@ def _encodable(character: str, codec: str) -> bool:
     return True
 
 
-def han_counts(han: str) -> dict[str, int]:
-    """Count the Han characters of `han` that only simplified ("s"), traditional ("t"), either Chinese ("c") or
-    Japanese ("j") text uses."""
-    counts = {"s": 0, "t": 0, "c": 0, "j": 0}
-    for character in han:
-        kind = _han_evidence(character)
-        if kind:
-            counts[kind] += 1
-    return counts
+def han_evidence(han: str) -> tuple[int, int]:
+    """Return how much in a text of Han characters alone speaks for Chinese and how much for Japanese."""
+    weights = [_han_evidence(character) for character in han]
+    return int(sum(weight for weight in weights if weight > 0)), weights.count(-1.0)
 
 
 @lru_cache(maxsize=65536)
@@ -107,7 +108,8 @@ def _chinese_form(character: str) -> str:
 
 
 def chinese_form(han: str) -> str | None:
-    """Return "Hans" or "Hant", whichever form more characters of Chinese text belong to alone; None if equal."""
+    """Return "Hans" or "Hant", whichever form more characters of Chinese text belong to alone; None if
+    equal."""
     forms = [_chinese_form(character) for character in han]
     simplified, traditional = forms.count("Hans"), forms.count("Hant")
     if simplified == traditional:

@@ -1,8 +1,8 @@
 """What is no evidence of the language a response is written in, and is set aside before judging.
 
-Code, LaTeX, URLs, markup, list marks, quotations of the prompt and names the prompt contains. Thinking parts are cut
-out to be judged apart. Numbers, punctuation and emoji need no work here: they have no script. Every step is linear in
-the length of the text.
+Code, LaTeX, URLs, markup, list marks, quotations of the prompt and names the prompt contains. Thinking
+parts are cut out to be judged apart. Numbers, punctuation and emoji need no work here: they have no script.
+Every step is linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -40,6 +40,14 @@ _INLINE_MATH = re.compile(r"\$(?=\S)([^$\n]{1,400})(?<=\S)\$(?!\d)")
 _MATH_SIGN = re.compile(r"[\\^_=<>+*/{}]|^\W*\w\W*$")
 _PROSE = re.compile(r"[^\W\d_]{3,}\s+[^\W\d_]{3,}")
 _COMMAND = re.compile(r"\\[A-Za-z]{1,30}\*?")
+# Code outside fences: statements, assignments, lines that end as only code does.
+_CODE_LINE = re.compile(
+    r"\s*(?:(?:def|class|for|while|if|elif|else|try|except|with|function|switch)\b[ -~]*[:{]"
+    r"|(?:import|from|return|print|var|let|const|int|public|private|#include|FOR EACH)\b[ -~]*"
+    r"|[\w.\[\]]{1,40}\s?(?:[-+*/|&:]?=|←)\s?[^=][ -~]*|[ -~]*[;{}])\s*",
+    re.ASCII,
+)
+_CODE_SIGN = re.compile(r"[=(){}\[\]<>;]|^\s{2,}return \w+\s*$|←")
 _LIST_MARK = re.compile(
     r"^[\s>#|*+•‣▪●◦–—-]*(?:\(?(?:\d{1,4}|[^\W\d_]|[ivxIVX]{1,5})[.)\]:：、]\**(?=\s|$)[\s*]*)*"
 )
@@ -59,8 +67,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 class Prompt:
     """What of a prompt may reappear in a response without telling its language.
 
-    `names` are its capitalised words inside sentences (and all its Latin words where the prompt is in a script
-    without case); `text` is the whole, folded for looking up quotations.
+    `names` are its capitalised words inside sentences (and all its Latin words where the prompt is in a
+    script without case); `text` is the whole, folded for looking up quotations.
     """
 
     names: frozenset[str]
@@ -71,8 +79,9 @@ NO_PROMPT = Prompt(frozenset(), "")
 
 
 def readable(text: str) -> str:
-    """Return `text` without what no reader sees: invisible characters go, control characters become spaces, look-alike
-    letters (mathematical alphabets, full-width forms) become plain ones, lone surrogates question marks."""
+    """Return `text` without what no reader sees: invisible characters go, control characters become spaces,
+    look-alike letters (mathematical alphabets, full-width forms) become plain ones, lone surrogates
+    question marks."""
     if text.isascii():
         return _CONTROL.sub(" ", text) if not text.isprintable() else text
     if _SURROGATE.search(text):
@@ -84,7 +93,8 @@ def readable(text: str) -> str:
 def split_thinking(text: str) -> tuple[str, str]:
     """Split a response into its answer and its thinking, `<think>...</think>` and relatives.
 
-    A closing tag with no opening one ends thinking that began in the prompt; an unclosed one runs to the end.
+    A closing tag with no opening one ends thinking that began in the prompt; an unclosed one runs to the
+    end.
     """
     if "<" not in text:
         return text, ""
@@ -148,17 +158,18 @@ def _without_formula(match: re.Match[str]) -> str:
     return match[0]
 
 
+def is_code(line: str) -> bool:
+    """Return whether a line outside a code fence is program code."""
+    return bool(_CODE_SIGN.search(line) and _CODE_LINE.fullmatch(line))
+
+
 def without_list_mark(line: str) -> str:
     """Return a line without its bullets, numbers, option letters, heading and quotation marks."""
     return line[_LIST_MARK.match(line).end() :]  # type: ignore[union-attr]  # it matches everywhere
 
 
-def read_prompt(prompt: str | None, capitalised_nouns: bool = False) -> Prompt:
-    """Return the names and the folded text of a prompt.
-
-    With `capitalised_nouns` (German) capitals tell nothing, so that only Latin words in a prompt of another script
-    count as names.
-    """
+def read_prompt(prompt: str | None) -> Prompt:
+    """Return the names and the folded text of a prompt."""
     if not prompt:
         return NO_PROMPT
     prompt = readable(prompt)
@@ -166,8 +177,6 @@ def read_prompt(prompt: str | None, capitalised_nouns: bool = False) -> Prompt:
     latin = sum(len(word) for script, word, _ in words if script == "Latn")
     if 2 * latin < sum(len(word) for _, word, _ in words):
         names = {word.casefold() for script, word, _ in words if script == "Latn"}
-    elif capitalised_nouns:
-        names = set()
     else:
         names = {
             word.casefold()
