@@ -1,7 +1,7 @@
 """Numbers and option letters out of free text, in any script.
 
-`read_number` returns the number a worked solution ends on, `read_choice` the option a response settles on; both
-return None where nothing can be read. Nothing here knows the right answer.
+`read_number` returns the number a worked solution ends on, `read_choice` the option a response settles on;
+both return None where nothing can be read. Nothing here knows the right answer.
 """
 
 from __future__ import annotations
@@ -14,11 +14,16 @@ from fractions import Fraction
 
 # Languages that write the decimal mark as a comma (CLDR); every other one writes a full stop.
 DECIMAL_COMMA = frozenset(
-    "af az be bg bs ca cs da de el es et eu fi fr gl hr ht hu hy id is it ka kk lt lv mk mn nb nl nn pl pt qu ro ru sk "
-    "sl sq sr sv tr uk vi".split()
+    re.findall(
+        r"\w+",
+        "af az be bg bs ca cs da de el es et eu fi fr gl hr ht hu hy id is it ka kk lt lv mk mn nb nl nn pl "
+        "pt qu ro ru sk sl sq sr sv tr uk vi",
+    )
 )
 # Languages that group thousands with an ordinary space (no-break and thin spaces group in every language).
-SPACE_GROUPS = frozenset("be bg cs da es et fi fr hu hy ka kk lt lv nb nn pl pt ru sk sl sq sv uk".split())
+SPACE_GROUPS = frozenset(
+    re.findall(r"\w+", "be bg cs da es et fi fr hu hy ka kk lt lv nb nn pl pt ru sk sl sq sv uk")
+)
 
 # What introduces the final answer. The strong ones decide wherever they stand; the last one wins.
 _STRONG_MARKERS = (
@@ -54,17 +59,21 @@ _STRONG_MARKERS = (
     r"(?:अंतिम |सही )?उत्तर(?: है)?\s*[:=]?\s*(?=-?[$€£₹]?\s?\d)",
     r"(?:حتمی )?جواب(?: ہے)?\s*[:=]?\s*(?=-?[$€£₹]?\s?\d)",
 )
-# The weak ones open many a solution ("Answer: first, ..."), so they count only if no number follows their sentence.
+# The weak ones open many a solution ("Answer: first, ..."), so they count only if no number follows their
+# sentence.
 _WEAK_MARKERS = (
     r"answer|Antwort|Ergebnis|Lösung|respuesta|resultado|réponse|résultat|ответ|jibu|risposta|resposta|jawaban|cevap|"
     r"erantzuna|απάντηση|отговор|答案|答え|解答|回答|答|정답|답|উত্তর|คำตอบ|ตอบ|సమాధానం|الجواب|الإجابة|الاجابة|उत्तर|جواب|"
     r"விடை|பதில்|ഉത്തരം|ಉತ್ತರ|જવાબ|उत्तरः|အဖြေ"
 )
 _CORRECTIONS = (
-    r"\b(?:wait|correction|actually|sorry|i made a (?:mistake|mis-?calculation)|let me (?:recheck|re-check|correct|redo))\b|"
+    r"\b(?:wait|correction|actually|sorry|i made a (?:mistake|mis-?calculation))\b|"
+    r"\blet me (?:recheck|re-check|correct|redo)\b|"
     r"\b(?:Moment|Korrektur|korrigiere|Entschuldigung)\b|\b(?:corrección|espera|perdón|me equivoqué)\b|"
-    r"\b(?:correction|attendez|pardon|je me suis trompée?)\b|\b(?:исправление|подождите|извините|ошибся|ошиблась)\b|"
-    r"\b(?:samahani|marekebisho|ngoja)\b|更正|纠正|等等|抱歉|不对|訂正|すみません|間違え|待って|정정|잠깐|죄송|সংশোধন|দুঃখিত|ভুল হয়েছে|"
+    r"\b(?:correction|attendez|pardon|je me suis trompée?)\b|"
+    r"\b(?:исправление|подождите|извините|ошибся|ошиблась)\b|"
+    r"\b(?:samahani|marekebisho|ngoja)\b|更正|纠正|等等|抱歉|不对|訂正|すみません|間違え|待って|정정|잠깐|죄송|"
+    r"সংশোধন|দুঃখিত|ভুল হয়েছে|"
     r"แก้ไข|ขอโทษ|เดี๋ยวก่อน|సరిదిద్ద|క్షమించ|تصحيح|عفو[اً]|आसल में|क्षमा करें"
 )
 _STRONG = re.compile("|".join(_STRONG_MARKERS), re.IGNORECASE)
@@ -124,9 +133,9 @@ class _Found:
 def read_number(text: str, language: str) -> Fraction | None:
     r"""Return the number `text` gives as its answer, or None.
 
-    Looked for in this order: the last `\boxed{}`; what follows the last phrase that states an answer ("the answer
-    is", "答案是", in any known language), unless a correction follows it; else the last number of the text.
-    `language` (the one the text is written in) decides what "1.234" and "1,234" mean.
+    Looked for in this order: the last `\boxed{}`; what follows the last phrase that states an answer ("the
+    answer is", "答案是", in any known language), unless a correction follows it; else the last number of the
+    text. `language` (the one the text is written in) decides what "1.234" and "1,234" mean.
     """
     visible = _without_thoughts(text)
     boxed = _last_boxed(visible)
@@ -151,9 +160,9 @@ def same_number(found: Fraction, gold: int | float | str | Fraction) -> bool:
 def read_choice(text: str, letters: Sequence[str]) -> int | None:
     r"""Return the index of the option letter `text` settles on, or None.
 
-    Understands a bare letter, "B.", "(b)", "**B**", `\boxed{B}`, "The answer is B", "答案：Ｂ", and Arabic letters;
-    among several stated ones the last counts. A lower-case letter counts only in brackets or alone, and the word "A"
-    only where it cannot be an article.
+    Understands a bare letter, "B.", "(b)", "**B**", `\boxed{B}`, "The answer is B", "答案：Ｂ", and Arabic
+    letters; among several stated ones the last counts. A lower-case letter counts only in brackets or
+    alone, and the word "A" only where it cannot be an article.
     """
     index = {_letter(letter): position for position, letter in enumerate(letters)}
     one = "(" + "|".join(map(re.escape, index)) + ")"
@@ -173,7 +182,7 @@ def read_choice(text: str, letters: Sequence[str]) -> int | None:
 
 
 def _settled_letter(plain: str, one: str) -> str | None:
-    """Return the letter last stated as the answer, else the one the text opens with, else the only one in it."""
+    """Return the letter last stated as the answer, else the one that opens the text, else the only one."""
     ends = r"(?![A-Za-z0-9'’])" if "A" in one else r"(?!\w)"
     starts = r"(?<![A-Za-z0-9'’])" if "A" in one else r"(?<!\w)"
     marker = rf"(?i:{_STRONG.pattern}|(?:{_WEAK_MARKERS})\s*[:：ঃ=])"
@@ -228,8 +237,7 @@ def _plain(text: str) -> str:
     text = re.sub(r"\^\{?\d+\}?", "", text)  # an exponent is no answer: m^2
     text = re.sub(r"\\([$%#&_])", r"\1", text)
     text = re.sub(r"\\(?:[a-zA-Z]+|[()\[\],;!])", " ", text)
-    text = re.sub(r"\*\*|__|[{}`]|(?<=\s)\*(?=\d)|(?<=\d)\*(?=[\s.,]|$)", "", text)
-    return text
+    return re.sub(r"\*\*|__|[{}`]|(?<=\s)\*(?=\d)|(?<=\d)\*(?=[\s.,]|$)", "", text)
 
 
 def _ascii(character: str) -> str:
@@ -350,7 +358,7 @@ def _is_negative(plain: str, match: re.Match[str]) -> bool:
 
 
 def _multiplied(plain: str, number: _Found, position: int, language: str) -> tuple[_Found, int]:
-    """Apply a multiplier that follows ("3万5千", "70 mil", "2 million") or, in Swahili, precedes ("elfu 70")."""
+    """Apply a multiplier that follows ("3万5千", "70 mil") or, in Swahili, precedes ("elfu 70")."""
     if language == "sw":
         before = re.search(r"\b(elfu|milioni)\s*$", plain[: number.start], re.IGNORECASE)
         if before:
@@ -416,10 +424,11 @@ def _one_number(piece: str, language: str) -> Fraction | None:
 
 
 def _groups_thousands(whole: str, rest: str, mark: str, language: str) -> bool:
-    """Whether the one mark of "1.234" or "1,234" groups thousands: three digits follow, and the language says so.
+    """Whether the one mark of "1.234" or "1,234" groups thousands: three digits follow, and the language
+    says so.
 
-    "70,000" groups even where the comma is the decimal mark: nobody writes three zeros after it, while models often
-    write the English form. "18.000" in a language with a decimal point stays 18.
+    "70,000" groups even where the comma is the decimal mark: nobody writes three zeros after it, while
+    models often write the English form. "18.000" in a language with a decimal point stays 18.
     """
     if len(rest) != 3 or not 1 <= len(whole) <= 3 or whole.startswith("0"):
         return False
@@ -428,7 +437,7 @@ def _groups_thousands(whole: str, rest: str, mark: str, language: str) -> bool:
 
 
 def _decimal(whole: str, rest: str, grouping: str) -> Fraction | None:
-    """Return the value of a whole part with grouping marks and decimal digits; None if the groups are wrong."""
+    """Return the value of a grouped whole part and decimal digits; None if the groups are wrong."""
     groups = re.split("[" + re.escape(grouping) + "]", whole)
     if len(groups) > 1:
         western = all(len(group) == 3 for group in groups[1:]) and 1 <= len(groups[0]) <= 3

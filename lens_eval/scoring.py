@@ -1,8 +1,9 @@
 """What lm_eval calls after a model has answered: `process_results` and aggregation of every Lens task.
 
 A generation hook returns `acc`, the language verdict (`on_target`, `central`, `other`, `undetermined`,
-`off_target`, `empty`, `answered_in`), `correct_on_target`, and `no_answer` where an answer is read out of free
-text. A multiple-choice hook returns `acc` and `acc_norm`. Everything but `answered_in` is a number to be averaged.
+`off_target`, `empty`, `answered_in`), `correct_on_target`, and `no_answer` where an answer is read out of
+free text. A multiple-choice hook returns `acc` and `acc_norm`. Everything but `answered_in` is a number to
+be averaged.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lens_eval.answers import read_choice, read_number, same_number
-from lens_eval.languages import DEFAULT_LANGUAGES
+from lens_eval.languages import DEFAULT_LANGUAGES, LANGUAGES
 
 CHOICE_METRICS = ("acc", "acc_norm")
 VERDICT_METRICS = ("on_target", "off_target", "central", "other", "undetermined", "empty")
@@ -43,8 +44,7 @@ def judge_language(doc: Mapping[str, Any], response: str) -> dict[str, Any]:
     return dict(verdict_metrics(verdict))
 
 
-def _with_language(doc: Mapping[str, Any], response: str, correct: bool) -> dict[str, Any]:
-    verdict = judge_language(doc, response)
+def _with_verdict(verdict: dict[str, Any], correct: bool) -> dict[str, Any]:
     return {"acc": float(correct), "correct_on_target": float(correct) * verdict["on_target"], **verdict}
 
 
@@ -56,15 +56,18 @@ def open_answer(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any
 def answer_in_text(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score a short question: right if the response contains one of `doc["answers"]`, as whole words."""
     response = results[0]
-    return _with_language(doc, response, any(contains(response, answer) for answer in doc["answers"]))
+    correct = any(contains(response, answer) for answer in doc["answers"])
+    return _with_verdict(judge_language(doc, response), correct)
 
 
 def number(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score a worked solution: the number it ends on against `doc["answer_number"]`."""
-    response = results[0]
-    found = read_number(response, doc["language"])
+    verdict = judge_language(doc, results[0])
+    # An answer in English writes 1,234 as English does, whatever the question was in.
+    written_in = verdict["answered_in"] if verdict["answered_in"] in LANGUAGES else doc["language"]
+    found = read_number(results[0], written_in)
     correct = found is not None and same_number(found, doc["answer_number"])
-    return {**_with_language(doc, response, correct), "no_answer": float(found is None)}
+    return {**_with_verdict(verdict, correct), "no_answer": float(found is None)}
 
 
 def letter(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
@@ -73,15 +76,19 @@ def letter(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     return {"acc": float(found == doc["answer"]), "no_answer": float(found is None)}
 
 
-def choice(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
-    """Score a multiple choice by the log-likelihood of each option: only the options that exist are compared.
+def option_letter(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
+    """Score a multiple choice answered by its letter: only letters of options that exist are compared."""
+    return {"acc": float(_first_best([float(result[0]) for result in results]) == doc["answer"])}
 
-    `doc["answer"]` is the index of the right option. `acc_norm` divides by the length of the options in
-    characters (`doc["choices"]`); with one-letter options it equals `acc`, and so it does without `choices`.
+
+def choice(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
+    """Score a multiple choice answered by the text of an option, by its log-likelihood.
+
+    `doc["choices"]` are the options, `doc["answer"]` is the index of the right one. `acc_norm` divides by
+    the length in characters.
     """
-    scores = [float(log_likelihood) for log_likelihood, *_ in results]
-    texts = doc.get("choices") or [" "] * len(scores)
-    per_character = [score / max(len(text), 1) for score, text in zip(scores, texts, strict=True)]
+    scores = [float(result[0]) for result in results]
+    per_character = [score / max(len(text), 1) for score, text in zip(scores, doc["choices"], strict=True)]
     return {
         "acc": float(_first_best(scores) == doc["answer"]),
         "acc_norm": float(_first_best(per_character) == doc["answer"]),
@@ -95,8 +102,9 @@ def _first_best(scores: Sequence[float]) -> int:
 def contains(text: str, answer: str) -> bool:
     """Whether `answer` stands in `text`; case, width, and the script of digits do not count.
 
-    A Latin, Greek or Cyrillic letter or a digit at the edge of the answer must be the edge of a word or number
-    ("5" is not in "15" or "1.5"). Other scripts write no spaces or glue particles to words: a substring is enough.
+    A Latin, Greek or Cyrillic letter or a digit at the edge of the answer must be the edge of a word or
+    number ("5" is not in "15" or "1.5"). Other scripts write no spaces or glue particles to words: a
+    substring is enough.
     """
     haystack, needle = _plain(text), _plain(answer)
     if not needle:

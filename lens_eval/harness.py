@@ -1,0 +1,135 @@
+"""The class of every Lens task in lm_eval: its items, the record of their rows, and what it refuses."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from functools import lru_cache
+from types import TracebackType
+from typing import Any
+
+from lm_eval.api.group import Group
+from lm_eval.api.task import ConfigurableTask
+
+from lens_eval import datasets
+from lens_eval.datasets import DATA_DIR_VARIABLE, MissingItems
+from lens_eval.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# What lm_eval's backends generate at most where a task says nothing.
+DEFAULT_MAX_GEN_TOKS = 256
+
+
+class LensTask(ConfigurableTask):
+    """An lm_eval task whose items come from `lens_eval.datasets`.
+
+    `metadata` names `family`, `language` and `central`; after loading it also holds `rows`: per split the
+    number of rows, their SHA-256 and their source, which lm_eval writes into its results.
+
+    In a group, a language that the user's own data folder leaves out is left out with a warning (the
+    group's file says `skip_missing: true`): then an empty lm_eval `Group` stands in the place of the task.
+    """
+
+    def __new__(cls, *arguments: Any, config: dict[str, Any] | None = None, **keywords: Any) -> Any:
+        task = super().__new__(cls)
+        config = config or {}
+        metadata = config["metadata"]
+        try:
+            task.items, task.rows = datasets.load(**metadata)
+        except UserError as error:
+            _print_without_traceback()
+            family, language = metadata["family"], metadata["language"]
+            leave_out = isinstance(error, MissingItems) and datasets.has_family_folder(family)
+            if not (config.get("skip_missing") and leave_out):
+                raise
+            logger.warning(
+                "%s is left out: %s has no %s items for it", config["task"], DATA_DIR_VARIABLE, family
+            )
+            return Group(name=config["task"], alias=f"{config['task']} (left out: no {language} items)")
+        return task
+
+    _tokenizer: Any = None
+
+    def __init__(self, *arguments: Any, config: dict[str, Any] | None = None, **keywords: Any) -> None:
+        settings = {
+            key: value for key, value in (config or {}).items() if key not in ("class", "skip_missing")
+        }
+        settings["metadata"] = {**settings["metadata"], "rows": self.rows}
+        if settings.get("fewshot_split") not in self.items:
+            settings.pop("fewshot_split", None)
+        super().__init__(*arguments, config=settings, **keywords)
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None, **keywords: Any) -> None:
+        """Use the items loaded before."""
+        self.dataset = self.items
+
+    def build_all_requests(self, **keywords: Any) -> None:
+        """Build the requests; raises `UserError` where examples are asked for and there are none to take."""
+        shots = self.config.num_fewshot or 0
+        split = self.fewshot_cfg.split
+        available = len(self.items[split]) - (split == self.config.test_split) if split else 0
+        if shots > available:
+            _print_without_traceback()
+            raise UserError(
+                f"{self.config.task}: --num_fewshot {shots} was asked for, there are {available} examples"
+            )
+        self._tokenizer = getattr(getattr(keywords.get("chat_template"), "__self__", None), "tokenizer", None)
+        super().build_all_requests(**keywords)
+
+    def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:
+        """Score one document; a generated response also gets `cut_off`, where the tokenizer is known."""
+        scores = super().process_results(doc, results)
+        tokenizer = self._find_tokenizer() if self.OUTPUT_TYPE == "generate_until" else None
+        if tokenizer is not None:
+            scores["cut_off"] = float(cut_off(results[0], tokenizer, self._token_limit()))
+        return scores
+
+    def _find_tokenizer(self) -> Any:
+        """Return the model's tokenizer: the model's own where that was seen, else by its name."""
+        name = self.config.metadata.get("tokenizer") or self.config.metadata.get("pretrained")
+        if self._tokenizer is None and isinstance(name, str):
+            revision = self.config.metadata.get("revision") or "main"
+            self._tokenizer = _load_tokenizer(name, revision)
+        return self._tokenizer
+
+    def _token_limit(self) -> int:
+        settings = self.config.generation_kwargs or {}
+        names = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+        return int(next((settings[name] for name in names if settings.get(name)), DEFAULT_MAX_GEN_TOKS))
+
+
+def cut_off(response: str, tokenizer: Any, limit: int) -> bool:
+    """Whether a response ran into its limit of `limit` tokens.
+
+    lm_eval hands over text without the reason it ended, so its tokens are counted again. Text can be cut into
+    fewer tokens than it was generated in: whatever comes within 2% of the limit counts.
+    """
+    tokens = len(tokenizer.encode(response, add_special_tokens=False))
+    return tokens >= limit - max(1, limit // 50)
+
+
+@lru_cache(maxsize=2)
+def _load_tokenizer(name: str, revision: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name, revision=revision)
+    except (OSError, ValueError):
+        return None  # a model behind an API, or one whose tokenizer needs code of its own
+
+
+def _print_without_traceback() -> None:
+    """Let a mistake of the user's end the process with its one line instead of lm_eval's traceback."""
+    before = sys.excepthook
+    if getattr(before, "prints_user_errors", False):
+        return
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if isinstance(error, UserError):
+            print(f"lens: {error}", file=sys.stderr)
+        else:
+            before(kind, error, traceback)
+
+    hook.prints_user_errors = True  # type: ignore[attr-defined]
+    sys.excepthook = hook
