@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import json
 import os
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from lens_eval.words import word
 DATA_DIR_VARIABLE = "LENS_DATA_DIR"
 Row = dict[str, Any]
 
+# The seed with which the released evaluation draws its items.
+RELEASED_SEED = 112
 XNLI_LABELS = ("entailment", "neutral", "contradiction")
 
 
@@ -122,6 +125,17 @@ def load_split(family: str, language: str, split: str) -> Split:
             return Split(place.read(files), _source(place, files))
         failures.append(failure)
     raise MissingItems(_missing_message(family, language, split, places, failures))
+
+
+def may_leave_out(family: str, skip_missing: bool | str) -> bool:
+    """Whether a group may leave out a language: only what the user's own data folder lacks.
+
+    `skip_missing` is what the group's file says: True where the folder must hold the family in other languages,
+    "any" where it may lack whole families.
+    """
+    return bool(skip_missing) and (
+        data_dir() is not None if skip_missing == "any" else has_family_folder(family)
+    )
 
 
 def has_family_folder(family: str) -> bool:
@@ -509,13 +523,16 @@ _FOLDERS = {"mmlu": "mmlu_subset", "mtbench": "mt_bench"}
 # --------------------------------------------------------------------------------------------
 
 
-def load(family: str, language: str, central: str = "en", **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def load(
+    family: str, language: str, central: str = "en", sample: int | None = None, **_: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the splits of a task as `datasets.Dataset`s of documents, and the record of their rows.
 
     A document is a row with `id` (its place in the split: items of one family are parallel by it),
     `language`, `central` and `prompt` (the question as asked, for the language judge to set names aside).
     `test` is what is evaluated, `train` what examples are taken from; a family without such a split has
-    only `test`.
+    only `test`. `sample` draws that many test items as the released evaluation does (`random.sample`, seed
+    112); the record is of those drawn.
     """
     from datasets import Dataset
 
@@ -527,15 +544,19 @@ def load(family: str, language: str, central: str = "en", **_: Any) -> tuple[dic
             if name == "test":
                 raise
             continue
+        places: Sequence[int] = range(len(split.rows))
+        if name == "test" and sample is not None and sample < len(places):
+            drawn = random.Random(RELEASED_SEED).sample(places, sample)
+            places, split = drawn, Split([split.rows[place] for place in drawn], split.source)
         if split.rows:
-            documents = [_document(row, family, language, central, i) for i, row in enumerate(split.rows)]
+            pairs = zip(places, split.rows, strict=True)
+            documents = [
+                {"id": place, "language": language, "central": central, "prompt": _asked(row), **row}
+                for place, row in pairs
+            ]
             splits[name] = Dataset.from_list(documents)
             record[name] = split.record()
     return splits, record
-
-
-def _document(row: Row, family: str, language: str, central: str, position: int) -> Row:
-    return {"id": position, "language": language, "central": central, "prompt": _asked(row), **row}
 
 
 def _asked(row: Row) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from lens_eval.datasets import LANGUAGES
+from lens_eval.datasets import LANGUAGES, MMMLU_FILES
 from lens_eval.scoring import NUMBER_METRICS, OPEN_METRICS
 from lens_eval.words import NO_SPACE, word
 
@@ -58,20 +58,54 @@ class Family:
     prompt: str
     kind: str  # "letter", "number" or "open"
     version: float
+    task_class: str = "LensTask"
     letters: str = "option_letters"
     shots: int | None = None
-    fewshot_split: str | None = "train"
-    spaced: bool = True  # whether languages differ in the space before the answer
+    fewshot_split: str = "train"
+    # The released protocol: English instruction, an empty system prompt, at most 1000 sampled items.
+    official: bool = False
 
     @property
     def languages(self) -> tuple[str, ...]:
-        return LANGUAGES[self.items]
+        known = LANGUAGES[self.items]
+        if self.name == "mtbench_turn2":
+            return tuple(language for language in known if language != "ar")  # Vicuna-80 has one turn
+        return (
+            tuple(language for language in known if language in PAPER_LANGUAGES) if self.official else known
+        )
+
+
+def _official(name: str, fewshot_split: str = "train") -> Family:
+    return Family(
+        f"{name}_official",
+        name,
+        name,
+        f"{'mmlu' if name == 'kmmlu' else name}_official",
+        "letter",
+        1.0,
+        letters="official_letters",
+        fewshot_split=fewshot_split,
+        official=True,
+    )
 
 
 FAMILIES: tuple[Family, ...] = (
     Family("xnli", "xnli", "xnli", "xnli", "letter", 1.0),
     Family("mgsm", "mgsm", "mgsm", "mgsm", "number", 1.0),
     Family("mgsm_8shot", "mgsm", "mgsm", "mgsm_exemplar", "number", 1.0, shots=8),
+    Family("xcopa", "xcopa", "xcopa", "xcopa", "letter", 1.0),
+    _official("xcopa"),
+    # XWinograd has one split: examples come from it too, never the item itself.
+    Family("xwinograd", "xwinograd", "xwinograd", "xwinograd", "letter", 1.0, fewshot_split="test"),
+    _official("xwinograd", fewshot_split="test"),
+    Family("xstorycloze", "xstorycloze", "xstorycloze", "xstorycloze", "letter", 1.0),
+    _official("xstorycloze"),
+    Family("mmlu", "mmlu", "mmlu", "mmlu", "letter", 1.0),
+    _official("mmlu"),
+    Family("kmmlu", "kmmlu", "kmmlu", "mmlu", "letter", 1.0),
+    _official("kmmlu"),
+    Family("mtbench", "mtbench", "mtbench", "mtbench", "open", 1.0),
+    Family("mtbench_turn2", "mtbench", "mtbench", "mtbench", "open", 1.0, task_class="SecondTurnTask"),
 )
 
 
@@ -103,10 +137,10 @@ def shared_settings(family: Family) -> dict[str, Any]:
     """Return what all tasks of a family have in common."""
     hook, metrics = _scored(family.kind)
     settings: dict[str, Any] = {
-        "class": _function("harness", "LensTask"),
+        "class": _function("harness", family.task_class),
         "output_type": "multiple_choice" if family.kind == "letter" else "generate_until",
         "test_split": "test",
-        "fewshot_split": family.fewshot_split,
+        "fewshot_split": None if family.kind == "open" else family.fewshot_split,
         "doc_to_text": _function("prompts", family.prompt),
         "process_results": _function("scoring", hook),
         "metric_list": _metrics(metrics),
@@ -117,7 +151,7 @@ def shared_settings(family: Family) -> dict[str, Any]:
         settings["doc_to_target"] = _function("prompts", "mgsm_target")
         settings["fewshot_config"] = {"sampler": "first_n"}
     if family.kind == "open":
-        settings["doc_to_target"] = ""
+        settings |= {"doc_to_target": "", "num_fewshot": 0}
     if family.shots is not None:
         settings["num_fewshot"] = family.shots
     return {key: value for key, value in settings.items() if value is not None}
@@ -127,7 +161,7 @@ def task_settings(family: Family, language: str) -> dict[str, Any]:
     """Return the file of one task."""
     settings: dict[str, Any] = {"include": f"_{family.name}_yaml", "task": f"lens_{family.name}_{language}"}
     if family.kind != "open":
-        settings["target_delimiter"] = "" if language in NO_SPACE else " "
+        settings["target_delimiter"] = "" if language in NO_SPACE and not family.official else " "
     if family.kind != "letter":
         settings["generation_kwargs"] = {
             "until": _stops(family, language),
@@ -141,6 +175,8 @@ def task_settings(family: Family, language: str) -> dict[str, Any]:
         "language": language,
         "central": "en",
     }
+    if family.official:
+        settings["metadata"] |= {"system": "", "sample": 1000}
     return settings
 
 
@@ -184,7 +220,21 @@ def render() -> dict[str, str]:
         members = [f"lens_{name}_{language}" for language in family.languages]
         group = group_settings(f"lens_{name}", members, _scored(family.kind)[1], family.version)
         files[f"{folder}/_lens_{name}.yaml"] = _text(group)
+    files["_lens_paper.yaml"] = _text(paper_settings())
     return files
+
+
+def paper_settings() -> dict[str, Any]:
+    """Return the group of the paper's suite: the tasks of its families in its languages, without a mean."""
+    members = []
+    for family in FAMILIES:
+        if family.name not in ("xcopa", "xwinograd", "xstorycloze", "mmlu", "kmmlu", "mtbench"):
+            continue
+        # The paper's multilingual MMLU is the set without Japanese, Korean and Swahili; Korean has KMMLU.
+        left_out = MMMLU_FILES if family.name == "mmlu" else ()
+        chosen = [code for code in family.languages if code in PAPER_LANGUAGES and code not in left_out]
+        members += [f"lens_{family.name}_{code}" for code in chosen]
+    return {"group": "lens_paper", "task": members, "skip_missing": "any", "metadata": {"version": 1.0}}
 
 
 def write(folder: Path) -> None:

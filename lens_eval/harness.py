@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
+from copy import deepcopy
 from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
 from lm_eval.api.group import Group
+from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
 from lens_eval import datasets
@@ -40,8 +43,8 @@ class LensTask(ConfigurableTask):
         except UserError as error:
             _print_without_traceback()
             family, language = metadata["family"], metadata["language"]
-            leave_out = isinstance(error, MissingItems) and datasets.has_family_folder(family)
-            if not (config.get("skip_missing") and leave_out):
+            skip = config.get("skip_missing", False)
+            if not (isinstance(error, MissingItems) and datasets.may_leave_out(family, skip)):
                 raise
             logger.warning(
                 "%s is left out: %s has no %s items for it", config["task"], DATA_DIR_VARIABLE, family
@@ -75,6 +78,10 @@ class LensTask(ConfigurableTask):
                 f"{self.config.task}: --num_fewshot {shots} was asked for, there are {available} examples"
             )
         self._tokenizer = getattr(getattr(keywords.get("chat_template"), "__self__", None), "tokenizer", None)
+        if keywords.get("chat_template") and "system" in self.config.metadata:
+            keywords["chat_template"] = _with_system(
+                keywords["chat_template"], self.config.metadata["system"]
+            )
         super().build_all_requests(**keywords)
 
     def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:
@@ -99,11 +106,78 @@ class LensTask(ConfigurableTask):
         return int(next((settings[name] for name in names if settings.get(name)), DEFAULT_MAX_GEN_TOKS))
 
 
+class SecondTurnTask(LensTask):
+    """The second question of a dialogue, asked after the model's own answer to the first.
+
+    lm_eval asks every task for its requests before the model has answered any. The model's own first
+    answers are therefore generated while the requests are built, with the same settings; they are kept in
+    the documents as `first_answer`. Needs `--apply_chat_template`: without it lm_eval shows a task no
+    model, and a base model has no turns.
+    """
+
+    def build_all_requests(self, **keywords: Any) -> None:
+        """Generate the first answers, then build the requests of the second turn."""
+        chat_template = keywords.get("chat_template")
+        model = getattr(chat_template, "__self__", None)
+        if chat_template is None or model is None:
+            _print_without_traceback()
+            raise UserError(
+                f"{self.config.task} asks a second question after the first: add --apply_chat_template"
+            )
+        names = ("rank", "limit", "world_size", "samples")
+        chosen = list(self.doc_iterator(**{name: keywords[name] for name in names if name in keywords}))
+        system = keywords.get("system_instruction")
+        requests = [
+            Instance(
+                request_type="generate_until",
+                doc=doc,
+                arguments=(
+                    chat_template(_dialogue(system, doc["turns"][:1])),
+                    deepcopy(self.config.generation_kwargs),
+                ),
+                idx=0,
+                metadata=(f"{self.config.task} (first turn)", position, 1),
+            )
+            for position, doc in chosen
+        ]
+        answers = dict(zip((doc["id"] for _, doc in chosen), model.generate_until(requests), strict=True))
+        split = self.config.test_split
+        first = [answers.get(identifier, "") for identifier in self.dataset[split]["id"]]
+        self.dataset = {**self.dataset, split: self.dataset[split].add_column("first_answer", first)}
+        super().build_all_requests(**keywords)
+
+    def fewshot_context(self, doc: dict[str, Any], *arguments: Any, **keywords: Any) -> str:
+        """Render the dialogue up to the second question."""
+        turns = [doc["turns"][0], doc["first_answer"], doc["turns"][1]]
+        return keywords["chat_template"](_dialogue(keywords.get("system_instruction"), turns))
+
+
+def _dialogue(system: str | None, turns: Sequence[str]) -> list[dict[str, str]]:
+    """Return the messages of a dialogue whose turns alternate, the user's first."""
+    messages = [{"role": "system", "content": system}] if system else []
+    return messages + [
+        {"role": "assistant" if position % 2 else "user", "content": turn}
+        for position, turn in enumerate(turns)
+    ]
+
+
+def _with_system(chat_template: Any, system: str) -> Any:
+    """Return a chat template that puts a system message first where there is none, even an empty one."""
+
+    def render(messages: list[dict[str, str]], **keywords: Any) -> str:
+        has_one = messages[0]["role"] == "system"
+        return chat_template(
+            messages if has_one else [{"role": "system", "content": system}, *messages], **keywords
+        )
+
+    return render
+
+
 def cut_off(response: str, tokenizer: Any, limit: int) -> bool:
     """Whether a response ran into its limit of `limit` tokens.
 
-    lm_eval hands over text without the reason it ended, so its tokens are counted again. Text can be cut into
-    fewer tokens than it was generated in: whatever comes within 2% of the limit counts.
+    lm_eval hands over text without the reason it ended, so its tokens are counted again. Text can be cut
+    into fewer tokens than it was generated in: whatever comes within 2% of the limit counts.
     """
     tokens = len(tokenizer.encode(response, add_special_tokens=False))
     return tokens >= limit - max(1, limit // 50)
