@@ -130,7 +130,7 @@ def load_split(family: str, language: str, split: str) -> Split:
 def may_leave_out(family: str, skip_missing: bool | str) -> bool:
     """Whether a group may leave out a language: only what the user's own data folder lacks.
 
-    `skip_missing` is what the group's file says: True where the folder must hold the family in other languages,
+    `skip_missing` is what the group file says: True where the folder must hold the family in other languages,
     "any" where it may lack whole families.
     """
     return bool(skip_missing) and (
