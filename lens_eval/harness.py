@@ -36,7 +36,8 @@ class LensTask(ConfigurableTask):
 
     def __new__(cls, *arguments: Any, config: dict[str, Any] | None = None, **keywords: Any) -> Any:
         task = super().__new__(cls)
-        config = config or {}
+        if config is None:  # a copy is being made
+            return task
         metadata = config["metadata"]
         try:
             task.items, task.rows = datasets.load(**metadata)
@@ -46,9 +47,7 @@ class LensTask(ConfigurableTask):
             skip = config.get("skip_missing", False)
             if not (isinstance(error, MissingItems) and datasets.may_leave_out(family, skip)):
                 raise
-            logger.warning(
-                "%s is left out: %s has no %s items for it", config["task"], DATA_DIR_VARIABLE, family
-            )
+            _tell_left_out(family, config["task"])
             return Group(name=config["task"], alias=f"{config['task']} (left out: no {language} items)")
         return task
 
@@ -191,6 +190,17 @@ def _load_tokenizer(name: str, revision: str) -> Any:
         return AutoTokenizer.from_pretrained(name, revision=revision)
     except (OSError, ValueError):
         return None  # a model behind an API, or one whose tokenizer needs code of its own
+
+
+_told: set[str] = set()
+
+
+def _tell_left_out(family: str, task: str) -> None:
+    """Warn once per family, in a line; the rest of its missing languages are listed at level INFO."""
+    level = logging.INFO if family in _told else logging.WARNING
+    _told.add(family)
+    message = "%s and every other language that %s has no %s items for are left out of the group"
+    logger.log(level, message, task, DATA_DIR_VARIABLE, family)
 
 
 def _print_without_traceback() -> None:
