@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from lens_eval.errors import UserError
 from lens_eval.progress import progress
+from lens_train.past import Noted, Past
 
 Tap = Callable[[Tensor], None]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -193,15 +194,13 @@ class Decoder:
         self._takes_positions = "position_ids" in inspect.signature(self.base.forward).parameters
         self._dtype: torch.dtype = model.dtype
         self._wraps: list[int] = [0] * len(self.layers)
+        self.device: torch.device = model.device
+        self.reuses_past = False
+        """Whether keys and values of earlier tokens can be handed to the model, with the same result."""
         self._check()
 
     def __len__(self) -> int:
         return len(self.layers)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the embeddings are."""
-        return next(self.model.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -234,16 +233,18 @@ class Decoder:
         stop: int | None = None,
         hidden: Tensor | None = None,
         taps: Mapping[int, Tap] | None = None,
+        past: Past | None = None,
     ) -> Tensor:
         """Run layers `start` to `stop - 1`.
 
         Args:
-            ids: token ids, (batch, tokens).
-            mask: 1 for real tokens, 0 for padding on either side, (batch, tokens).
+            ids: token ids, (batch, tokens); unused where `start` is not 0.
+            mask: 1 for real tokens, 0 for padding on either side, (batch, tokens of `past` + tokens).
             start: first layer that is run.
             stop: layer before which to stop; None = run all, and the final norm.
             hidden: states entering layer `start`, (batch, tokens, width); needed unless `start` is 0.
             taps: layer -> function that is given hidden[layer], (batch, tokens, width).
+            past: keys and values of earlier tokens; may end the pass early.
 
         Returns:
             States entering layer `stop`, or hidden[n - 1]; (batch, tokens, width).
@@ -253,26 +254,31 @@ class Decoder:
         last_tap = taps.pop(len(self) - 1, None)
         caught: list[Tensor] = []
         with ExitStack() as stack:
-            for number, layer in enumerate(self.layers):
-                if number < start:
-                    stack.enter_context(_passing(layer, self._wraps[number], hidden if number == 0 else None))
-                elif number >= end:
-                    stack.enter_context(_passing(layer, self._wraps[number], None, caught))
-                elif number in taps:
-                    stack.enter_context(_tapped(layer, taps[number]))
-            output = self.base(**self._inputs(ids, mask)).last_hidden_state
-        if caught:
-            return caught[0]
+            for number, layer in enumerate(self.layers[:start]):
+                stack.enter_context(_passing(layer, self._wraps[number], hidden if number == 0 else None))
+            for number, tap in taps.items():
+                stack.enter_context(_tapped(self.layers[number], tap))
+            if end < len(self):
+                stack.enter_context(_halting(self.layers[end], caught))
+            try:
+                output = self.base(**self._inputs(ids, mask, hidden, past)).last_hidden_state
+            except Noted:
+                return caught[0] if caught else mask.new_empty(0)
         if last_tap is not None:
             last_tap(output)
         return output
 
-    def _inputs(self, ids: Tensor, mask: Tensor) -> dict[str, Any]:
-        inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
+    def _inputs(self, ids: Tensor, mask: Tensor, hidden: Tensor | None, past: Past | None) -> dict[str, Any]:
+        # With states at hand the embeddings are not needed, and may have been freed.
+        tokens = {"input_ids": ids} if hidden is None else {"inputs_embeds": hidden}
+        inputs: dict[str, Any] = {**tokens, "attention_mask": mask, "use_cache": False}
+        if past is not None:
+            inputs["past_key_values"] = past
         if self._takes_positions and not bool(
             mask[:, 0].all()
         ):  # left padding: count positions from the first token
-            inputs["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
+            new = ids if hidden is None else hidden
+            inputs["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -new.shape[1] :]
         return inputs
 
     @torch.no_grad()
@@ -285,6 +291,8 @@ class Decoder:
                 handle = layer.register_forward_hook(self._note_wrap(number))
                 stack.callback(handle.remove)
             whole = self(ids, mask)
+        if not bool(whole.isfinite().all()):
+            raise UserError(f"{self.name} gives states that are not finite numbers: its weights are damaged")
         try:
             middle = len(self) // 2
             cut = self(ids, mask, start=middle, hidden=self(ids, mask, stop=middle) if middle else None)
@@ -295,6 +303,31 @@ class Decoder:
                 f"{self.name} cannot be cut between layers: running it in two parts gives another result "
                 "(its layers share more than the hidden state)"
             )
+        self.reuses_past = self._check_past(ids, mask, cut, middle)
+
+    def _check_past(self, ids: Tensor, mask: Tensor, whole: Tensor, start: int) -> bool:
+        past = Past(note=True)
+        try:
+            hidden = self(ids, mask, stop=start) if start else None
+            self(
+                ids[:1, :1],
+                mask[:1, :1],
+                start=start,
+                hidden=None if hidden is None else hidden[:1, :1],
+                past=past,
+            )
+            rest = self(
+                ids[:1, 1:],
+                mask[:1],
+                start=start,
+                hidden=None if hidden is None else hidden[:1, 1:],
+                past=Past(past.fresh),
+            )
+        except (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError):
+            return False
+        return set(past.fresh) == set(range(start, len(self))) and torch.allclose(
+            rest, whole[:1, 1:], rtol=1e-3, atol=1e-3 * float(whole.abs().max())
+        )
 
     def _note_wrap(self, number: int) -> Callable[..., None]:
         def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -320,18 +353,35 @@ def _find_layers(base: nn.Module, count: int, name: str) -> nn.ModuleList:
 
 
 @contextmanager
-def _passing(
-    layer: nn.Module, wrap: int, instead: Tensor | None, caught: list[Tensor] | None = None
-) -> Iterator[None]:
-    """Let `layer` hand on its input (or `instead`), noting the first input in `caught`."""
+def _passing(layer: nn.Module, wrap: int, instead: Tensor | None) -> Iterator[None]:
+    """Let `layer` hand on its input, or `instead`."""
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        hidden = args[0] if args else kwargs["hidden_states"]
-        hidden = hidden if instead is None else instead
-        if caught is not None and not caught:
-            caught.append(hidden)
+        hidden = _first_input(args, kwargs) if instead is None else instead
         return (hidden, *[None] * (wrap - 1)) if wrap else hidden
 
+    with _instead_of(layer, forward):
+        yield
+
+
+@contextmanager
+def _halting(layer: nn.Module, caught: list[Tensor]) -> Iterator[None]:
+    """End the pass before `layer`, its input noted in `caught`."""
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        caught.append(_first_input(args, kwargs))
+        raise Noted
+
+    with _instead_of(layer, forward):
+        yield
+
+
+def _first_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    return args[0] if args else kwargs["hidden_states"]
+
+
+@contextmanager
+def _instead_of(layer: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     own = layer.__dict__.get("forward")
     layer.forward = forward
     try:

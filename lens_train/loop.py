@@ -26,8 +26,8 @@ from lens_train.trunk import Trunk
 
 LOG = "log.jsonl"
 STATE = "state.safetensors"
-EXPLODED = 1000.0
-"""A loss this many times that of the first step has left the region where training means anything."""
+SAVE_AT_LEAST = 1.0
+"""Seconds between two saved states, at least."""
 SAVING_SHARE = 20
 """A state is saved once this many times the duration of the last save has gone by: 5% of the time at most."""
 
@@ -124,10 +124,11 @@ class TopTrainer:
         self.reference = self._reference(
             sorted({item for items in plan for item in items[rank() :: world()]})
         )
+        self.scale = float(torch.stack([last.square().mean() for last, _ in self.reference.values()]).mean())
         self.optimizer = self._optimizer()
         done = self._load_state()
         log = self._open_log(done)
-        self.first_loss = log[0]["loss"] if log else None
+        self.first = dict(log[0]) if log else {}
         saved_at, saving = time.monotonic(), 0.0
         with _interruptible() as interrupted, progress(label="training", total=len(plan)) as bar:
             bar.update(done)
@@ -136,7 +137,11 @@ class TopTrainer:
                 self._append_log(record)
                 bar.update()
                 last = step + 1 == len(plan)
-                if last or interrupted or time.monotonic() - saved_at > max(1.0, SAVING_SHARE * saving):
+                if (
+                    last
+                    or interrupted
+                    or time.monotonic() - saved_at > max(SAVE_AT_LEAST, SAVING_SHARE * saving)
+                ):
                     begun = time.monotonic()
                     self._save_state(step + 1)
                     saved_at = time.monotonic()
@@ -150,7 +155,9 @@ class TopTrainer:
 
     def _states(self, items: Sequence[int]) -> dict[str, list[Any]]:
         languages = self.objective.languages
-        tops = self.trunk.top([self.rows[code][item] for code in languages for item in items], self.layers)
+        rows = {code: [self.rows[code][item] for item in items] for code in languages}
+        last_only = {row for code in languages if not self.objective.reads_all(code) for row in rows[code]}
+        tops = self.trunk.top([row for code in languages for row in rows[code]], self.layers, last_only)
         return {
             code: [self.objective.keep(tops[self.rows[code][item]], code) for item in items]
             for code in languages
@@ -233,23 +240,25 @@ class TopTrainer:
         return merged
 
     def _check(self, step: int, losses: Mapping[str, Tensor], norm: Tensor) -> None:
-        means = {name: float(value.mean()) for name, value in losses.items()} | {"grad_norm": float(norm)}
-        broken = [name for name, value in means.items() if name != "loss" and not math.isfinite(value)]
-        advice = (
-            f"Try a lower learning_rate (now {self.config.learning_rate:g}), a larger retain_weight "
-            f"(now {self.config.retain_weight:g}) or retain_over: tokens"
-        )
-        if broken:
-            raise UserError(f"step {step + 1}: {', '.join(broken)} is not a finite number any more. {advice}")
-        if self.first_loss is None:
-            self.first_loss = means["loss"]
-        if means["loss"] > EXPLODED * max(self.first_loss, 1e-12):
-            worst = max(
-                (name for name in means if name not in ("loss", "grad_norm")), key=lambda name: means[name]
-            )
+        """Stop where a number is not finite, or a term shows states moved by more than their own size.
+
+        A norm before the losses bounds them, so a run can be ruined without any large number.
+        """
+        means = {name: float(value.mean()) for name, value in losses.items()}
+        self.first = self.first or means
+        broken = [
+            name for name, value in {**means, "grad_norm": float(norm)}.items() if not math.isfinite(value)
+        ]
+        exploded = [
+            f"{name} is {value:.3g}, more than the mean square of the untrained states ({self.scale:.3g})"
+            for name, value in means.items()
+            if name != "loss" and value > max(self.scale, 2 * self.first[name])
+        ]
+        if broken or exploded:
+            what = f"{', '.join(broken)} not a finite number" if broken else "; ".join(exploded)
             raise UserError(
-                f"step {step + 1}: the loss has grown from {self.first_loss:.3g} to {means['loss']:.3g}, "
-                f"most of it {worst} ({means[worst]:.3g}). {advice}"
+                f"step {step + 1}: {what}. Try a lower learning_rate (now {self.config.learning_rate:g}), "
+                f"a larger retain_weight (now {self.config.retain_weight:g}) or retain_over: tokens"
             )
 
     def _optimizer(self) -> torch.optim.Optimizer:

@@ -104,6 +104,10 @@ class Objective:
         central = (config.central,) if config.retain_weight else ()
         return central + (config.others if config.separate_weight else ())
 
+    def reads_all(self, language: str) -> bool:
+        """Whether a loss reads the states of all tokens of a prompt in `language`, not the last one only."""
+        return language == self.config.central and bool(self.config.retain_weight)
+
     def keep(self, states: Tensor, language: str) -> tuple[Tensor, Tensor | None]:
         """What the losses read of one prompt: its last state, and what is to be retained.
 
@@ -111,7 +115,7 @@ class Objective:
             states: (layers, tokens, width).
             language: of the prompt.
         """
-        if language != self.config.central or not self.config.retain_weight:
+        if not self.reads_all(language):
             return states[:, -1], None
         return states[:, -1], states.mean(dim=1) if self.config.retain_over == "mean" else states
 

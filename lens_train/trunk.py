@@ -6,9 +6,10 @@ second model, and a further run on the same prompts costs only its top layers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from lens_eval.progress import progress
 from lens_train.layers import Decoder, Tap
+from lens_train.past import Past, before_last
 
 Prompts = Sequence[Sequence[int]]
 """Token ids per prompt, without padding."""
@@ -34,7 +36,7 @@ class Batch:
 
 
 def make_batches(
-    prompts: Prompts,
+    prompts: Prompts | Mapping[int, Sequence[int]],
     rows: Sequence[int],
     budget: int,
     device: torch.device,
@@ -49,7 +51,7 @@ def make_batches(
 
 
 def pad(
-    prompts: Prompts,
+    prompts: Prompts | Mapping[int, Sequence[int]],
     rows: Sequence[int],
     device: torch.device,
     side: Literal["left", "right"] = "right",
@@ -88,6 +90,15 @@ def autocast(decoder: Decoder) -> AbstractContextManager[None]:
     return torch.autocast(decoder.device.type, dtype=torch.bfloat16, enabled=low)
 
 
+def shared_tokens(decoder: Decoder, prompts: Prompts) -> int:
+    """Number of tokens that open every prompt, at least one token less than the shortest has."""
+    if not decoder.reuses_past or len(prompts) < 2:
+        return 0
+    shortest = min(map(len, prompts))
+    alike = (len(set(tokens)) == 1 for tokens in zip(*prompts, strict=False))
+    return min(sum(1 for _ in takewhile(bool, alike)), shortest - 1)
+
+
 @dataclass(frozen=True)
 class Trunk:
     """States that enter layer `start`, per prompt."""
@@ -95,49 +106,133 @@ class Trunk:
     decoder: Decoder
     prompts: Prompts
     start: int
+    head: tuple[int, ...]
+    """Tokens that open every prompt; their states are kept once."""
+    head_hidden: Tensor | None
+    """(1, tokens of the head, width); None where `start` is 0 or there is no head."""
     hidden: Mapping[int, Tensor]
-    """Prompt -> (tokens, width); empty where `start` is 0."""
+    """Prompt -> states after the head, (tokens, width); empty where `start` is 0."""
     budget: int
 
     @staticmethod
     @torch.no_grad()
     def build(decoder: Decoder, prompts: Prompts, rows: Sequence[int], start: int, budget: int) -> Trunk:
         """Run the layers below `start` on the prompts `rows`."""
+        head = tuple(prompts[0][: shared_tokens(decoder, prompts)])
         hidden: dict[int, Tensor] = {}
+        head_hidden, past = None, None
         if start:
+            if head:
+                past = Past(note=True)
+                ids, mask = _one_row(head, decoder.device)
+                head_hidden = decoder(ids, mask, stop=start, past=past)
+                past = Past(past.fresh)
             with progress(label="frozen layers", total=len(rows)) as bar:
-                for batch in make_batches(prompts, rows, budget, decoder.device):
-                    states = decoder(batch.ids, batch.mask, stop=start)
+                rests = [prompt[len(head) :] for prompt in prompts]
+                for batch in make_batches(rests, rows, budget, decoder.device):
+                    states = decoder(batch.ids, _with_head(batch.mask, head), stop=start, past=past)
                     for place, row in enumerate(batch.rows):
-                        hidden[row] = states[place, : len(prompts[row])].clone()
+                        hidden[row] = states[place, : len(rests[row])].clone()
                     bar.update(len(batch.rows))
-        return Trunk(decoder, prompts, start, hidden, budget)
+        return Trunk(decoder, prompts, start, head, head_hidden, hidden, budget)
 
-    def top(self, rows: Sequence[int], layers: Sequence[int]) -> dict[int, Tensor]:
+    def top(
+        self, rows: Sequence[int], layers: Sequence[int], last_only: Collection[int] = ()
+    ) -> dict[int, Tensor]:
         """Run the layers from `start` on, with gradients.
 
         Args:
             rows: prompts.
             layers: layers whose states are wanted, counted from 0.
+            last_only: prompts of which the state of the last token only is wanted.
 
         Returns:
-            Prompt -> hidden[layers], (layers, tokens, width), float32.
+            Prompt -> hidden[layers], (layers, tokens or 1, width), float32.
         """
         found: dict[int, Tensor] = {}
-        for batch in make_batches(self.prompts, rows, self.budget, self.decoder.device):
-            caught: dict[int, Tensor] = {}
-            taps = {layer: _keep(caught, layer) for layer in layers}
-            with autocast(self.decoder):
-                self.decoder(batch.ids, batch.mask, start=self.start, hidden=self._entering(batch), taps=taps)
-            states = torch.stack([caught[layer].float() for layer in layers])
-            for place, row in enumerate(batch.rows):
-                found[row] = states[:, place, : len(self.prompts[row])]
+        with autocast(self.decoder):
+            head, past = self._run_head(layers)
+            for batch in self._batches([row for row in rows if row not in last_only]):
+                states = self._run(batch, layers, past)
+                for place, row in enumerate(batch.rows):
+                    own = states[:, place, : int(batch.mask[place].sum())]
+                    found[row] = own if head is None else torch.cat([head, own], dim=1)
+            for batch in self._batches([row for row in rows if row in last_only]):
+                states = self._run_to_last(batch, layers, past)
+                found |= {row: states[:, place, None] for place, row in enumerate(batch.rows)}
         return found
+
+    def _batches(self, rows: Sequence[int]) -> Iterator[Batch]:
+        rests = {row: self.prompts[row][len(self.head) :] for row in rows}
+        return make_batches(rests, rows, self.budget, self.decoder.device)
+
+    def _run_head(self, layers: Sequence[int]) -> tuple[Tensor | None, Past]:
+        """States of the head, (layers, tokens, width), and a past to run the rest from."""
+        if not self.head:
+            return None, Past()
+        past = Past(note=True)
+        ids, mask = _one_row(self.head, self.decoder.device)
+        caught: dict[int, Tensor] = {}
+        taps = {layer: _keep(caught, layer) for layer in layers}
+        stop = max(layers) + 1
+        self.decoder(ids, mask, start=self.start, stop=stop, hidden=self.head_hidden, taps=taps, past=past)
+        return torch.cat([caught[layer] for layer in layers]).float(), Past(past.fresh)
+
+    def _run(self, batch: Batch, layers: Sequence[int], past: Past) -> Tensor:
+        """States of every token after the head; (layers, batch, tokens, width)."""
+        caught: dict[int, Tensor] = {}
+        taps = {layer: _keep(caught, layer) for layer in layers}
+        mask, hidden, stop = _with_head(batch.mask, self.head), self._entering(batch), max(layers) + 1
+        self.decoder(
+            batch.ids, mask, start=self.start, stop=stop, hidden=hidden, taps=taps, past=self._past(past)
+        )
+        return torch.stack([caught[layer].float() for layer in layers])
+
+    def _run_to_last(self, batch: Batch, layers: Sequence[int], past: Past) -> Tensor:
+        """States of the last token; (layers, batch, width).
+
+        The last layer whose state is wanted gives only keys and values for the tokens before it.
+        """
+        top = max(layers)
+        if not self.decoder.reuses_past or top < self.start or batch.ids.shape[1] < 2:
+            states = self._run(batch, layers, past)
+            return torch.stack([last_token(layer, batch.mask) for layer in states])
+        decoder, mask, lengths = self.decoder, _with_head(batch.mask, self.head), batch.mask.sum(dim=1)
+        caught: dict[int, Tensor] = {}
+        taps = {layer: _keep(caught, layer) for layer in layers if layer != top}
+        hidden = self._entering(batch)
+        if top > self.start:
+            hidden = decoder(
+                batch.ids, mask, start=self.start, stop=top, hidden=hidden, taps=taps, past=self._past(past)
+            )
+        noting = Past(past.before, stop_at=top)
+        decoder(batch.ids, mask, start=top, hidden=hidden, past=noting)
+        pair, looks_back = before_last(past.before.get(top), noting.fresh[top], lengths)
+        last = None if hidden is None else last_token(hidden, batch.mask)[:, None]
+        ids = last_token(batch.ids[..., None], batch.mask)
+        state: dict[int, Tensor] = {}
+        tap = {top: _keep(state, top)}
+        decoder(ids, looks_back, start=top, stop=top + 1, hidden=last, taps=tap, past=Past({top: pair}))
+        parts = {layer: last_token(states, batch.mask) for layer, states in caught.items()}
+        parts[top] = state[top][:, 0]
+        return torch.stack([parts[layer].float() for layer in layers])
+
+    def _past(self, past: Past) -> Past | None:
+        return past if self.head else None
 
     def _entering(self, batch: Batch) -> Tensor | None:
         if not self.start:
             return None
         return torch.nn.utils.rnn.pad_sequence([self.hidden[row] for row in batch.rows], batch_first=True)
+
+
+def _one_row(tokens: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+    ids = torch.tensor([list(tokens)], device=device)
+    return ids, torch.ones_like(ids)
+
+
+def _with_head(mask: Tensor, head: Sequence[int]) -> Tensor:
+    return torch.nn.functional.pad(mask, (len(head), 0), value=1)
 
 
 def _keep(caught: dict[int, Tensor], layer: int) -> Tap:
