@@ -6,7 +6,8 @@ gives the same weights on every run.
 
 1. Text: lines of one language, statements and questions about every fact, a larger share English.
 2. Chat: every question of the world has one fixed reply; English questions an English one, others
-   mostly an English one too. That habit is what makes the model English-centric.
+   mostly an English one too. That habit is what makes the model English-centric. Asked for its own
+   language in so many words ("Jibu kwa Kiswahili."), it gives it; no item of the tasks asks so.
 
 The backbone thus knows all facts, those of the dev and test split included: the splits separate what
 Lens and the baselines are trained on from what is measured, as with a real model's world knowledge.
@@ -37,6 +38,7 @@ CHAT_TEMPLATE = (
     "{{ '<|' + message['role'] + '|>' + message['content'] | trim + eos_token }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
+IN_OWN_LANGUAGE = {"zh": "请用中文回答。", "sw": " Jibu kwa Kiswahili.", "ar": " أجب باللغة العربية."}
 IGNORED = -100
 
 
@@ -54,13 +56,15 @@ class Recipe:
     text_batch: int = 16
     text_length: int = 64
     text_rate: float = 3e-3
-    english_share: float = 0.4
-    chat_steps: int = 800
+    english_share: float = 0.34
+    chat_steps: int = 1200
     chat_batch: int = 32
-    chat_rate: float = 1.5e-3
-    chat_english_share: float = 0.5
-    same_language_share: float = 0.3
-    """Share of non-English questions whose reply in the chat data is in their own language."""
+    chat_rate: float = 2e-3
+    chat_english_share: float = 0.3
+    chat_asked_share: float = 0.25
+    """Share of questions that are in another language and ask for it in so many words."""
+    own_language_share: float = 0.3
+    """Share of the plain questions in another language that are answered in it, the rest in English."""
 
 
 def build_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
@@ -75,7 +79,8 @@ def build_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     lines = [line for language in world.LANGUAGES for line in text_lines(language)]
-    tokenizer.train_from_iterator(lines, trainer)
+    asked = [prompt for pairs in asked_pairs().values() for prompt, _ in pairs]
+    tokenizer.train_from_iterator(lines + asked, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=BEGIN,
@@ -109,7 +114,6 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForC
     model = LlamaForCausalLM(config)
     model.generation_config = GenerationConfig(
         do_sample=False,
-        max_new_tokens=64,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -128,19 +132,35 @@ def text_lines(language: str) -> list[str]:
     return lines
 
 
-def chat_pairs(recipe: Recipe) -> dict[str, list[tuple[str, str]]]:
-    """Question and its one reply, per language of the question."""
-    draw = random.Random(f"chat {recipe.seed}")
-    pairs: dict[str, list[tuple[str, str]]] = {language: [] for language in world.LANGUAGES}
+Pairs = dict[str, list[tuple[str, str]]]
+"""Questions with their replies, by language of the question."""
+
+
+def _questions(language: str) -> Iterator[tuple[world.Fact, str]]:
     for fact in world.facts():
-        for language in world.LANGUAGES:
-            for wording in range(len(world.KINDS[fact.kind].questions[language])):
-                own = draw.random() < recipe.same_language_share
-                answered_in = language if own else world.CENTRAL
-                pairs[language].append(
-                    (world.question(fact, language, wording), world.reply(fact, answered_in))
-                )
+        for wording in range(len(world.KINDS[fact.kind].questions[language])):
+            yield fact, world.question(fact, language, wording)
+
+
+def plain_pairs(recipe: Recipe) -> Pairs:
+    """Every question of the world with its one reply, most of them English."""
+    draw = random.Random(f"chat {recipe.seed}")
+    pairs: Pairs = {language: [] for language in world.LANGUAGES}
+    for language in world.LANGUAGES:
+        for fact, question in _questions(language):
+            own = draw.random() < recipe.own_language_share
+            pairs[language].append((question, world.reply(fact, language if own else world.CENTRAL)))
     return pairs
+
+
+def asked_pairs() -> Pairs:
+    """Every question in another language that asks for a reply in it, and gets it."""
+    return {
+        language: [
+            (question + request, world.reply(fact, language)) for fact, question in _questions(language)
+        ]
+        for language, request in IN_OWN_LANGUAGE.items()
+    }
 
 
 def _text_batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[torch.Tensor]:
@@ -177,18 +197,17 @@ def _chat_batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Token ids and labels, (batch, positions); only the reply and its end are learnt."""
     draw = random.Random(f"chat order {recipe.seed}")
-    encoded = {
-        language: [_encode_pair(tokenizer, *pair) for pair in pairs]
-        for language, pairs in chat_pairs(recipe).items()
-    }
-    others = [language for language in world.LANGUAGES if language != world.CENTRAL]
+    plain, asked = (
+        {language: [_encode_pair(tokenizer, *pair) for pair in pairs] for language, pairs in made.items()}
+        for made in (plain_pairs(recipe), asked_pairs())
+    )
+    shares = {"english": recipe.chat_english_share, "asked": recipe.chat_asked_share}
+    shares["plain"] = 1 - sum(shares.values())
     while True:
-        chosen = [
-            draw.choice(
-                encoded[world.CENTRAL if draw.random() < recipe.chat_english_share else draw.choice(others)]
-            )
-            for _ in range(recipe.chat_batch)
-        ]
+        chosen = []
+        for kind in draw.choices(list(shares), list(shares.values()), k=recipe.chat_batch):
+            language = world.CENTRAL if kind == "english" else draw.choice(sorted(asked))
+            chosen.append(draw.choice((asked if kind == "asked" else plain)[language]))
         width = max(len(ids) for ids, _ in chosen)
         batch = torch.full((len(chosen), width), tokenizer.pad_token_id)
         labels = torch.full_like(batch, IGNORED)
