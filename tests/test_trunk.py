@@ -1,0 +1,35 @@
+"""Batches by length, padding, and the last real token."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lens_train.trunk import last_token, make_batches, pad
+
+CPU = torch.device("cpu")
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(10, 100))
+def test_every_prompt_is_in_one_batch_within_the_budget(lengths: list[int], budget: int) -> None:
+    prompts = [[number + 1] * length for number, length in enumerate(lengths)]
+    batches = list(make_batches(prompts, range(len(prompts)), budget, CPU))
+    assert sorted(row for batch in batches for row in batch.rows) == list(range(len(prompts)))
+    for batch in batches:
+        assert batch.ids.numel() <= budget or len(batch.rows) == 1
+        for place, row in enumerate(batch.rows):
+            assert batch.ids[place][batch.mask[place].bool()].tolist() == prompts[row]
+    padded = sum(batch.ids.numel() for batch in batches)
+    assert padded <= len(prompts) * max(lengths), "never worse than one batch as wide as the longest"
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_last_real_token_through_the_mask(side: str) -> None:
+    prompts = [[5, 6, 7], [8], [9, 10]]
+    batch = pad(prompts, range(3), CPU, side, fill=3)  # type: ignore[arg-type]
+    states = batch.ids.unsqueeze(-1).float()
+    assert last_token(states, batch.mask).flatten().tolist() == [7, 8, 10]
+    at_the_end = states[:, -1].flatten().tolist()
+    assert (at_the_end == [7, 8, 10]) == (side == "left"), "a control: position -1 is wrong on the right"
