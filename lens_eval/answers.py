@@ -347,14 +347,15 @@ def _mixed(plain: str, found: list[_Found], last: _Found) -> _Found:
 
 
 def _is_negative(plain: str, match: re.Match[str]) -> bool:
-    before = plain[: match.start()].rstrip(" ")
+    """Whether a sign or a word before a number makes it negative: "10 - 5", "10-5" and "COVID-19" do not."""
+    before = plain[: match.start()]
     if match["sign"] or match["sign2"]:
         at = match.start("sign") if match["sign"] else match.start("sign2")
-        # "10 - 5" and "10-5" subtract; "-5", "= -5", "(-5" and "$-5" do not.
-        spaced = plain[at + 1 : at + 2] == " "
-        return not spaced and not (before and (before[-1].isalnum() or before[-1] in ")]%"))
-    word = re.search(rf"(?:{_NEGATIVE_WORDS})$", before, re.IGNORECASE)
-    return bool(word) and not re.search(r"[\d)%]\s*$", before[: word.start()] if word else "")
+        joined = re.search(r"[\d)\]%A-Za-zА-Яа-я]$", plain[:at])
+        subtracted = re.search(r"[\d)\]%]\s*$", before)
+        return plain[at + 1] != " " and not joined and not subtracted
+    word = re.search(rf"(?:{_NEGATIVE_WORDS})\s*$", before, re.IGNORECASE)
+    return word is not None and not re.search(r"[\d)%]\s*$", before[: word.start()])
 
 
 def _multiplied(plain: str, number: _Found, position: int, language: str) -> tuple[_Found, int]:
