@@ -388,7 +388,7 @@ def compare(
             f"there are: {', '.join(variants)}"
         )
     notes = check_comparable(scores, reference, allow)
-    builder = _Builder(scores, variants, reference)
+    builder = _Builder(scores, variants, reference, holes)
     return Comparison(
         name=name,
         reference=reference,
@@ -457,7 +457,9 @@ def _differences(a: Scores, b: Scores) -> Iterator[tuple[str, str]]:
 class _Builder:
     """Indexes scores by (family, variant, language) and computes each entry once."""
 
-    def __init__(self, scores: Sequence[Scores], variants: tuple[str, ...], reference: str) -> None:
+    def __init__(
+        self, scores: Sequence[Scores], variants: tuple[str, ...], reference: str, holes: Sequence[Hole]
+    ) -> None:
         self.variants = variants
         self.reference = reference
         self.cells = {(s.family, s.variant, s.language): s for s in scores}
@@ -468,12 +470,18 @@ class _Builder:
         self.designs: dict[tuple[str, str, tuple[str, ...]], _Design] = {}
         for family in self.families:
             own = [s for s in scores if s.family == family]
-            found = tuple(dict.fromkeys(s.language for s in own))
+            # A language that failed everywhere stays a column of holes, and its average one too.
+            missing = [
+                code
+                for hole in holes
+                for name, code in [_family_and_language(hole.task, {})]
+                if name == family
+            ]
+            found = tuple(dict.fromkeys([s.language for s in own] + missing))
             central = own[0].central if own[0].central in found else ""
             self.central[family] = central
-            self.languages[family] = tuple(code for code in found if code != central) + (
-                (central,) if central else ()
-            )
+            last = (central,) if central else ()
+            self.languages[family] = tuple(code for code in found if code not in last) + last
             self.metrics[family] = _ordered({metric for s in own for metric in s.metrics})
 
     def entries(self, paired: bool) -> dict[tuple[str, str, str, str], Entry]:

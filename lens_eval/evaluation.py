@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import logging
+import os
 import re
 import shutil
 import sys
@@ -212,8 +213,15 @@ class Evaluator:
         self.paths = paths
         self.device = _device(device) if backend.model == "hf" else None
         self.model_args = {**backend.args, **model_args}
+        name = backend.model
+        if name == "vllm":
+            name = "lens_vllm"
+            # Its processes write to the terminal over the one live line of this program.
+            os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+            with quiet():
+                import lens_eval.backends  # noqa: F401
         with quiet():
-            self._lm = get_model(backend.model).create_from_arg_obj(
+            self._lm = get_model(name).create_from_arg_obj(
                 dict(self.model_args),
                 {"batch_size": backend.batch_size, "max_batch_size": None, "device": self.device},
             )
@@ -285,6 +293,8 @@ class Evaluator:
 
         import torch
 
+        # vLLM's processes end here and not at exit, where they can abort this one.
+        getattr(self._lm, "close", lambda: None)()
         del self._lm
         gc.collect()
         if torch.cuda.is_available():

@@ -172,7 +172,7 @@ def estimates(recipe: Recipe, tasks: Sequence[PlannedTask], device: str, folder:
     return [
         "",
         f"backbone: about {parameters / 1e9:.3g} billion parameters",
-        f"disk: about {_bytes(disk)} for {len(full)} full and {len(rows) - len(full)} small variants and results, "
+        f"disk: about {_bytes(disk)}, {len(full)} full and {len(rows) - len(full)} small variants among it; "
         f"{_bytes(free)} free",
         f"memory: about {_bytes(evaluation)} to evaluate, {_bytes(training)} for the largest training",
         f"time: roughly {_duration(seconds)} of evaluation on {place}{unknown}; training comes on top",

@@ -20,13 +20,16 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lens_eval.cells import Paths, environment, file_hash, key_of, lock, source_hash, versions, write_json
 from lens_eval.compare import RUN_FILE, Comparison, compare, load
 from lens_eval.errors import UserError
 from lens_eval.evaluation import EvalTask, Evaluator, load_tasks, only_own_bars, stopwatch
 from lens_eval.recipe import Recipe, VariantSpec
+
+if TYPE_CHECKING:
+    from lens_train.job import Job
 
 CELL_FILE = "cell.json"
 MODELS = "models"
@@ -135,11 +138,14 @@ def check(recipe: Recipe, folder: Path, device: str) -> None:
     _check_folder(folder, recipe)
     _check_device(device)
     if recipe.backend.model == "vllm":
-        _check_vllm()
+        _check_vllm(recipe)
     if recipe.include_path:
         from lens_eval.evaluation import task_folders
 
         task_folders(recipe.include_path)
+    for spec in recipe.variants:
+        if spec.method is None:
+            model_arguments(spec.model or recipe.backbone, spec.adapter)
     if any(spec.method for spec in recipe.variants):
         _check_training(recipe, folder)
 
@@ -169,27 +175,38 @@ def _check_device(device: str) -> None:
     resolve_device(device)
 
 
-def _check_vllm() -> None:
+def _check_vllm(recipe: Recipe) -> None:
     from importlib.util import find_spec
 
     if find_spec("vllm") is None:
         raise UserError(
             "the backend vllm is not installed; pip install 'lens-multilingual[vllm]', or say `model: hf`"
         )
+    from lens_eval import vllm_limits
+
+    for spec in recipe.variants:
+        model = model_arguments(spec.model or recipe.backbone, spec.adapter, "vllm")
+        vllm_limits.checked({**recipe.backend.args, **model}, vllm_limits.is_cpu())
 
 
 def _check_training(recipe: Recipe, folder: Path) -> None:
     from lens_train.layers import checkpoint_folder, load_tokenizer
-    from lens_train.methods import read_settings, settings_of
+    from lens_train.methods import load, read_settings, settings_of
 
-    for spec in recipe.variants:
-        if spec.method:
-            data = data_path(spec.data or recipe.train_data or "")
-            if not data.exists():
-                raise UserError(f"variants.{spec.name}: no parallel data {data}")
-            kind = settings_of(spec.method)
-            if kind is not None:
-                read_settings(kind, spec.settings, spec.method)
+    for row in rows_of(recipe):
+        spec = row.spec
+        if spec.method is None:
+            continue
+        data = data_path(spec.data or recipe.train_data or "")
+        if not data.exists():
+            raise UserError(f"variants.{spec.name}: no parallel data {data}")
+        kind = settings_of(spec.method)
+        if kind is not None:
+            read_settings(kind, spec.settings, spec.method)
+        # A method may know more to check: languages of the data, empty prompts, subspaces of another model.
+        method_check = getattr(load(spec.method)[0], "check", None)
+        if method_check is not None:
+            method_check(job_of(recipe, row, folder / MODELS / f"{row.name}.check", "cpu"))
     if not load_tokenizer(recipe.backbone).chat_template:
         raise UserError(
             f"{recipe.backbone} has no chat template; the training methods need one (an instruct model)"
@@ -198,6 +215,24 @@ def _check_training(recipe: Recipe, folder: Path) -> None:
     full = [row for row in rows_of(recipe) if row.trained and row.spec.method not in ADAPTER_METHODS]
     there = len(list(folder.glob(f"{MODELS}/*/variant.json")))
     check_disk(folder, size * max(0, len(full) - there))
+
+
+def job_of(recipe: Recipe, row: Row, output: Path, device: str) -> Job:
+    """The training job of a row."""
+    from lens_train.job import Job
+
+    assert row.spec.method is not None
+    return Job(
+        method=row.spec.method,
+        model=recipe.backbone,
+        data=data_path(row.spec.data or recipe.train_data or ""),
+        languages=recipe.languages,
+        output=output,
+        central=recipe.central,
+        seed=row.seed,
+        device=device,
+        settings=row.spec.settings,
+    )
 
 
 def check_disk(folder: Path, needed: int) -> None:
@@ -282,7 +317,7 @@ class _Run:
         self.device = device
         self.command = command
         self.say = say
-        self.paths = _paths(folder)
+        self.paths = _paths(folder, recipe)
         self.done = 0
         self.costs: dict[str, dict[str, Any]] = {}
         self.environment = environment()
@@ -393,31 +428,18 @@ class _Run:
         return model_arguments(str(folder), None, backend), weights
 
     def _trained(self, row: Row, prefix: str) -> Path:
-        from lens_train.job import VARIANT_FILE, Job
+        from lens_train.job import VARIANT_FILE
         from lens_train.methods import train
 
         folder = self._model_folder(row)
         if (folder / VARIANT_FILE).is_file():
             return folder
         seconds = stopwatch()
-        recipe, spec = self.recipe, row.spec
-        assert spec.method is not None
-        job = Job(
-            method=spec.method,
-            model=recipe.backbone,
-            data=data_path(spec.data or recipe.train_data or ""),
-            languages=recipe.languages,
-            output=folder,
-            central=recipe.central,
-            seed=row.seed,
-            device=self.device,
-            settings=spec.settings,
-        )
         with only_own_bars():
-            train(job)
+            train(job_of(self.recipe, row, folder, self.device))
         self._costs(row)
         self._record()
-        self.say(f"{prefix}: trained with {spec.method}, {seconds():.1f} s")
+        self.say(f"{prefix}: trained with {row.spec.method}, {seconds():.1f} s")
         return folder
 
     def _model_folder(self, row: Row) -> Path:
@@ -599,11 +621,15 @@ class _Identities:
         return self._sources[package]
 
 
-def _paths(folder: Path) -> Paths:
-    """Names for the paths that results would otherwise carry."""
+def _paths(folder: Path, recipe: Recipe) -> Paths:
+    """Names for the paths that results would otherwise carry; what the recipe names keeps its last part."""
     import lens_eval
 
+    given = [recipe.backbone, recipe.train_data, recipe.dev_data, *recipe.include_path]
+    for spec in recipe.variants:
+        given += [spec.model, spec.adapter, spec.data]
     names: dict[str | Path, str] = {Path.home(): "~", Path.cwd(): ".", folder: "RUN"}
+    names.update({path: Path(path).name for path in given if path and Path(path).is_absolute()})
     names[Path(sys.prefix)] = "ENVIRONMENT"
     names[Path(lens_eval.__file__).resolve().parents[1]] = "PROJECT"
     names[Path.cwd()] = "."

@@ -128,7 +128,7 @@ def make_tasks(
     return folder
 
 
-def make_recipe(folder: Path, model: Path, tasks: Path, **changes: object) -> Path:
+def make_recipe(folder: Path, model: Path, task_folder: Path, **changes: object) -> Path:
     """Write a recipe: the bare model and one trained variant on the group `tiny`."""
     import yaml
 
@@ -142,7 +142,7 @@ def make_recipe(folder: Path, model: Path, tasks: Path, **changes: object) -> Pa
         "data": {"train": "pairs.jsonl"},
         "variants": {"backbone": {}, "shaken": {"method": "tiny_world:shake", "noise": 0.5}},
         "tasks": ["tiny"],
-        "include_path": [str(tasks)],
+        "include_path": [str(task_folder)],
         "backend": {"batch_size": 4, "args": {"dtype": "float32"}},
     }
     recipe.update(changes)
