@@ -43,7 +43,7 @@ class Variant:
     """Identity and cost of a variant folder, stored as `variant.json`."""
 
     method: str
-    kind: Literal["checkpoint", "adapter", "delta"]
+    kind: Literal["checkpoint", "adapter", "delta", "steering"]
     base: Mapping[str, str]
     """`name`, `weights_sha256` and `template_sha256` of the backbone."""
     languages: tuple[str, ...]

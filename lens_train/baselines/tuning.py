@@ -10,6 +10,7 @@ import contextlib
 import copy
 import dataclasses
 import json
+import math
 import os
 import resource
 import shutil
@@ -46,7 +47,7 @@ class TuningSettings:
     steps: int | None = None
     """Optimizer steps; None: as many as `epochs` give. More than one pass is taken where needed."""
     batch_size: int = 8
-    """Parallel items per optimizer step: so many examples for each language, as in a step of Lens."""
+    """Parallel items per optimizer step, as in Lens; a step holds all examples that were made from them."""
     micro_batch_size: int = 8
     """Examples per forward pass and process, at most; costs memory, changes no result beyond rounding."""
     learning_rate: float = 1e-5
@@ -255,7 +256,7 @@ def example_order(found: Sequence[Example], settings: TuningSettings, job: Job) 
     for index, example in enumerate(found):
         groups.setdefault(example.item, []).append(index)
     items = list(groups.values())
-    wanted = settings.steps * _batch(settings, job) if settings.steps else settings.epochs * len(found)
+    wanted = settings.steps * _batch(settings, found) if settings.steps else settings.epochs * len(found)
     order: list[int] = []
     epoch = 0
     while len(order) < wanted:
@@ -306,7 +307,7 @@ def _arguments(job: Job, settings: TuningSettings, stage: Stage, *, adapted: boo
 
     from lens_train.layers import resolve_device
 
-    wanted = _batch(settings, job)
+    wanted = _batch(settings, stage.examples)
     processes = int(os.environ.get("WORLD_SIZE", 1))
     micro = max(n for n in range(1, settings.micro_batch_size + 1) if wanted % (n * processes) == 0 or n == 1)
     on_cpu = resolve_device(job.device).type == "cpu"
@@ -399,9 +400,9 @@ def _check_template(tokenizer: Any, model: str) -> None:
         )
 
 
-def _batch(settings: TuningSettings, job: Job) -> int:
-    """Examples per optimizer step."""
-    return settings.batch_size * len(job.languages)
+def _batch(settings: TuningSettings, found: Sequence[Example]) -> int:
+    """Examples per optimizer step; the examples per item are rounded up where some were left out."""
+    return settings.batch_size * math.ceil(len(found) / len({example.item for example in found}))
 
 
 def _last_state(folder: Path) -> Path | None:

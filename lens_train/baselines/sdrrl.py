@@ -1,0 +1,266 @@
+"""Self-distillation from the resource-rich language (SDRRL, arXiv 2402.12204).
+
+The model answers the central prompts itself; its answers are translated, and it learns them in all
+four directions (asked and answered in the central language or in the other one), from prompts whose
+words are partly of the other language, and from parallel text. The prompts' translations are those of
+the data. What was taken from the paper and what was not: docs/baselines.md.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from lens_eval.errors import UserError
+from lens_eval.languages import get_language
+from lens_eval.progress import progress
+from lens_train import methods
+from lens_train.baselines import tuning
+from lens_train.baselines.qalign import translation_request
+from lens_train.baselines.translate import Table, Translator, make_translator, parallel_texts
+from lens_train.baselines.tuning import Stage, TuningSettings
+from lens_train.data import read_rows
+from lens_train.job import Job
+from lens_train.pairs import Example, Item
+
+ANSWERS = Path("training") / "answers.jsonl"
+
+
+@dataclass(frozen=True)
+class SdrrlSettings(TuningSettings):
+    """Settings of self-distillation."""
+
+    translator: str = "data"
+    """Of the model's own answers. `data`: the pairs themselves, an answer that is not among them is left out;
+    a `.jsonl` file of parallel texts, looked up the same way; hub id of a seq2seq model; `none`."""
+    parts: tuple[Literal["directions", "switched", "parallel"], ...] = ("directions", "switched", "parallel")
+    """Own answers in four directions; own answers to code-switched prompts; translation of parallel text."""
+    switch_share: float = 0.5
+    """Share of a prompt's words that are replaced, of those that the dictionary knows."""
+    dictionary: str | None = None
+    """`.jsonl` file of words by language; None: found in the prompts by how they occur together."""
+    parallel_text: str | None = None
+    """`.jsonl` file of parallel texts to translate, as many as there are items; None: the prompts."""
+    answer_tokens: int = 256
+    """Tokens of an own answer, at most; an answer that has not ended by then is left out."""
+    answer_batch: int = 16
+    """Prompts answered at a time."""
+
+
+SETTINGS: Mapping[str, type[SdrrlSettings]] = {"sdrrl": SdrrlSettings}
+
+
+def train(job: Job) -> None:
+    """Generate, translate, fine-tune; leaves a checkpoint in `job.output`, the own answers in `training/`."""
+    settings = methods.read_settings(SdrrlSettings, job.settings, job.method)
+    data, items = tuning.load_budget(job, settings)
+    if not data.parallel:
+        raise UserError(f"{data.path}: sdrrl needs every prompt in every language")
+    others = [language for language in job.languages if language != job.central]
+    translate = make_translator(settings.translator, items, job.central, others, job.device)
+    words = read_words(settings.dictionary, items, job.central, others)
+    texts = read_texts(settings.parallel_text, items, job.languages)
+    run = tuning.Run(job, settings)
+    methods.begin(job)
+    answers = own_answers(run, items, job.output / ANSWERS, settings)
+    made = sdrrl_examples(items, answers, translate, words, texts, job, settings.parts, settings.switch_share)
+    kept, counts = run.screen(made)
+    run.stage(Stage("answers", kept))
+    kinds = dict(sorted(Counter(example.kind for example in kept).items()))
+    record = {"own_answers": len(answers), "kinds": kinds, **counts}
+    run.finish(tuning.data_record(data, items, record))
+
+
+def own_answers(
+    run: tuning.Run, items: Sequence[Item], file: Path, settings: SdrrlSettings
+) -> dict[str, str]:
+    """The model's own greedy answers to the central prompts, item -> text; those that ended only.
+
+    They are kept in `file`, so that an interrupted run need not give them again.
+    """
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    done: dict[str, str | None] = dict(json.loads(line) for line in lines if line.endswith("]"))
+    todo = [item for item in items if item.id not in done]
+    starts = range(0, len(todo), settings.answer_batch)
+    for start in progress(starts, label="own answers"):
+        batch = todo[start : start + settings.answer_batch]
+        texts = generate(run, [item.prompt[run.job.central] for item in batch], settings.answer_tokens)
+        new = {item.id: text for item, text in zip(batch, texts, strict=True)}
+        done |= new
+        with file.open("a", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in new.items())
+    found = {key: text for key, text in done.items() if text}
+    if not found:
+        raise UserError(f"{run.job.model} ended none of its answers within {settings.answer_tokens} tokens")
+    return found
+
+
+@torch.no_grad()
+def generate(run: tuning.Run, prompts: Sequence[str], most: int) -> list[str | None]:
+    """Greedy replies through the chat template; None for one that does not end within `most` tokens."""
+    tokenizer, model = run.tokenizer, run.model.eval()
+    chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    side, tokenizer.padding_side = tokenizer.padding_side, "left"
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    tokenizer.pad_token_id = pad
+    try:
+        batch = tokenizer.apply_chat_template(
+            chats, add_generation_prompt=True, return_dict=True, return_tensors="pt", padding=True
+        ).to(model.device)
+    finally:
+        tokenizer.padding_side = side
+    ids = model.generate(**batch, max_new_tokens=most, do_sample=False, pad_token_id=pad)
+    ends = model.generation_config.eos_token_id
+    ends = set(ends if isinstance(ends, list) else [ends])
+    replies = ids[:, batch["input_ids"].shape[1] :].tolist()
+    return [_ended(tokenizer, reply, ends) for reply in replies]
+
+
+def _ended(tokenizer: Any, reply: list[int], ends: set[int]) -> str | None:
+    stop = next((at for at, token in enumerate(reply) if token in ends), None)
+    return None if stop is None else tokenizer.decode(reply[:stop], skip_special_tokens=True).strip() or None
+
+
+def sdrrl_examples(
+    items: Sequence[Item],
+    answers: Mapping[str, str],
+    translate: Translator,
+    words: Mapping[str, Mapping[str, str]],
+    texts: Sequence[Mapping[str, str]],
+    job: Job,
+    parts: Sequence[str],
+    share: float,
+) -> list[Example]:
+    """Everything that is learned, item by item; an item without an own answer gives parallel text only."""
+    others = [language for language in job.languages if language != job.central]
+    answered = [item for item in items if item.id in answers]
+    translated: dict[str, dict[str, str | None]] = {}
+    for language in others:
+        given = translate([answers[item.id] for item in answered], job.central, language)
+        translated[language] = {item.id: text for item, text in zip(answered, given, strict=True)}
+    made: list[Example] = []
+    for item, text in zip(items, texts, strict=True):
+        own = answers.get(item.id)
+        if own and "directions" in parts:
+            made.append(Example(item.id, job.central, item.prompt[job.central], own))
+        for language in others:
+            answer = translated[language].get(item.id)
+            if own and "directions" in parts:
+                made += directions(item, own, answer, job.central, language)
+            if answer and "switched" in parts:
+                made += switched(item, answer, words[language], language, share, job.seed)
+            if "parallel" in parts:
+                made += both_ways(item.id, text, job.central, language)
+    return made
+
+
+def directions(item: Item, own: str, answer: str | None, central: str, language: str) -> list[Example]:
+    """The three directions beside central to central; those into `language` only where its answer is known.
+
+    A prompt in another language than its answer says which language is wanted: without that, one prompt
+    would have two right answers.
+    """
+    into_central = f"{item.prompt[language]}\n\n{wish(central)}"
+    made = [Example(item.id, central, into_central, own, "into_central")]
+    if answer:
+        from_central = f"{item.prompt[central]}\n\n{wish(language)}"
+        made.append(Example(item.id, language, from_central, answer, "from_central"))
+        made.append(Example(item.id, language, item.prompt[language], answer))
+    return made
+
+
+def wish(language: str) -> str:
+    """Ask for an answer in a language, in English."""
+    return f"Answer in {get_language(language).name}."
+
+
+def switched(
+    item: Item, answer: str, words: Mapping[str, str], language: str, share: float, seed: int
+) -> list[Example]:
+    """The prompt in `language` with some of its words in the central one; none where no word is known."""
+    prompt = item.prompt[language]
+    known = [word for word in words if word in prompt]
+    # Longest first, so that a word is not replaced inside a longer one.
+    known = [word for word in known if not any(word != other and word in other for other in known)]
+    chance = random.Random(f"{seed}.{item.id}.{language}")
+    chosen = chance.sample(sorted(known), max(1, round(share * len(known)))) if known else []
+    for word in chosen:
+        prompt = prompt.replace(word, words[word])
+    return [Example(item.id, language, prompt, answer, "switched")] if chosen else []
+
+
+def both_ways(item: str, text: Mapping[str, str], central: str, language: str) -> list[Example]:
+    """A parallel text, translated from and into the central language."""
+    if language not in text or central not in text:
+        return []
+    return [
+        Example(item, target, translation_request(text[source], source, target), text[target], "translate")
+        for source, target in ((language, central), (central, language))
+    ]
+
+
+def read_texts(file: str | None, items: Sequence[Item], languages: Sequence[str]) -> list[Mapping[str, str]]:
+    """Parallel texts to translate, one per item: the prompts, or those of `file`."""
+    if file is None:
+        return [item.prompt for item in items]
+    rows = [texts for row in read_rows(Path(file)) for texts in parallel_texts(row.fields, languages)]
+    found = [texts for texts in rows if len(texts) > 1][: len(items)]
+    if len(found) < len(items):
+        raise UserError(f"{file}: {len(found)} parallel texts, but {len(items)} are needed, one per item")
+    return list(found)
+
+
+def read_words(
+    file: str | None, items: Sequence[Item], central: str, others: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """Per language a dictionary into the central one."""
+    if file is None:
+        return {language: find_words(items, central, language) for language in others}
+    table = Table.read(Path(file), (central, *others)).texts
+    return {
+        language: {
+            word: to
+            for (source, target, word), to in table.items()
+            if (source, target) == (language, central)
+        }
+        for language in others
+    }
+
+
+def find_words(items: Sequence[Item], central: str, language: str, least: float = 0.8) -> dict[str, str]:
+    """Words of `language` and what they mean, from how they occur together in parallel prompts.
+
+    A pair is taken where 2 |both| / (|one| + |other|) (Dice) is at least `least` and both were seen
+    twice; words of scripts without spaces are stretches of 2 to 6 characters.
+    """
+    counts: list[Counter[str]] = [Counter(), Counter()]
+    together: Counter[tuple[str, str]] = Counter()
+    for item in items:
+        one, other = _units(item.prompt[language]), _units(item.prompt[central])
+        counts[0].update(one)
+        counts[1].update(other)
+        together.update((a, b) for a in one for b in other)
+    best: dict[str, tuple[float, int, str, str]] = {}
+    for (a, b), both in together.items():
+        dice = 2 * both / (counts[0][a] + counts[1][b])
+        if both >= 2 and dice >= least:
+            best[b] = max(best.get(b, (0.0, 0, "", "")), (dice, len(a), a, b))
+    return {a: b for _, _, a, b in sorted(best.values(), key=lambda entry: entry[2:])}
+
+
+_SPACELESS = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]+")
+
+
+def _units(text: str) -> set[str]:
+    """Words of a text, and the stretches of 2 to 6 characters of what is written without spaces."""
+    runs = _SPACELESS.findall(text)
+    stretches = {run[i : i + n] for run in runs for n in range(2, 7) for i in range(len(run) - n + 1)}
+    return stretches | set(re.findall(r"[^\W\d_]{2,}", _SPACELESS.sub(" ", text)))
