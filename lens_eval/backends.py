@@ -1,0 +1,210 @@
+"""`lens_vllm`: lm_eval's vLLM backend with one-token answers by one generation, refusals in words, an end.
+
+`python -m lens_eval.backends ...` is lm_eval's own command with this backend known to it:
+
+    python -m lens_eval.backends --model lens_vllm --model_args pretrained=... --tasks lens_xnli
+
+Importing this module loads vLLM.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+from lm_eval.api.registry import register_model
+from lm_eval.models.vllm_causallms import VLLM
+from vllm import SamplingParams
+
+from lens_eval import vllm_limits
+from lens_eval.errors import UserError
+
+_AT_ONCE = 128
+"""vLLM returns the log-probabilities of at most this many named tokens per request."""
+
+_open: WeakSet[LensVLLM] = WeakSet()
+
+Scored = tuple[Any, list[int], list[int]]
+"""lm_eval's request: key of its cache, token ids of the context, token ids of the continuation."""
+
+
+@register_model("lens_vllm")
+class LensVLLM(VLLM):
+    """lm_eval's `vllm` backend, with the same arguments and the same numbers.
+
+    - Continuations of one token (option letters, as a rule) are read from the log-probabilities of one
+      generated token: one request per item, where the stock backend sends one per option and reads the whole
+      prompt anew for each. Everything longer takes the stock way.
+    - On a CPU, where vLLM's engine dies of `prompt_logprobs` with an adapter, longer continuations are scored
+      token by token the same way.
+    - What vLLM cannot do is refused in words, see `vllm_limits`; an adapter that changes nothing is an error.
+    - `close()` ends vLLM's processes and threads. Left to the interpreter's exit, those can abort the process
+      (status 134) with the results long saved.
+
+    Raises:
+        UserError: see `vllm_limits.checked`; or the adapter is not applied.
+    """
+
+    def __init__(self, pretrained: str, **arguments: Any) -> None:
+        cpu = vllm_limits.is_cpu()
+        arguments = vllm_limits.checked({"pretrained": pretrained, **arguments}, cpu)
+        if cpu and arguments["enforce_eager"]:
+            # Without this the first request of an eager engine still waits half a minute for a compiler.
+            os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+        before = set(threading.enumerate())
+        super().__init__(**arguments)
+        self.lora_request: Any
+        self._threads = set(threading.enumerate()) - before
+        self._named_tokens = "logprob_token_ids" in SamplingParams.__struct_fields__
+        self._stepwise = cpu and self.lora_request is not None
+        _open.add(self)
+        if self.lora_request is not None:
+            self._check_adapter(self.lora_request)
+
+    def close(self) -> None:
+        """End vLLM's processes and threads. The object cannot be used any more."""
+        _open.discard(self)
+        model = self.__dict__.pop("model", None)
+        if model is None:
+            return
+        model.llm_engine.engine_core.shutdown()
+        del model
+        for thread in self._threads:
+            thread.join(timeout=10)
+
+    def _loglikelihood_tokens(
+        self, requests: list[Scored], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """Log-likelihood of each continuation, and whether greedy decoding would have written it."""
+        short = {
+            i
+            for i, (_, context, continuation) in enumerate(requests)
+            if self._by_token(context, continuation)
+        }
+        stock = [i for i in range(len(requests)) if i not in short]
+        results: dict[int, tuple[float, bool]] = {}
+        if stock:
+            own = super()._loglikelihood_tokens([requests[i] for i in stock], disable_tqdm=disable_tqdm)
+            results.update(zip(stock, own, strict=True))
+        if short:
+            indices = sorted(short)
+            results.update(zip(indices, self._score_by_token([requests[i] for i in indices]), strict=True))
+            for i in indices:
+                if requests[i][0] is not None:
+                    self.cache_hook.add_partial("loglikelihood", requests[i][0], results[i])
+        return [results[i] for i in range(len(requests))]
+
+    def _by_token(self, context: Sequence[int], continuation: Sequence[int]) -> bool:
+        """Whether a continuation is scored by generated tokens. One that leaves no context is not."""
+        if not self._named_tokens or not context or len(continuation) >= self.max_length - 1:
+            return False
+        return len(continuation) == 1 or self._stepwise
+
+    def _score_by_token(self, requests: Sequence[Scored]) -> list[tuple[float, bool]]:
+        """One generated token per distinct prefix; what is asked of a prefix comes out of the same one."""
+        wanted: dict[tuple[int, ...], dict[int, tuple[float, bool]]] = {}
+        for request in requests:
+            for prefix, token in self._steps(request):
+                wanted.setdefault(prefix, {})[token] = (0.0, False)
+        # Neighbours share their beginnings, which vLLM's prefix cache then computes once.
+        todo = [
+            (prefix, tokens[start : start + _AT_ONCE])
+            for prefix in sorted(wanted)
+            for tokens in [sorted(wanted[prefix])]
+            for start in range(0, len(tokens), _AT_ONCE)
+        ]
+        size = len(todo) if self.batch_size == "auto" else int(self.batch_size)
+        for start in range(0, len(todo), size):
+            batch = todo[start : start + size]
+            outputs = self._model_generate(
+                requests=[list(prefix) for prefix, _ in batch],
+                generate=True,
+                sampling_params=[_one_token(tokens) for _, tokens in batch],
+            )
+            for (prefix, tokens), output in zip(batch, outputs, strict=True):
+                generated = output.outputs[0]
+                for token in tokens:
+                    score = generated.logprobs[0][token].logprob, generated.token_ids[0] == token
+                    wanted[prefix][token] = score
+        scores = [[wanted[prefix][token] for prefix, token in self._steps(request)] for request in requests]
+        return [(sum(value for value, _ in steps), all(greedy for _, greedy in steps)) for steps in scores]
+
+    def _steps(self, request: Scored) -> Iterator[tuple[tuple[int, ...], int]]:
+        """(prefix, next token) for each token of the continuation, in the window the stock backend reads."""
+        _, context, continuation = request
+        window = tuple(context + continuation)[-(self.max_length - 1) :]
+        for position in range(len(window) - len(continuation), len(window)):
+            yield window[:position], window[position]
+
+    def _check_adapter(self, request: Any) -> None:
+        """An adapter that is loaded but not applied gives the backbone's numbers under another name.
+
+        Raises:
+            UserError: the same log-probabilities with the adapter as without, though it holds something.
+        """
+        if not _changes_something(Path(request.lora_path)):
+            return
+        prompt = [self.prefix_token_id, *self.tok_encode("0", add_special_tokens=False)]
+        tokens = list(range(min(_AT_ONCE, int(self._config.get_text_config().vocab_size))))
+        seen: list[list[float]] = []
+        for adapter in (request, None):
+            self.lora_request = adapter
+            output = self._model_generate([prompt], generate=True, sampling_params=[_one_token(tokens)])[0]
+            seen.append([output.outputs[0].logprobs[0][token].logprob for token in tokens])
+        self.lora_request = request
+        if seen[0] == seen[1]:
+            self.close()
+            raise UserError(
+                f"vLLM loaded the adapter {request.lora_path} but does not apply it; "
+                "merge it into its model, or use the backend hf"
+            )
+
+
+def _one_token(tokens: list[int]) -> SamplingParams:
+    """Generate one token greedily and tell the log-probabilities, before any processing, of these."""
+    return SamplingParams(temperature=0, max_tokens=1, logprob_token_ids=tokens, detokenize=False)
+
+
+def _changes_something(adapter: Path) -> bool:
+    """Whether a LoRA adapter is more than the zero it starts as."""
+    from safetensors.torch import load_file
+
+    file = adapter / "adapter_model.safetensors"
+    if not file.is_file():
+        return True
+    return any(
+        bool(tensor.any())
+        for name, tensor in load_file(file).items()
+        if "lora_B" in name or "embedding_B" in name
+    )
+
+
+def close_all() -> None:
+    """Close every model of this process that is still open."""
+    for model in list(_open):
+        model.close()
+
+
+def main() -> None:
+    """lm_eval's command with `--model lens_vllm`."""
+    from lm_eval.__main__ import cli_evaluate
+
+    try:
+        cli_evaluate()
+    except UserError as error:
+        print(f"lens: {error}", file=sys.stderr)
+        sys.exit(2)
+    finally:
+        close_all()
+
+
+if __name__ == "__main__":
+    # Under the name that everybody else imports it by, so that there is one class and one registration.
+    from lens_eval.backends import main as run
+
+    run()
