@@ -119,8 +119,8 @@ def _official(doc: Document, role: str, lines: Sequence[str]) -> str:
 
 
 def xcopa_official(doc: Document) -> str:
-    """Premise and the bare word "cause" or "effect" in an English frame."""
-    lines = [f"Premise: {doc['premise']}", f"Question: {doc['question']} - what is it?"]
+    """Premise and the bare word "cause" or "effect" in an English frame, as the published file has it."""
+    lines = [f"Premise: {doc['premise']}", f"Question: {doc['published_question']} - what is it?"]
     return _official(doc, "commonsense reasoning", lines)
 
 
