@@ -1,8 +1,8 @@
 """Language detectors behind one small interface.
 
-A detector answers one question: which of these candidate languages is this text most likely in, and how sure is it.
-Scripts, abstention and everything else lie above it, in `lens_eval.off_target`. Adding a detector is one class with
-the three members of `Detector` and a line in `DETECTORS`.
+A detector answers one question: which of these candidate languages is this text most likely in, and how sure
+is it. Scripts, abstention and everything else lie above it, in `lens_eval.off_target`. Adding a detector is
+one class with the three members of `Detector` and a line in `DETECTORS`.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Lingua:
 
 
 class Langdetect:
-    """langdetect, which much of the literature used; seeded, because it draws random numbers, and restricted to
-    the candidates through its prior."""
+    """langdetect, which much of the literature used; seeded, because it draws random numbers, and restricted
+    to the candidates through its prior."""
 
     def __init__(self) -> None:
         factory_module = _import_extra("langdetect.detector_factory", "langdetect", "langdetect")
@@ -101,15 +101,16 @@ class Langdetect:
 
 
 class FastText:
-    """A fastText model the user names (lid.176.bin, lid.176.ftz, GlotLID's model_v3.bin, ...), restricted to the
-    candidates by comparing their probabilities only."""
+    """A fastText model the user names (lid.176.bin, lid.176.ftz, GlotLID's model_v3.bin, ...), restricted to
+    the candidates by comparing their probabilities only."""
 
     def __init__(self, model: Path) -> None:
         fasttext = _import_extra("fasttext", "fasttext-predict", "fasttext")
         if not model.is_file():
             raise UserError(
                 f"no fastText model at {model}; download one, for instance lid.176.bin from "
-                "https://fasttext.cc/docs/en/language-identification.html, and name it: --detector fasttext:FILE"
+                "https://fasttext.cc/docs/en/language-identification.html, and name it: "
+                "--detector fasttext:FILE"
             )
         try:
             self._model = fasttext.load_model(str(model))

@@ -81,9 +81,9 @@ class Verdict:
     """In which language a response is, seen from the one asked for.
 
     `outcome` is one of `OUTCOMES`; `answered_in` is a language code, the ISO 15924 code of a script that no
-    candidate and no single known language uses, "undetermined" or "empty"; `characters` maps each outcome
-    to its share of the judged letters (sums to 1; an empty response is all undetermined); `thinking` is the
-    outcome of a `<think>` part, None without one; `lines` are the lines with any text, in order.
+    candidate and no single known language uses, "undetermined" or "empty"; `letters` counts the letters of
+    each outcome (a Han character counts for several); `thinking` is the outcome of a `<think>` part, None
+    without one; `lines` are the lines with any text, in order.
     """
 
     language: str
@@ -91,8 +91,16 @@ class Verdict:
     empty: bool
     answered_in: str
     lines: tuple[Line, ...]
-    characters: Mapping[str, float]
+    letters: Mapping[str, float]
     thinking: str | None = None
+
+    @property
+    def characters(self) -> dict[str, float]:
+        """Each outcome's share of the letters; sums to 1."""
+        total = sum(self.letters.values())
+        if not total:
+            return {outcome: float(outcome == UNDETERMINED) for outcome in OUTCOMES}
+        return {outcome: amount / total for outcome, amount in self.letters.items()}
 
 
 @dataclass(frozen=True)
@@ -188,13 +196,13 @@ class Judge:
             verdict.empty,
             verdict.answered_in,
             verdict.lines,
-            verdict.characters,
+            verdict.letters,
             apart.outcome,
         )
 
     def _judge_part(self, text: str, target: _Target, prompt: Prompt) -> Verdict:
         if not text or text.isspace():
-            return Verdict(target.language, UNDETERMINED, True, EMPTY, (), self._characters((), target))
+            return Verdict(target.language, UNDETERMINED, True, EMPTY, (), self._letters((), target))
         text = without_quotations(set_aside(text), prompt)
         lines: list[Line] = []
         short: list[Word] = []
@@ -212,7 +220,7 @@ class Judge:
             segments = self._judge_words(short, target) or segments
         answered_in, outcome = self._sum_up(segments, target)
         return Verdict(
-            target.language, outcome, False, answered_in, tuple(lines), self._characters(segments, target)
+            target.language, outcome, False, answered_in, tuple(lines), self._letters(segments, target)
         )
 
     def _outcome(self, answered_in: str, target: _Target) -> str:
@@ -236,15 +244,11 @@ class Judge:
             return target.language, "on_target"
         return UNDETERMINED, UNDETERMINED
 
-    def _characters(self, segments: Sequence[Segment], target: _Target) -> dict[str, float]:
-        shares = dict.fromkeys(OUTCOMES, 0.0)
-        total = sum(amount for _, amount in segments)
-        if not total:
-            shares[UNDETERMINED] = 1.0
-            return shares
+    def _letters(self, segments: Sequence[Segment], target: _Target) -> dict[str, float]:
+        letters = dict.fromkeys(OUTCOMES, 0.0)
         for code, amount in segments:
-            shares[self._outcome(code, target)] += amount / total
-        return shares
+            letters[self._outcome(code, target)] += amount
+        return letters
 
     def _judge_line(self, line: str, target: _Target, prompt: Prompt) -> tuple[list[Segment], list[Word]]:
         """Return the segments of a line, and its words if none of them could be judged."""
@@ -291,6 +295,32 @@ class Judge:
         rest = total - sum(amount for _, amount in segments)
         return [(self._identify(main, own, target, inside), rest), *segments]
 
+    def identify_line(self, line: str, language: str, threshold: float) -> str:
+        """Return the language of a whole line by its main script and the detector's first choice.
+
+        No abstention but one: "unknown" where the detector's share is not above `threshold`, or nothing is
+        there to judge. For protocols that have their own rules of what to judge.
+        """
+        target = self.target(language)
+        amounts: dict[str, float] = {}
+        words = [(match.lastgroup or "", match[0], False) for match in WORD.finditer(line)]
+        for script, word, _ in words:
+            group = _GROUP.get(script, script)
+            amounts[group] = amounts.get(group, 0.0) + _letters(script, word)
+        if not amounts:
+            return "unknown"
+        main = max(sorted(amounts), key=lambda g: amounts[g])
+        own = [word for word in words if _GROUP.get(word[0], word[0]) == main]
+        candidates = target.candidates.get(main, ())
+        if main == "CJK":
+            code = self._identify(main, own, target, inside=False)
+            return code if code != UNDETERMINED else "ja" if any(w[0] == "Kana" for w in own) else "zh"
+        if len(candidates) < 2:
+            return self._identify(main, own, target, inside=False)
+        text = " ".join(word for _, word, _ in own)[:MAX_PIECE]
+        code, confidence = self.detector.best(text, candidates)
+        return code if confidence > threshold else "unknown"
+
     def _identify(self, group: str, words: list[Word], target: _Target, inside: bool) -> str:
         """Return the language of words of one script group, or "undetermined"."""
         candidates = target.candidates.get(group, ())
@@ -328,7 +358,7 @@ class Judge:
 
 
 def confidence_needed(letters: float) -> float:
-    """Return the share of the probability a detector's first choice needs: .8 at 10 letters, .5 from 20 on."""
+    """Return the share of the probability the first choice needs: .8 at 10 letters, .5 from 20 on."""
     return max(0.5, 1.1 - 0.03 * letters)
 
 

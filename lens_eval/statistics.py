@@ -1,8 +1,10 @@
-"""Intervals for rates whose items are not independent: parallel items in many languages, several answers to one.
+"""Intervals for rates whose items are not independent: parallel items in many languages, several answers to
+one.
 
-Everything is in closed form and summed exactly (`math.fsum`), so that the same values in any order give the same
-numbers. Responses of one cluster (the same item in every language, or repeated answers to it) are correlated;
-lm_eval's pooled standard error of a group of tasks takes them for independent, which is wrong there.
+Everything is in closed form and summed exactly (`math.fsum`), so that the same values in any order give the
+same numbers. Responses of one cluster (the same item in every language, or repeated answers to it) are
+correlated; lm_eval's pooled standard error of a group of tasks takes them for independent, which is wrong
+there.
 """
 
 from __future__ import annotations
@@ -32,10 +34,11 @@ def rate_interval(
 ) -> Interval:
     """Return the mean of values between 0 and 1 with a Wilson score interval.
 
-    With `clusters` (one label per value) the interval is cluster-robust: the variance of the mean comes from the
-    cluster sums, and Wilson's formula gets the number of independent values with the same variance (the effective
-    sample size, at most n) and Student's t on clusters - 1 degrees of freedom. Without, values are independent.
-    Where all values are 0 or all are 1 the clusters are counted instead. Raises `UserError` for lists of unequal length and values outside 0..1.
+    With `clusters` (one label per value) the interval is cluster-robust: the variance of the mean comes from
+    the cluster sums, and Wilson's formula gets the number of independent values with the same variance (the
+    effective sample size, at most n) and Student's t on clusters - 1 degrees of freedom. Without, values are
+    independent. Where all values are 0 or all are 1 the clusters are counted instead. Raises `UserError` for
+    lists of unequal length and values outside 0..1.
     """
     if clusters is not None and len(clusters) != len(values):
         raise UserError(f"{len(values)} values need as many clusters, not {len(clusters)}")
@@ -62,7 +65,8 @@ def interval_of_sums(clusters: Sequence[tuple[int, float]], confidence: float = 
 
 
 def _effective_size(clusters: Sequence[tuple[int, float]], mean: float, n: int) -> float:
-    """Return how many independent values would give a mean of the same variance (Kish's n over design effect)."""
+    """Return how many independent values would give a mean of the same variance (Kish's n over design
+    effect)."""
     groups = len(clusters)
     independent = mean * (1 - mean)
     if not independent:
@@ -93,10 +97,10 @@ def paired_difference(
 ) -> Interval:
     """Return mean(a - b) over pairs (two variants' values for the same response) with its interval.
 
-    Cluster-robust where `clusters` labels pairs of one item (CR1: sums per cluster, G/(G-1)), with Student's t on
-    G - 1 degrees of freedom. Of 0/1 values without a single disagreement the standard error is taken as 1/(G + 2)
-    instead of 0 (as adding half a pair to each cell does, Agresti and Min 2005). `n` counts pairs; with fewer than
-    two clusters the interval is infinite. Raises `UserError` for lists of unequal length.
+    Cluster-robust where `clusters` labels pairs of one item (CR1: sums per cluster, G/(G-1)), with Student's
+    t on G - 1 degrees of freedom. Of 0/1 values without a single disagreement the standard error is taken as
+    1/(G + 2) instead of 0 (as adding half a pair to each cell does, Agresti and Min 2005). `n` counts pairs;
+    with fewer than two clusters the interval is infinite. Raises `UserError` for lists of unequal length.
     """
     if not len(a) == len(b) == (len(a) if clusters is None else len(clusters)):
         sizes = f"{len(a)} and {len(b)}" + ("" if clusters is None else f", {len(clusters)} clusters")
