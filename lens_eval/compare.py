@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,8 +178,6 @@ def _without_clashes(found: list[Scores], before: list[Scores], label: str) -> l
     taken = {s.variant for s in before}
     if not taken & {s.variant for s in found}:
         return found
-    from dataclasses import replace
-
     return [replace(s, variant=f"{s.variant} ({label})") if s.variant in taken else s for s in found]
 
 
@@ -282,28 +281,18 @@ def read_lines(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _read_samples(file: Path, results: Mapping[str, Any], task: str, variant: str, simulated: bool) -> Scores:
-    import numpy as np
-
     config = results["configs"][task]
     metadata = config.get("metadata") or {}
     rows: dict[int, tuple[str, str, str]] = {}
-    values: dict[str, dict[int, float]] = {}
+    columns = _Columns()
     try:
         for sample in read_lines(file):
             item = sample["doc_id"]
             document = sample["doc"]
             own = document.get("id") if isinstance(document, dict) else None
-            rows[item] = (
-                str(item if own is None else own),
-                sample["doc_hash"] + sample["target_hash"],
-                sample["prompt_hash"],
-            )
-            filtered = sample.get("filter", "none")
-            for metric in sample["metrics"]:
-                number = sample[metric]
-                if isinstance(number, (int, float)):
-                    key = metric if filtered == "none" else f"{metric},{filtered}"
-                    values.setdefault(key, {})[item] = float(number)
+            hashes = sample["doc_hash"] + sample["target_hash"]
+            rows[item] = (str(item if own is None else own), hashes, sample["prompt_hash"])
+            columns.add(item, sample)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} holds records that are no lm_eval samples ({error!r})") from error
     expected = (results.get("n-samples") or {}).get(task, {}).get("effective", len(rows))
@@ -319,11 +308,7 @@ def _read_samples(file: Path, results: Mapping[str, Any], task: str, variant: st
         language=language,
         central=str(metadata.get("central", "en")),
         items=items if len(set(items)) == len(items) else tuple(str(i) for i in order),
-        metrics={
-            name: np.array([column[i] for i in order])
-            for name, column in values.items()
-            if len(column) == len(order)
-        },
+        metrics=columns.arrays(order),
         version=str(results["versions"].get(task)),
         shots=int(results["n-shot"][task]),
         doc_hashes=tuple(rows[i][1] for i in order),
@@ -333,6 +318,39 @@ def _read_samples(file: Path, results: Mapping[str, Any], task: str, variant: st
         simulated=simulated or bool(metadata.get("simulated")) or task.startswith("lens_mini"),
         source=file,
     )
+
+
+class _Columns:
+    """The numbers of samples by filter and metric, gathered row by row: 200,000 rows are not unusual."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, tuple[str, ...]], dict[int, tuple[Any, ...]]] = {}
+        self._getters: dict[tuple[str, ...], Callable[[Mapping[str, Any]], tuple[Any, ...]]] = {}
+
+    def add(self, item: int, sample: Mapping[str, Any]) -> None:
+        """Note one sample's metrics."""
+        names = tuple(sample["metrics"])
+        if names not in self._getters:
+            # With one name itemgetter returns the value itself: ask for the first twice.
+            self._getters[names] = itemgetter(*names, *names[:1]) if names else lambda _: ()
+        key = (sample.get("filter", "none"), names)
+        self._rows.setdefault(key, {})[item] = self._getters[names](sample)
+
+    def arrays(self, order: Sequence[int]) -> dict[str, np.ndarray]:
+        """Metrics that every item has as a number, in the order of items; shape (n,) each."""
+        import numpy as np
+
+        found: dict[str, np.ndarray] = {}
+        for (filtered, names), rows in self._rows.items():
+            if len(rows) != len(order):
+                continue
+            for index, name in enumerate(names):
+                column = [rows[item][index] for item in order]
+                if all(isinstance(value, (int, float)) for value in column):
+                    found[name if filtered == "none" else f"{name},{filtered}"] = np.array(
+                        column, dtype=float
+                    )
+        return found
 
 
 def _family_and_language(task: str, metadata: Mapping[str, Any]) -> tuple[str, str]:
@@ -545,11 +563,10 @@ class _Design:
         self.clusters = np.unique(names, return_inverse=True)[1]
         self.weights = np.concatenate([np.full(size, self.n / (len(sizes) * size)) for size in sizes])
         self.counts = np.bincount(self.clusters, self.weights)
+        self._balanced = bool(np.allclose(self.counts, self.counts[0]))
 
     def interval(self, values: np.ndarray) -> Interval:
         """Mean and interval: of a rate (Wilson), or of a number that is no share (Student)."""
-        from dataclasses import replace
-
         import numpy as np
 
         from lens_eval.statistics import interval_of_sums, paired_difference
@@ -562,10 +579,18 @@ class _Design:
 
     def difference(self, values: np.ndarray, base: np.ndarray) -> Interval:
         """Mean of `values - base` with its interval, clustered by item."""
+        import numpy as np
+
         from lens_eval.statistics import paired_difference
 
-        ours, theirs = (values * self.weights).tolist(), (base * self.weights).tolist()
-        return paired_difference(ours, theirs, self.clusters.tolist())
+        if self._balanced and not np.array_equal(values, base):
+            # Parallel items: the same variance from one number per item, a language's share of the work.
+            scale = len(self.counts) / self.n
+            ours, theirs = (np.bincount(self.clusters, x * self.weights) * scale for x in (values, base))
+            return replace(paired_difference(ours.tolist(), theirs.tolist()), n=self.n)
+        return paired_difference(
+            (values * self.weights).tolist(), (base * self.weights).tolist(), self.clusters.tolist()
+        )
 
 
 def _ordered(metrics: set[str]) -> tuple[str, ...]:

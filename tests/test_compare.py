@@ -89,6 +89,21 @@ def test_parallel_items_are_not_counted_as_independent(tmp_path: Path) -> None:
     assert width("other", AVERAGE) < 0.6 * width("other", "zh")
 
 
+def test_the_quick_way_for_parallel_items_gives_the_same_interval(tmp_path: Path) -> None:
+    from lens_eval.statistics import paired_difference
+
+    for name, tasks in (("a", BASE), ("b", BETTER)):
+        write_results(tmp_path / name, tasks, model=name)
+    entry = compare(load([tmp_path / "a", tmp_path / "b"])[0]).get("lens_x", "off_target", "b", AVERAGE)
+    codes = ("lens_x_zh", "lens_x_sw")
+    ours, theirs = ([v for t in codes for v in runs[t]["off_target"]] for runs in (BETTER, BASE))
+    whole = paired_difference(ours, theirs, [i for _ in codes for i in range(40)])
+    assert entry is not None
+    assert entry.difference is not None
+    for side in ("mean", "low", "high", "n"):
+        assert getattr(entry.difference, side) == pytest.approx(getattr(whole, side))
+
+
 def test_languages_of_unequal_size_count_alike(tmp_path: Path) -> None:
     write_results(tmp_path, {"lens_x_zh": {"acc": [1.0] * 90}, "lens_x_sw": {"acc": [0.0] * 10}})
     entry = compare(load([tmp_path])[0]).get("lens_x", "acc", "org/model", AVERAGE)
