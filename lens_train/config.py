@@ -78,10 +78,12 @@ class LensConfig:
 
     # Machine
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the frozen weights and the arithmetic; auto = bfloat16 on a GPU that has it, else float32.
-    Trained weights and optimizer states are float32 always."""
+    """Of the frozen weights and the arithmetic; trained weights and optimizer states are float32 always.
+    auto = bfloat16 on a GPU that has it, and on a CPU that has it where the checkpoint is stored so."""
     batch_tokens: int = 4096
     """Tokens per forward pass, padding included; speed and memory only."""
+    stream: Literal["auto", "always", "never"] = "auto"
+    """Read layers from disk one at a time instead of holding the model; auto = where it does not fit."""
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -189,6 +191,7 @@ class LensConfig:
             "retain_over": ("mean", "tokens"),
             "schedule": ("cosine", "linear", "constant"),
             "dtype": ("auto", "float32", "bfloat16"),
+            "stream": ("auto", "always", "never"),
         }
         for name, known in choices.items():
             if getattr(self, name) not in known:

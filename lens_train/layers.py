@@ -12,7 +12,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -51,11 +51,20 @@ def resolve_device(device: str) -> torch.device:
     return wanted
 
 
-def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """Return the type of the frozen weights; `auto` is bfloat16 on a GPU that has it, else float32."""
-    if dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
-    return DTYPES[dtype]
+def resolve_dtype(dtype: str, device: torch.device, model: str | None = None) -> torch.dtype:
+    """Return the type of the frozen weights.
+
+    `auto` is bfloat16 on a GPU that has it, and on a CPU that has it where `model` is stored so.
+    """
+    if dtype != "auto":
+        return DTYPES[dtype]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    stored = model is not None and causal_config(model).dtype == torch.bfloat16
+    fast = device.type == "cpu" and any(
+        getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+    return torch.bfloat16 if stored and fast else torch.float32
 
 
 @lru_cache(maxsize=8)
@@ -124,26 +133,40 @@ def load_model(name: str, device: str | torch.device = "cpu", dtype: str | torch
     Raises:
         UserError: unknown architecture, no causal decoder, or weights that do not fit the architecture.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
-    folder = checkpoint_folder(name)
+    config = causal_config(name)
     place = resolve_device(device) if isinstance(device, str) else device
     kind = resolve_dtype(dtype, place) if isinstance(dtype, str) else dtype
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        if getattr(config, "is_encoder_decoder", False):
-            raise UserError(
-                f"{name} ({config.model_type}) is an encoder-decoder; Lens needs a decoder-only model"
-            )
         model = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=kind, trust_remote_code=False
+            checkpoint_folder(name), config=config, dtype=kind, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(f"cannot load {name} as a causal language model: {_first_line(error)}") from None
     return model.to(place).eval()
+
+
+def causal_config(name: str) -> Any:
+    """Configuration of a decoder-only model.
+
+    Raises:
+        UserError: unknown architecture, or an encoder-decoder.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(checkpoint_folder(name), trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(f"cannot load {name} as a causal language model: {_first_line(error)}") from None
+    if getattr(config, "is_encoder_decoder", False):
+        raise UserError(
+            f"{name} ({config.model_type}) is an encoder-decoder; Lens needs a decoder-only model"
+        )
+    return config
 
 
 def _first_line(error: Exception) -> str:
@@ -180,8 +203,8 @@ class Decoder:
     `hidden[i]` is the output of layer i, counted from 0; `hidden[n - 1]` is taken after the final norm.
     """
 
-    def __init__(self, model: Any) -> None:
-        """Find the layers and check that the model can be cut.
+    def __init__(self, model: Any, device: torch.device | None = None) -> None:
+        """Find the layers and check that the model can be cut; `device` is where it is run.
 
         Raises:
             UserError: naming a model whose layers cannot be found, or do not simply follow one another.
@@ -194,10 +217,28 @@ class Decoder:
         self._takes_positions = "position_ids" in inspect.signature(self.base.forward).parameters
         self._dtype: torch.dtype = model.dtype
         self._wraps: list[int] = [0] * len(self.layers)
-        self.device: torch.device = model.device
+        self.device: torch.device = device or model.device
         self.reuses_past = False
         """Whether keys and values of earlier tokens can be handed to the model, with the same result."""
+        self._prepare()
         self._check()
+
+    def _prepare(self) -> None:
+        """Read what must be in memory before any layer is run."""
+
+    def spans(self, stop: int) -> list[tuple[int, int]]:
+        """Parts of the layers below `stop` (first, last + 1), each run over all prompts before the next."""
+        return [(0, stop)] if stop else []
+
+    def loaded(self, first: int, last: int) -> AbstractContextManager[None]:
+        """Hold the layers from `first` to `last - 1` in memory."""
+        return nullcontext()
+
+    def hold(self, first: int) -> None:
+        """Have the layers from `first` on in memory, to stay."""
+
+    def free_embeddings(self) -> None:
+        """Drop what is needed only to run prompts from their tokens, where that helps."""
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -286,48 +327,43 @@ class Decoder:
         """See that cut and whole agree on a few tokens, and how each layer wraps its output."""
         ids = torch.arange(6, device=self.device).view(2, 3) % self.config.vocab_size
         mask = torch.ones_like(ids)
-        with ExitStack() as stack:
-            for number, layer in enumerate(self.layers):
-                handle = layer.register_forward_hook(self._note_wrap(number))
-                stack.callback(handle.remove)
-            whole = self(ids, mask)
-        if not bool(whole.isfinite().all()):
-            raise UserError(f"{self.name} gives states that are not finite numbers: its weights are damaged")
-        try:
-            middle = len(self) // 2
-            cut = self(ids, mask, start=middle, hidden=self(ids, mask, stop=middle) if middle else None)
-        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise UserError(f"{self.name} cannot be cut between layers: {_first_line(error)}") from None
-        if not torch.allclose(cut, whole, rtol=1e-3, atol=1e-3 * float(whole.abs().max())):
-            raise UserError(
-                f"{self.name} cannot be cut between layers: running it in two parts gives another result "
-                "(its layers share more than the hidden state)"
-            )
-        self.reuses_past = self._check_past(ids, mask, cut, middle)
+        depth = self.spans(len(self))[:2][-1][1]  # two layers of a streamed model stand for all
+        with self.loaded(0, depth):
+            with ExitStack() as stack:
+                for number, layer in enumerate(self.layers):
+                    handle = layer.register_forward_hook(self._note_wrap(number))
+                    stack.callback(handle.remove)
+                whole = self(ids, mask, stop=depth)
+            self._wraps[depth:] = self._wraps[depth - 1 : depth] * (len(self) - depth)
+            if not bool(whole.isfinite().all()):
+                raise UserError(
+                    f"{self.name} gives states that are not finite numbers: its weights are damaged"
+                )
+            middle = depth // 2
+            try:
+                hidden = self(ids, mask, stop=middle) if middle else None
+                cut = self(ids, mask, start=middle, stop=depth, hidden=hidden)
+            except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+                raise UserError(f"{self.name} cannot be cut between layers: {_first_line(error)}") from None
+            if not self._alike(cut, whole):
+                raise UserError(
+                    f"{self.name} cannot be cut between layers: running it in two parts gives another result "
+                    "(its layers share more than the hidden state)"
+                )
+            self.reuses_past = self._check_past(ids, mask, depth, whole)
 
-    def _check_past(self, ids: Tensor, mask: Tensor, whole: Tensor, start: int) -> bool:
+    def _check_past(self, ids: Tensor, mask: Tensor, depth: int, whole: Tensor) -> bool:
         past = Past(note=True)
         try:
-            hidden = self(ids, mask, stop=start) if start else None
-            self(
-                ids[:1, :1],
-                mask[:1, :1],
-                start=start,
-                hidden=None if hidden is None else hidden[:1, :1],
-                past=past,
-            )
-            rest = self(
-                ids[:1, 1:],
-                mask[:1],
-                start=start,
-                hidden=None if hidden is None else hidden[:1, 1:],
-                past=Past(past.fresh),
-            )
+            self(ids[:, :1], mask[:, :1], stop=depth, past=past)
+            rest = self(ids[:, 1:], mask, stop=depth, past=Past(past.fresh))
         except (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError):
             return False
-        return set(past.fresh) == set(range(start, len(self))) and torch.allclose(
-            rest, whole[:1, 1:], rtol=1e-3, atol=1e-3 * float(whole.abs().max())
-        )
+        return set(past.fresh) == set(range(depth)) and self._alike(rest, whole[:, 1:])
+
+    def _alike(self, first: Tensor, second: Tensor) -> bool:
+        tolerance = max(1e-3, 4 * torch.finfo(self.dtype).eps)
+        return torch.allclose(first, second, rtol=tolerance, atol=tolerance * float(second.abs().max()))
 
     def _note_wrap(self, number: int) -> Callable[..., None]:
         def note(_module: nn.Module, _inputs: Any, output: Any) -> None:

@@ -22,14 +22,12 @@ from lens_eval.progress import progress
 from lens_train.config import LensConfig
 from lens_train.files import write_tensors, write_text
 from lens_train.losses import Objective
-from lens_train.trunk import Trunk
+from lens_train.trunk import SAVING_SHARE, Trunk
 
 LOG = "log.jsonl"
 STATE = "state.safetensors"
 SAVE_AT_LEAST = 1.0
 """Seconds between two saved states, at least."""
-SAVING_SHARE = 20
-"""A state is saved once this many times the duration of the last save has gone by: 5% of the time at most."""
 
 Rows = Mapping[str, Sequence[int]]
 """Language -> row in the trunk of each item."""
@@ -51,6 +49,25 @@ def trained_layers(config: LensConfig, count: int) -> tuple[int, ...]:
     if not wanted or any(not -count <= layer < count for layer in wanted):
         raise UserError(f"trained_layers is {list(wanted)}, but the model has layers 0 to {count - 1}")
     return tuple(sorted({layer % count for layer in wanted}))
+
+
+def read_layers(config: LensConfig, count: int) -> tuple[int, ...]:
+    """Layers that the losses read, counted from 0, of a model with `count` layers.
+
+    Raises:
+        UserError: layers that the model does not have, or that training does not change.
+    """
+    if not config.loss_layers or any(not -count <= layer < count for layer in config.loss_layers):
+        raise UserError(
+            f"loss_layers is {list(config.loss_layers)}, but the model has layers 0 to {count - 1}"
+        )
+    layers = tuple(layer % count for layer in config.loss_layers)
+    lowest = trained_layers(config, count)[0]
+    if min(layers) < lowest:
+        raise UserError(
+            f"loss_layers {list(layers)}: what lies below the first trained layer, {lowest}, never changes"
+        )
+    return layers
 
 
 def free_parameters(layers: nn.ModuleList, wanted: Sequence[int]) -> dict[str, nn.Parameter]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lens_eval.progress import progress
 from lens_train.config import LensConfig
 from lens_train.data import ParallelPrompts, Renderer
 from lens_train.layers import Decoder
 from lens_train.subspace import Subspaces
-from lens_train.trunk import Batch, Prompts, last_token, make_batches, pad
+from lens_train.trunk import Batch, Prompts, WalkState, last_token, make_batches, pad, shared_tokens, walk
 
+STATE = "probing.safetensors"
 OFFICIAL_PROBE_SYSTEM = "You are a helpful assistant."
 OFFICIAL_TRAIN_SYSTEM = ""
 
@@ -44,28 +46,34 @@ def probe(
     tokenizer: Any,
     config: LensConfig,
     identity: Mapping[str, Any],
+    folder: Path | None = None,
 ) -> Subspaces:
     """Read the hidden states of every language's prompts and split their means.
 
-    Equations: Lens section 3.1; see `lens_train.subspace.split`.
+    Equations: Lens section 3.1; see `lens_train.subspace.split`. With a `folder`, the probing of a streamed
+    model is resumable: its state is kept there.
     """
     prompts = probe_prompts(data, tokenizer, config)
-    means: dict[str, Tensor] = {}
-    with progress(label="probing", total=sum(map(len, prompts.values()))) as bar:
-        for code, texts in prompts.items():
-            states = read_states(decoder, texts, config, tokenizer.pad_token_id or 0, bar.update)
-            means[code] = states.double().mean(dim=0)
+    flat = [prompt for code in prompts for prompt in prompts[code]]
+    language = torch.tensor([place for place, code in enumerate(prompts) for _ in prompts[code]])
+    sums = torch.zeros(len(prompts), len(decoder), decoder.width, dtype=torch.float64)
+    head = shared_tokens(decoder, flat)
+    batches: list[Batch] = []
+    for place in range(len(prompts)):
+        rows = torch.nonzero(language == place).flatten().tolist()
+        batches += _batches(decoder, flat, rows, head, config, tokenizer.pad_token_id or 0)
+
+    def add(layer: int, batch: Batch, hidden: Tensor) -> None:
+        read = _read(hidden, batch, config).double().cpu()
+        sums[:, layer].index_add_(0, language[list(batch.rows)], read)
+
+    state = folder and WalkState(folder / STATE, _run_id(identity, flat, config), {"probe": sums})
+    walk(decoder, flat[0][:head], batches, len(decoder), "probing", add, state or None)
+    means = {code: sums[place] / len(prompts[code]) for place, code in enumerate(prompts)}
     return Subspaces.from_means(means, config.central, config.subspace_rank, identity)
 
 
-@torch.no_grad()
-def read_states(
-    decoder: Decoder,
-    prompts: Prompts,
-    config: LensConfig,
-    pad_token: int = 0,
-    done: Callable[[int], Any] = lambda count: None,
-) -> Tensor:
+def read_states(decoder: Decoder, prompts: Prompts, config: LensConfig, pad_token: int = 0) -> Tensor:
     """Hidden states of the last real token of each prompt, after every layer.
 
     With `compat: official`, those at position -1 of the batch padded on the right to the longest prompt: for
@@ -75,25 +83,36 @@ def read_states(
         (prompts, layers, width), float32, on the CPU.
     """
     states = torch.empty(len(prompts), len(decoder), decoder.width)
-    for batch in _batches(decoder, prompts, config, pad_token):
-        rows = torch.tensor(batch.rows)
 
-        def store(layer: int, hidden: Tensor, batch: Batch = batch, rows: Tensor = rows) -> None:
-            read = hidden[:, -1] if config.official else last_token(hidden, batch.mask)
-            states[rows, layer] = read.float().cpu()
+    def store(layer: int, batch: Batch, hidden: Tensor) -> None:
+        states[list(batch.rows), layer] = _read(hidden, batch, config).float().cpu()
 
-        taps = {layer: (lambda hidden, layer=layer: store(layer, hidden)) for layer in range(len(decoder))}
-        decoder(batch.ids, batch.mask, taps=taps)
-        done(len(batch.rows))
+    head = shared_tokens(decoder, prompts)
+    batches = _batches(decoder, prompts, range(len(prompts)), head, config, pad_token)
+    walk(decoder, prompts[0][:head], batches, len(decoder), "probing", store)
     return states
 
 
-def _batches(decoder: Decoder, prompts: Prompts, config: LensConfig, pad_token: int) -> list[Batch]:
+def _read(hidden: Tensor, batch: Batch, config: LensConfig) -> Tensor:
+    return hidden[:, -1] if config.official else last_token(hidden, batch.mask)
+
+
+def _batches(
+    decoder: Decoder, prompts: Prompts, rows: Sequence[int], head: int, config: LensConfig, pad_token: int
+) -> list[Batch]:
+    """Batches of what follows the head; as released, all padded to the longest prompt of the language."""
+    rests = {row: prompts[row][head:] for row in rows}
     if not config.official:
-        return list(make_batches(prompts, range(len(prompts)), config.batch_tokens, decoder.device))
-    width = max(map(len, prompts))
-    chunks = [range(at, min(at + 50, len(prompts))) for at in range(0, len(prompts), 50)]
-    return [pad(prompts, chunk, decoder.device, fill=pad_token, width=width) for chunk in chunks]
+        return list(make_batches(rests, rows, config.batch_tokens, decoder.device))
+    width = max(map(len, rests.values()))
+    size = max(1, config.batch_tokens // width)
+    chunks = [rows[at : at + size] for at in range(0, len(rows), size)]
+    return [pad(rests, chunk, decoder.device, fill=pad_token, width=width) for chunk in chunks]
+
+
+def _run_id(identity: Mapping[str, Any], prompts: Prompts, config: LensConfig) -> str:
+    facts = [dict(identity), [list(prompt) for prompt in prompts], config.batch_tokens]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def probe_identity(

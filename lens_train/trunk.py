@@ -6,18 +6,27 @@ second model, and a further run on the same prompts costs only its top layers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import takewhile
+from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from lens_eval.errors import UserError
 from lens_eval.progress import progress
+from lens_train.files import write_tensors
 from lens_train.layers import Decoder, Tap
 from lens_train.past import Past, before_last
+
+SAVING_SHARE = 20
+"""A state is saved once this many times the duration of the last save has gone by: 5% of the time at most."""
 
 Prompts = Sequence[Sequence[int]]
 """Token ids per prompt, without padding."""
@@ -99,6 +108,114 @@ def shared_tokens(decoder: Decoder, prompts: Prompts) -> int:
     return min(sum(1 for _ in takewhile(bool, alike)), shortest - 1)
 
 
+@dataclass
+class WalkState:
+    """How far prompts have come through a streamed model, on disk."""
+
+    path: Path
+    run: str
+    """Identity of the run; a state of another run is not taken up."""
+    sums: Mapping[str, Tensor] = field(default_factory=dict)
+    """Further tensors that belong to the state; filled in place when it is taken up."""
+    saved_at: float = 0.0
+    saving: float = 0.0
+
+    def load(self) -> tuple[int, dict[str, Tensor]]:
+        """Number of layers behind the states, and the states."""
+        if not self.path.is_file():
+            return 0, {}
+        try:
+            with safe_open(str(self.path), framework="pt") as file:
+                if file.metadata()["run"] != self.run:
+                    return 0, {}
+                done = int(file.metadata()["layers"])
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise UserError(f"{self.path} is damaged ({error}); remove it to begin anew") from None
+        for name, tensor in self.sums.items():
+            tensor.copy_(tensors.pop("sum." + name))
+        return done, tensors
+
+    def save(self, layers: int, states: Mapping[str, Tensor], last: bool) -> None:
+        """Write the state, unless the last writing is too recent."""
+        begun = time.monotonic()
+        if not last and begun - self.saved_at < SAVING_SHARE * self.saving:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        sums = {"sum." + name: tensor for name, tensor in self.sums.items()}
+        write_tensors(self.path, {**states, **sums}, {"layers": str(layers), "run": self.run})
+        self.saved_at = time.monotonic()
+        self.saving = self.saved_at - begun
+
+
+@torch.no_grad()
+def walk(
+    decoder: Decoder,
+    head: Sequence[int],
+    batches: Sequence[Batch],
+    stop: int,
+    label: str,
+    read: Callable[[int, Batch, Tensor], None] | None = None,
+    state: WalkState | None = None,
+) -> tuple[Tensor | None, list[Tensor]]:
+    """Take batches through the layers below `stop`; of a streamed model, all of them layer by layer.
+
+    Args:
+        decoder: the model.
+        head: tokens that stand before every row.
+        batches: what follows.
+        stop: layer before which to stop.
+        label: of the progress bar.
+        read: is given hidden[layer] of a batch, for every layer.
+        state: where to keep the way of a streamed model; not used for one in memory.
+
+    Returns:
+        States entering layer `stop`, of the head and of each batch; of batches none where all layers are run.
+    """
+    spans = decoder.spans(stop)
+    state = state if len(spans) > 1 else None
+    done, saved = state.load() if state else (0, {})
+    saved = {name: tensor.to(decoder.device) for name, tensor in saved.items()}
+    head_hidden = saved.pop("head", None)
+    hidden = {int(name.partition(".")[2]): tensor for name, tensor in saved.items()}
+    with progress(label=label, total=len(spans) * len(batches)) as bar:
+        bar.update(done * len(batches))
+        for first, last in spans[done:]:
+            with decoder.loaded(first, last):
+                past = Past(note=True)
+                if head:
+                    ids, mask = _one_row(head, decoder.device)
+                    head_hidden = decoder(ids, mask, start=first, stop=last, hidden=head_hidden, past=past)
+                past = Past(past.fresh)
+                for place, batch in enumerate(batches):
+                    states = decoder(
+                        batch.ids,
+                        _with_head(batch.mask, head),
+                        start=first,
+                        stop=last,
+                        hidden=hidden.pop(place, None),
+                        taps=_taps(read, batch, first, last),
+                        past=past if head else None,
+                    )
+                    if last < len(decoder):
+                        hidden[place] = states
+                    bar.update()
+            if state:
+                states_now = {f"batch.{place}": tensor for place, tensor in hidden.items()}
+                if head_hidden is not None:
+                    states_now["head"] = head_hidden
+                state.save(last, states_now, last == stop)
+    return head_hidden, [hidden[place] for place in range(len(batches)) if hidden]
+
+
+def _taps(
+    read: Callable[[int, Batch, Tensor], None] | None, batch: Batch, first: int, last: int
+) -> dict[int, Tap]:
+    if read is None:
+        return {}
+    return {layer: partial(read, layer, batch) for layer in range(first, last)}
+
+
 @dataclass(frozen=True)
 class Trunk:
     """States that enter layer `start`, per prompt."""
@@ -116,24 +233,24 @@ class Trunk:
 
     @staticmethod
     @torch.no_grad()
-    def build(decoder: Decoder, prompts: Prompts, rows: Sequence[int], start: int, budget: int) -> Trunk:
-        """Run the layers below `start` on the prompts `rows`."""
+    def build(
+        decoder: Decoder,
+        prompts: Prompts,
+        rows: Sequence[int],
+        start: int,
+        budget: int,
+        state: WalkState | None = None,
+    ) -> Trunk:
+        """Run the layers below `start` on the prompts `rows`; of a streamed model, go on from `state`."""
         head = tuple(prompts[0][: shared_tokens(decoder, prompts)])
+        rests = [prompt[len(head) :] for prompt in prompts]
+        batches = list(make_batches(rests, rows, budget, decoder.device))
+        head_hidden, states = walk(decoder, head, batches, start, "frozen layers", state=state)
         hidden: dict[int, Tensor] = {}
-        head_hidden, past = None, None
-        if start:
-            if head:
-                past = Past(note=True)
-                ids, mask = _one_row(head, decoder.device)
-                head_hidden = decoder(ids, mask, stop=start, past=past)
-                past = Past(past.fresh)
-            with progress(label="frozen layers", total=len(rows)) as bar:
-                rests = [prompt[len(head) :] for prompt in prompts]
-                for batch in make_batches(rests, rows, budget, decoder.device):
-                    states = decoder(batch.ids, _with_head(batch.mask, head), stop=start, past=past)
-                    for place, row in enumerate(batch.rows):
-                        hidden[row] = states[place, : len(rests[row])].clone()
-                    bar.update(len(batch.rows))
+        for batch in reversed(batches if start else []):
+            padded = states.pop()
+            for place, row in enumerate(batch.rows):
+                hidden[row] = padded[place, : len(rests[row])].clone()
         return Trunk(decoder, prompts, start, head, head_hidden, hidden, budget)
 
     def top(
