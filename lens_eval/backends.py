@@ -72,7 +72,8 @@ class LensVLLM(VLLM):
         model = self.__dict__.pop("model", None)
         if model is None:
             return
-        model.llm_engine.engine_core.shutdown()
+        # Its own default of 5 s is too short for the workers, which are then killed and leave shared memory.
+        model.llm_engine.engine_core.shutdown(timeout=30)
         del model
         for thread in self._threads:
             thread.join(timeout=10)
