@@ -95,7 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Run under its package name, so that the class registered is the one others import.
-    from lens_eval.steered import main as run
-
-    run()
+    main()

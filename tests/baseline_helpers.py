@@ -112,6 +112,19 @@ def make_job(
     return Job(method, str(model), data, LANGUAGES, output, seed=seed, device="cpu", settings=settings)
 
 
+def marked(dataset: Any, tokenizer: Any) -> str:
+    """Every example as the model reads it, what is learned between ⟦ and ⟧."""
+    texts = []
+    for row in dataset:
+        learned = [label != -100 for label in row["labels"]]
+        first = learned.index(True)
+        assert all(learned[first:]), "the answer is one stretch up to the end"
+        assert [label for label in row["labels"] if label != -100] == row["input_ids"][first:]
+        ids = row["input_ids"]
+        texts.append(tokenizer.decode(ids[:first]) + "⟦" + tokenizer.decode(ids[first:]) + "⟧")
+    return "\n----\n".join(texts) + "\n"
+
+
 def weights(folder: Path) -> dict[str, Any]:
     """All tensors of a checkpoint or adapter folder."""
     return {key: value for file in folder.glob("*.safetensors") for key, value in load_file(file).items()}
