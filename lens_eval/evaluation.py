@@ -214,6 +214,9 @@ class Evaluator:
         self.device = _device(device) if backend.model == "hf" else None
         self.model_args = {**backend.args, **model_args}
         name = backend.model
+        if "steering" in model_args:
+            name = "lens_steered"
+            import lens_eval.steered
         if name == "vllm":
             name = "lens_vllm"
             # Its processes write to the terminal over the one live line of this program.

@@ -185,6 +185,11 @@ def _check_vllm(recipe: Recipe) -> None:
     from lens_eval import vllm_limits
 
     for spec in recipe.variants:
+        if spec.method == "steer":
+            raise UserError(
+                f"variants.{spec.name}: steering hooks PyTorch's modules; vLLM's compiled graphs pass those by; "
+                "say `model: hf` under `backend`"
+            )
         model = model_arguments(spec.model or recipe.backbone, spec.adapter, "vllm")
         vllm_limits.checked({**recipe.backend.args, **model}, vllm_limits.is_cpu())
 
@@ -425,6 +430,8 @@ class _Run:
         weights = _once(folder.with_name(folder.name + ".sha256"), lambda: file_hash_of_weights(folder))
         if variant.kind == "adapter":
             return model_arguments(self.recipe.backbone, str(folder), backend), weights
+        if variant.kind == "steering":
+            return {**model_arguments(self.recipe.backbone, None, backend), "steering": str(folder)}, weights
         return model_arguments(str(folder), None, backend), weights
 
     def _trained(self, row: Row, prefix: str) -> Path:
@@ -641,7 +648,7 @@ def _paths(folder: Path, recipe: Recipe) -> Paths:
 
 def file_hash_of_weights(folder: Path) -> str:
     """Hash over the weight files at the top of a variant folder."""
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("steering.json")])
     return key_of({file.name: file_hash(file) for file in files})
 
 
