@@ -7,7 +7,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,22 @@ from lens_train.data import ParallelPrompts, read_prompts
 from lens_train.job import Job, Variant
 from lens_train.layers import (
     Decoder,
+    causal_config,
     checkpoint_folder,
-    load_model,
     load_tokenizer,
     model_identity,
     resolve_device,
     resolve_dtype,
 )
-from lens_train.loop import TopTrainer, free_parameters, rank, trained_layers
+from lens_train.loop import TopTrainer, free_parameters, rank, read_layers, trained_layers
 from lens_train.losses import Objective
+from lens_train.probe import STATE as PROBE_STATE
 from lens_train.probe import expected_identity, probe, probe_identity, renderer, save_folder
+from lens_train.stream import open_decoder
 from lens_train.subspace import RECORD, Subspaces
-from lens_train.trunk import Trunk
+from lens_train.trunk import Trunk, WalkState
 
+TRUNK_STATE = "trunk.safetensors"
 RUN_SETTINGS = ("subspaces", "probe_data", "delta")
 """Settings of a run, not of the method: a subspace folder, data to probe with, write a delta only."""
 
@@ -51,6 +54,10 @@ class Plan:
     """None where subspaces are given."""
     subspaces: Subspaces | None
     delta: bool
+    trained: tuple[int, ...]
+    """Layers that are trained, counted from 0."""
+    read: tuple[int, ...]
+    """Layers that the losses read, counted from 0."""
     device: torch.device
     dtype: torch.dtype
 
@@ -66,26 +73,28 @@ def train(job: Job) -> None:
     """
     begun = time.monotonic()
     plan = check(job)
-    methods.begin(job)
-    decoder = Decoder(load_model(job.model, plan.device, plan.dtype))
-    wanted = trained_layers(plan.config, len(decoder))
+    decoder = open_decoder(job.model, plan.device, plan.dtype, plan.config.stream, len(plan.trained))
     base = export.find_tensors(checkpoint_folder(job.model))
+    # Asked for here already: it must be possible to write what will be trained.
+    export.checkpoint_tensors(decoder.model, parameters_of(decoder, plan.trained), base)
+    methods.begin(job)
     subspaces = find_subspaces(plan, decoder)
-    parameters = free_parameters(decoder.layers, wanted)
-    trained = {id(value): value for value in parameters.values()}
-    export.checkpoint_tensors(
-        decoder.model, trained, base
-    )  # it must be possible to write what will be trained
-    trainer, tokens = prepare(plan, decoder, subspaces, wanted, parameters)
+    trainer, tokens = prepare(plan, decoder, subspaces)
     trainer.run()
     if rank():
         return
-    changed = export.checkpoint_tensors(decoder.model, trained, base)
+    changed = export.checkpoint_tensors(decoder.model, parameters_of(decoder, plan.trained), base)
     if plan.delta:
         export.save_delta(changed, base, job.output)
     else:
         export.merge_tensors(checkpoint_folder(job.model), changed, job.output)
+    (job.output / "training" / TRUNK_STATE).unlink(missing_ok=True)
     finish(plan, tokens, time.monotonic() - begun)
+
+
+def parameters_of(decoder: Decoder, layers: Sequence[int]) -> dict[int, torch.nn.Parameter]:
+    """Parameters of some layers, by `id`."""
+    return {id(value): value for layer in layers for value in decoder.layers[layer].parameters()}
 
 
 def check(job: Job) -> Plan:
@@ -95,6 +104,8 @@ def check(job: Job) -> Plan:
     run = {name: settings.pop(name) for name in RUN_SETTINGS if name in settings}
     config = LensConfig.build(job.languages, job.central, settings)
     device = resolve_device(job.device)
+    count = causal_config(job.model).get_text_config().num_hidden_layers
+    trained, read = trained_layers(config, count), read_layers(config, count)
     train_data = read_prompts(resolve_data(job.data), config.languages, config.train_items)
     tokenizer = load_tokenizer(job.model)
     renderer(tokenizer, config, "train")
@@ -110,8 +121,21 @@ def check(job: Job) -> Plan:
         probe_data = read_prompts(
             resolve_data(run.get("probe_data") or job.data), config.languages, config.probe_items
         )
-    dtype = resolve_dtype(config.dtype, device)
-    return Plan(job, config, identity, tokenizer, train_data, probe_data, subspaces, delta, device, dtype)
+    dtype = resolve_dtype(config.dtype, device, job.model)
+    return Plan(
+        job,
+        config,
+        identity,
+        tokenizer,
+        train_data,
+        probe_data,
+        subspaces,
+        delta,
+        trained,
+        read,
+        device,
+        dtype,
+    )
 
 
 def resolve_data(name: str | Path) -> Path:
@@ -134,27 +158,20 @@ def find_subspaces(plan: Plan, decoder: Decoder) -> Subspaces:
         subspaces.require(expected_identity(plan.identity, plan.config))
         return subspaces
     identity = probe_identity(plan.identity, plan.probe_data, plan.config, plan.dtype)
-    subspaces = probe(decoder, plan.probe_data, plan.tokenizer, plan.config, identity)
+    subspaces = probe(decoder, plan.probe_data, plan.tokenizer, plan.config, identity, folder)
     if rank() == 0:
         subspaces.save(folder)
+        (folder / PROBE_STATE).unlink(missing_ok=True)
     return subspaces
 
 
-def prepare(
-    plan: Plan,
-    decoder: Decoder,
-    subspaces: Subspaces,
-    wanted: tuple[int, ...],
-    parameters: Mapping[str, torch.nn.Parameter],
-) -> tuple[TopTrainer, int]:
+def prepare(plan: Plan, decoder: Decoder, subspaces: Subspaces) -> tuple[TopTrainer, int]:
     """Run the trunk and set up the trainer; returns it with the number of tokens of all training prompts."""
     config = plan.config
-    layers = tuple(decoder.index(layer) for layer in config.loss_layers)
-    if max(layers) < wanted[0]:
-        raise UserError(
-            f"loss_layers {list(layers)} lie below the first trained layer {wanted[0]}: nothing would change"
-        )
-    objective = Objective.make(config, subspaces, layers, decoder.device)
+    decoder.hold(plan.trained[0])
+    decoder.model.requires_grad_(False)
+    parameters = free_parameters(decoder.layers, plan.trained)
+    objective = Objective.make(config, subspaces, plan.read, decoder.device)
     render = renderer(plan.tokenizer, config, "train")
     prompts: list[list[int]] = []
     rows: dict[str, range] = {}
@@ -162,10 +179,13 @@ def prepare(
         texts = plan.train_data.texts[code]
         rows[code] = range(len(prompts), len(prompts) + len(texts))
         prompts += render(texts, config.train_tokens)
-    trunk = Trunk.build(decoder, prompts, range(len(prompts)), wanted[0], config.batch_tokens)
     folder = plan.job.output / "training"
+    state = WalkState(folder / TRUNK_STATE, run_id(plan))
+    budget = config.batch_tokens
+    trunk = Trunk.build(decoder, prompts, range(len(prompts)), plan.trained[0], budget, state)
+    decoder.free_embeddings()
     trainer = TopTrainer(
-        trunk, rows, layers, objective, parameters, config, plan.job.seed, folder, run_id(plan)
+        trunk, rows, plan.read, objective, parameters, config, plan.job.seed, folder, run_id(plan)
     )
     return trainer, sum(map(len, prompts))
 
@@ -231,14 +251,16 @@ def probe_folder(
         UserError: anything wrong with what was asked for, before any work.
     """
     config = LensConfig.build(languages, central, settings)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    if output.exists() and (not output.is_dir() or {file.name for file in output.iterdir()} - {PROBE_STATE}):
         raise UserError(f"output {output} is not empty; name another folder")
     place = resolve_device(device)
     texts = read_prompts(resolve_data(data), languages, config.probe_items)
     tokenizer = load_tokenizer(model)
     renderer(tokenizer, config, "probe")
-    dtype = resolve_dtype(config.dtype, place)
+    dtype = resolve_dtype(config.dtype, place, model)
     identity = probe_identity(model_identity(model), texts, config, dtype)
-    subspaces = probe(Decoder(load_model(model, place, dtype)), texts, tokenizer, config, identity)
+    decoder = open_decoder(model, place, dtype, config.stream)
+    subspaces = probe(decoder, texts, tokenizer, config, identity, output)
     subspaces.save(output)
+    (output / PROBE_STATE).unlink(missing_ok=True)
     return subspaces
