@@ -202,7 +202,7 @@ def test_stopped_and_started_again_gives_the_same_bits(
             process.send_signal(stop)
             break
     _, errors = process.communicate()
-    assert process.returncode != 0, errors
+    assert process.returncode == -stop or "KeyboardInterrupt" in errors, errors
     folder = tmp_path / "stopped"
     assert not (folder / "variant.json").exists()
     with safe_open(str(folder / "training" / "state.safetensors"), framework="pt") as state:
