@@ -17,7 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Lens: better answers in more languages. Train, evaluate, compare; judge off-target answers anywhere.",
+    help="Better answers in more languages. Train, evaluate, compare; judge off-target answers anywhere.",
 )
 
 # Light modules only: they import torch, lm_eval and pandas inside their functions, so that
@@ -26,7 +26,6 @@ COMMANDS: dict[str, str] = {
     "probe": "lens_train.cli:probe",
     "train": "lens_train.cli:train",
     "merge": "lens_train.cli:merge",
-    "sweep": "lens_train.cli:sweep",
     "eval": "lens_eval.run_cli:evaluate",
     "reproduce": "lens_eval.run_cli:reproduce",
     "compare": "lens_eval.run_cli:compare",
@@ -53,7 +52,8 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
     pass

@@ -187,7 +187,7 @@ def _check_vllm(recipe: Recipe) -> None:
     for spec in recipe.variants:
         if spec.method == "steer":
             raise UserError(
-                f"variants.{spec.name}: steering hooks PyTorch's modules; vLLM's compiled graphs pass those by; "
+                f"variants.{spec.name}: steering hooks PyTorch's modules; vLLM's compiled graphs pass it by; "
                 "say `model: hf` under `backend`"
             )
         model = model_arguments(spec.model or recipe.backbone, spec.adapter, "vllm")

@@ -8,7 +8,6 @@ a folder that `transformers` (full checkpoint) or `peft` (adapter) loads as it i
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -63,7 +62,7 @@ class Variant:
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False, sort_keys=True)
         aside = folder / (VARIANT_FILE + ".partial")
         aside.write_text(text + "\n", encoding="utf-8")
-        os.replace(aside, folder / VARIANT_FILE)
+        aside.replace(folder / VARIANT_FILE)
 
     @staticmethod
     def load(folder: Path) -> Variant:

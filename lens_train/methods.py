@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -108,6 +109,8 @@ def check_output(job: Job) -> None:
         UserError: the folder holds a finished variant, another run, or other files.
     """
     output = job.output
+    if process():
+        return  # the first process answers for all
     if output.exists() and not output.is_dir():
         raise UserError(f"output {output} is a file; name a folder that does not exist yet")
     if not output.exists() or not any(output.iterdir()):
@@ -134,11 +137,18 @@ def describe(job: Job) -> dict[str, Any]:
 
 def begin(job: Job) -> None:
     """Write what this run is about into its folder, so that it can be gone on with after a kill."""
+    if process():
+        return
     file = job.output / JOB_FILE
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_suffix(".partial")
     aside.write_text(json.dumps(describe(job), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     aside.replace(file)
+
+
+def process() -> int:
+    """Number of this process among those of `accelerate launch` or `torchrun`; 0 writes the files."""
+    return int(os.environ.get("RANK", 0))
 
 
 def _value(value: Any, hint: Any, what: str) -> Any:

@@ -45,10 +45,15 @@ def write_hub_copies(root: Path) -> None:
     """Write what a plain download of each hub repository holds, with `N` items a split."""
     repos = {name: root / hub.repo for name, hub in HUB.items()}
     for code in LANGUAGES["xnli"]:
-        rows = [
-            {"premise": native(code, i), "hypothesis": native(code, 9 - i), "label": i % 3} for i in range(N)
-        ]
-        for split in ("test", "validation"):
+        for split, first in (("test", 0), ("validation", 100)):
+            rows = [
+                {
+                    "premise": native(code, first + i),
+                    "hypothesis": native(code, first + 50 + i),
+                    "label": i % 3,
+                }
+                for i in range(N)
+            ]
             _parquet(repos["xnli"], code, split, rows)
     for code in LANGUAGES["mgsm"]:
         words = WORDS[code]
@@ -63,7 +68,7 @@ def write_hub_copies(root: Path) -> None:
         ]
         train = [
             {
-                "question": f"{words['question']} {native(code, i)}",
+                "question": f"{words['question']} {native(code, 100 + i)}",
                 "answer": f"{words['steps']} 1 + {i} = {i + 1}. {words['final'].format(number=i + 1)}",
                 "answer_number": i + 1,
                 "equation_solution": f"1 + {i} = {i + 1}.",
@@ -73,24 +78,24 @@ def write_hub_copies(root: Path) -> None:
         _parquet(repos["mgsm"], code, "test", test)
         _parquet(repos["mgsm"], code, "train", train)
     for code in LANGUAGES["xcopa"]:
-        rows = [
-            {
-                "premise": native(code, i),
-                "choice1": native(code, 10 + i),
-                "choice2": native(code, 20 + i),
-                "question": ("cause", "effect")[i % 2],
-                "label": i % 2,
-                "idx": i,
-                "changed": False,
-            }
-            for i in range(N)
-        ]
-        if code == "en":  # the hub's English test split has no labels
-            _parquet(repos["copa"], "copa", "test", [{**row, "label": -1} for row in rows])
-            _parquet(repos["copa"], "copa", "validation", rows)
-        else:
-            _parquet(repos["xcopa"], code, "test", rows)
-            _parquet(repos["xcopa"], code, "validation", rows)
+        for split, first in (("test", 0), ("validation", 100)):
+            rows = [
+                {
+                    "premise": native(code, first + i),
+                    "choice1": native(code, first + 10 + i),
+                    "choice2": native(code, first + 20 + i),
+                    "question": ("cause", "effect")[i % 2],
+                    "label": i % 2,
+                    "idx": i,
+                    "changed": False,
+                }
+                for i in range(N)
+            ]
+            if code == "en":  # the hub's English test split has no labels
+                unlabelled = [{**row, "label": -1} for row in rows] if split == "test" else rows
+                _parquet(repos["copa"], "copa", split, unlabelled)
+            else:
+                _parquet(repos["xcopa"], code, split, rows)
     for code in LANGUAGES["xwinograd"]:
         rows = [
             {
@@ -168,8 +173,8 @@ def load_tasks(*names: str) -> dict[str, Any]:
 class Oracle(LM):
     """A model that writes what `respond` says of a document, and prefers the option the document calls right.
 
-    The right option is found in the prompt by its text, so a prompt that letters its options wrongly is answered
-    wrongly. `text` finds the text of the right option of a document.
+    The right option is found in the prompt by its text: a prompt that letters its options wrongly is answered
+    wrongly.
     """
 
     def __init__(self, respond: Callable[[dict[str, Any]], str]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +253,34 @@ def test_lm_eval_applies_checkpoint_and_adapter(model: Path, trained: dict[str, 
     tuned = likelihood(pretrained=str(trained["xsft"]))
     assert abs(adapted - plain) > 0.1
     assert abs(tuned - plain) > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["xsft", "xsft_lora", "sdrrl"])
+def test_two_processes_train_what_one_does(model: Path, data: Path, tmp_path: Path, method: str) -> None:
+    from lens_eval.mini import backbone_path, items_path
+
+    own = method == "sdrrl"  # needs a model that answers
+    base, pairs_file = (backbone_path(), items_path("train")) if own else (model, data)
+    script = (
+        "import sys; from pathlib import Path; from lens_train import methods\nfrom lens_train.job import Job\n"
+        f"methods.train(Job({method!r}, {str(base)!r}, Path({str(pairs_file)!r}), ('en', 'zh', 'sw'), "
+        "Path(sys.argv[1]), device='cpu', "
+        "settings={'train_items': 8, 'batch_size': 4, 'learning_rate': 1e-3, 'warmup': 0.0}))\n"
+    )
+    file = tmp_path / "run.py"
+    file.write_text(script)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    for name, command in (("one", [sys.executable]), ("two", [*launch, "--num_processes", "2"])):
+        done = subprocess.run(
+            [*command, str(file), str(tmp_path / name)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert all(torch.allclose(one[key], two[key], atol=1e-4) for key in one)
+    assert Variant.load(tmp_path / "one").tokens_seen == Variant.load(tmp_path / "two").tokens_seen

@@ -42,10 +42,12 @@ def test_only_candidates_are_ever_chosen(name: str) -> None:
 def test_another_process_gives_the_same_numbers() -> None:
     code = (
         "from lens_eval.language_id import get_detector as g\n"
-        f"for n in ('lingua', 'langdetect'):\n  print([g(n).best(t, {LATIN!r}) for t in {list(SENTENCES.values())!r}])"
+        "for n in ('lingua', 'langdetect'):\n"
+        f"  print([g(n).best(t, {LATIN!r}) for t in {list(SENTENCES.values())!r}])"
     )
     here = "".join(
-        f"{[get_detector(name).best(text, LATIN) for text in SENTENCES.values()]}\n" for name in ("lingua", "langdetect")
+        f"{[get_detector(name).best(text, LATIN) for text in SENTENCES.values()]}\n"
+        for name in ("lingua", "langdetect")
     )
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert there.stdout == here

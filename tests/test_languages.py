@@ -15,8 +15,54 @@ from lens_eval.languages import (
 )
 
 # XNLI, MGSM, XCOPA, XWinograd, XStoryCloze, m_mmlu, KMMLU.
-TASK_LANGUAGES = """ar bg de el en es fr hi ru sw th tr ur vi zh bn ja te et ht id it qu ta pt eu my ca da gu hr hu hy
-is kn ml mr nb ne nl ro sk sr sv uk ko""".split()
+TASK_LANGUAGES = [
+    "ar",
+    "bg",
+    "de",
+    "el",
+    "en",
+    "es",
+    "fr",
+    "hi",
+    "ru",
+    "sw",
+    "th",
+    "tr",
+    "ur",
+    "vi",
+    "zh",
+    "bn",
+    "ja",
+    "te",
+    "et",
+    "ht",
+    "id",
+    "it",
+    "qu",
+    "ta",
+    "pt",
+    "eu",
+    "my",
+    "ca",
+    "da",
+    "gu",
+    "hr",
+    "hu",
+    "hy",
+    "is",
+    "kn",
+    "ml",
+    "mr",
+    "nb",
+    "ne",
+    "nl",
+    "ro",
+    "sk",
+    "sr",
+    "sv",
+    "uk",
+    "ko",
+]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +132,14 @@ def test_right_to_left_and_native_digits() -> None:
 
 @pytest.mark.parametrize(
     ("code", "script"),
-    [("zh", None), ("zh-Hant", "Hant"), ("zho_Hans", "Hans"), ("zh-TW", "Hant"), ("zh_cn", "Hans"), ("cn", None)],
+    [
+        ("zh", None),
+        ("zh-Hant", "Hant"),
+        ("zho_Hans", "Hans"),
+        ("zh-TW", "Hant"),
+        ("zh_cn", "Hans"),
+        ("cn", None),
+    ],
 )
 def test_chinese_scripts_are_told_by_their_codes(code: str, script: str | None) -> None:
     assert chinese_script(code) == script

@@ -55,7 +55,9 @@ def test_the_value_is_read_out_of_every_gold_reply_and_of_no_wrong_one() -> None
     for item in (*world.items("dev"), *world.items("test")):
         for language in world.LANGUAGES:
             known = world.values(item.kind, language)
-            right = [world.last_value(choice, known) == item.value[language] for choice in item.choices[language]]
+            right = [
+                world.last_value(choice, known) == item.value[language] for choice in item.choices[language]
+            ]
             assert right == [index == item.answer for index in range(world.N_CHOICES)], (item.id, language)
 
 
@@ -135,7 +137,9 @@ def _scores(folder: Path, split: str, limit: int | None = None) -> dict[str, dic
         texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
         batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
         with torch.no_grad():
-            made = model.generate(batch["input_ids"], attention_mask=batch["attention_mask"], max_new_tokens=48)
+            made = model.generate(
+                batch["input_ids"], attention_mask=batch["attention_mask"], max_new_tokens=48
+            )
         replies = tokenizer.batch_decode(made[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
         scores = [tasks.qa(doc, [reply]) for doc, reply in zip(docs, replies, strict=True)]
         names = ("acc", "off_target", "correct_on_target")
@@ -282,7 +286,9 @@ def test_tasks_run_through_lm_eval_offline_from_any_folder(
     monkeypatch.chdir(tmp_path)
     folder = Path(__file__).resolve().parents[1] / "tasks"
     manager = TaskManager(include_path=str(folder), include_defaults=False)
-    assert {f"lens_mini_{kind}_{x}" for kind in ("qa", "choice") for x in world.LANGUAGES} <= set(manager.all_tasks)
+    assert {f"lens_mini_{kind}_{x}" for kind in ("qa", "choice") for x in world.LANGUAGES} <= set(
+        manager.all_tasks
+    )
     made = simple_evaluate(
         model="hf",
         model_args={"pretrained": str(mini.backbone_path()), "dtype": "float32"},
@@ -298,7 +304,10 @@ def test_tasks_run_through_lm_eval_offline_from_any_folder(
     sample = made["samples"]["lens_mini_qa_sw"][0]
     assert sample["doc"]["prompt"] in sample["arguments"][0][0]
     assert {"acc", "off_target", "answered_in", "correct_on_target"} <= set(sample)
-    expected = [tasks.qa(row["doc"], row["filtered_resps"])["off_target"] for row in made["samples"]["lens_mini_qa_sw"]]
+    expected = [
+        tasks.qa(row["doc"], row["filtered_resps"])["off_target"]
+        for row in made["samples"]["lens_mini_qa_sw"]
+    ]
     assert made["results"]["lens_mini_qa_sw"]["off_target,none"] == pytest.approx(sum(expected) / 12)
     assert 0.5 <= made["results"]["lens_mini_choice_sw"]["acc,none"] <= 1
     # The dev tasks hold dev items, the test tasks test items.

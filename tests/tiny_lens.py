@@ -17,14 +17,21 @@ TEMPLATE = (
 PROMPTS = {
     "en": ["Give three tips for staying healthy.", "What is a cat?", "Name a river.", "How far is the moon?"],
     "zh": ["给出三个保持健康的秘诀。", "猫是什么？", "说出一条河的名字。", "月亮有多远？"],
-    "sw": ["Toa vidokezo vitatu vya afya.", "Paka ni nini?", "Taja mto mmoja.", "Mwezi uko mbali kiasi gani?"],
+    "sw": [
+        "Toa vidokezo vitatu vya afya.",
+        "Paka ni nini?",
+        "Taja mto mmoja.",
+        "Mwezi uko mbali kiasi gani?",
+    ],
 }
 
 
 def tokenizer() -> Any:
     """Bytes as tokens, and a chat template."""
     special = ["<pad>", "<s>", "</s>"]
-    vocabulary = {token: number for number, token in enumerate([*special, *pre_tokenizers.ByteLevel.alphabet()])}
+    vocabulary = {
+        token: number for number, token in enumerate([*special, *pre_tokenizers.ByteLevel.alphabet()])
+    }
     fast = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     fast.decoder = decoders.ByteLevel()

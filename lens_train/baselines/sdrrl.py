@@ -9,10 +9,12 @@ the data. What was taken from the paper and what was not: docs/baselines.md.
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -70,13 +72,25 @@ def train(job: Job) -> None:
     texts = read_texts(settings.parallel_text, items, job.languages)
     run = tuning.Run(job, settings)
     methods.begin(job)
-    answers = own_answers(run, items, job.output / ANSWERS, settings)
+    with first_process_first(job.device):
+        answers = own_answers(run, items, job.output / ANSWERS, settings)
     made = sdrrl_examples(items, answers, translate, words, texts, job, settings.parts, settings.switch_share)
     kept, counts = run.screen(made)
     run.stage(Stage("answers", kept))
     kinds = dict(sorted(Counter(example.kind for example in kept).items()))
     record = {"own_answers": len(answers), "kinds": kinds, **counts}
     run.finish(tuning.data_record(data, items, record))
+
+
+def first_process_first(device: str) -> AbstractContextManager[Any]:
+    """Of several processes, let the first one run the block alone, the others when it is done."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return nullcontext()
+    from accelerate import PartialState
+
+    from lens_train.layers import resolve_device
+
+    return PartialState(cpu=resolve_device(device).type == "cpu").main_process_first()
 
 
 def own_answers(

@@ -202,7 +202,7 @@ class Run:
         """Write the variant folder: weights or adapter first, `variant.json` last; saved states go."""
         from lens_train.layers import model_identity
 
-        if int(os.environ.get("RANK", 0)) != 0:
+        if methods.process():
             return
         job = self.job
         aside = job.output / "training" / "partial"
@@ -429,7 +429,8 @@ class _Log(transformers.TrainerCallback):
         self._before = max(
             (entry["seconds"] for entry in kept if entry["stage"] == self.stage.name), default=0.0
         )
-        self.file.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+        if not methods.process():
+            self.file.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
         self._started = time.perf_counter()
         return self._before
 

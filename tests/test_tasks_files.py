@@ -1,0 +1,170 @@
+"""The YAML files: as generated, found by lm_eval, and what a run with them leaves in the results."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lm_eval.evaluator import evaluate
+from task_items import TASKS, Oracle, load_tasks, write_hub_copies
+
+from lens_eval import datasets, harness
+from lens_eval.datasets import LANGUAGES, load_split
+from lens_eval.errors import UserError
+from lens_eval.generate_tasks import FAMILIES, render, write
+
+
+@pytest.fixture
+def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_hub_copies(tmp_path)
+    monkeypatch.setenv("LENS_DATA_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_files_are_as_generated() -> None:
+    for name, text in render().items():
+        assert (TASKS / name).read_text(encoding="utf-8") == text, (
+            f"run python -m lens_eval.generate_tasks ({name})"
+        )
+    ours = {path.relative_to(TASKS).as_posix() for path in TASKS.rglob("*lens_*") if "mini" not in path.parts}
+    assert ours == {name for name in render() if "lens_" in name}
+
+
+def test_writing_removes_files_that_are_no_longer_generated(tmp_path: Path) -> None:
+    write(tmp_path)
+    stale, foreign = tmp_path / "xnli" / "lens_xnli_xx.yaml", tmp_path / "xnli" / "notes.txt"
+    stale.write_text((tmp_path / "xnli" / "lens_xnli_zh.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    foreign.write_text("mine", encoding="utf-8")
+    write(tmp_path)
+    assert not stale.exists()
+    assert foreign.exists()
+
+
+def test_task_files_are_thin_and_carry_their_metadata() -> None:
+    for family in FAMILIES:
+        for language in family.languages:
+            path = TASKS / family.folder / f"lens_{family.name}_{language}.yaml"
+            text = path.read_text(encoding="utf-8")
+            assert len(text.splitlines()) <= 20
+            metadata = yaml.safe_load(text)["metadata"]
+            assert metadata["language"] == language
+            assert metadata["family"] == family.items
+            assert metadata["central"] == "en"
+            assert metadata["version"]
+
+
+def test_every_group_and_task_is_listed_and_builds(made_up: Path) -> None:
+    for family in FAMILIES:
+        tasks = load_tasks(f"lens_{family.name}")["tasks"]
+        assert set(tasks) == {f"lens_{family.name}_{language}" for language in family.languages}
+    paper = load_tasks("lens_paper")["tasks"]
+    assert {name.rsplit("_", 1)[1] for name in paper} == {"en", "zh", "ja", "ko", "ar", "bn", "sw"}
+    assert "lens_mmlu_ko" not in paper
+    assert "lens_kmmlu_ko" in paper
+
+
+def test_results_hold_the_rows_and_the_group_mean(made_up: Path) -> None:
+    tasks = load_tasks("lens_xcopa")
+    for task in tasks["tasks"].values():
+        task.set_config("num_fewshot", 0)
+    results = evaluate(Oracle(lambda doc: ""), tasks, bootstrap_iters=0)
+    metadata = results["configs"]["lens_xcopa_zh"]["metadata"]
+    assert metadata["rows"]["test"] == load_split("xcopa", "zh", "test").record()
+    assert set(metadata["rows"]) == {"test", "train"}
+    assert results["groups"]["lens_xcopa"]["acc,none"] == 1.0
+    assert results["versions"]["lens_xcopa_zh"] == 1.0
+
+
+def test_cut_off_responses_are_counted(made_up: Path) -> None:
+    class Words:
+        """A tokenizer of words."""
+
+        def encode(self, text: str, add_special_tokens: bool) -> list[str]:
+            return text.split()
+
+    model = Oracle(lambda doc: "uno dos tres cuatro" if doc["id"] else "uno")
+    model.tokenizer = Words()  # type: ignore[attr-defined]
+    tasks = load_tasks("lens_mgsm_es")
+    task = tasks["tasks"]["lens_mgsm_es"]
+    task.set_config("num_fewshot", 0)
+    task.set_config("generation_kwargs", {"max_gen_toks": 4}, update=True)
+    scores = evaluate(model, tasks, bootstrap_iters=0, apply_chat_template=True)["results"]["lens_mgsm_es"]
+    assert scores["cut_off,none"] == pytest.approx(2 / 3)
+    unknown = evaluate(Oracle(lambda doc: "uno"), load_one("lens_mgsm_es"), bootstrap_iters=0)
+    assert "cut_off,none" not in unknown["results"]["lens_mgsm_es"]  # no tokenizer, no guess
+
+
+def load_one(name: str) -> dict[str, Any]:
+    tasks = load_tasks(name)
+    tasks["tasks"][name].set_config("num_fewshot", 0)
+    return tasks
+
+
+def test_examples_that_do_not_exist_are_refused(made_up: Path) -> None:
+    task = load_tasks("lens_mgsm_zh")["tasks"]["lens_mgsm_zh"]
+    task.set_config("num_fewshot", 9)
+    with pytest.raises(UserError, match=r"--num_fewshot 9 was asked for, there are 8"):
+        task.build_all_requests(limit=1)
+
+
+def test_the_second_turn_needs_a_chat_template(made_up: Path) -> None:
+    task = load_tasks("lens_mtbench_turn2_zh")["tasks"]["lens_mtbench_turn2_zh"]
+    with pytest.raises(UserError, match="--apply_chat_template"):
+        task.build_all_requests(limit=1)
+
+
+def test_a_group_leaves_out_what_the_data_folder_lacks(
+    made_up: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(datasets, "_unreachable", "the hub cannot be reached")
+    monkeypatch.setattr(harness, "_told", set())
+    (made_up / "xnli").mkdir()
+    for code in ("bg", "el"):
+        (made_up / "facebook" / "xnli" / code / "test-00000-of-00001.parquet").unlink()
+    with caplog.at_level(logging.WARNING):
+        loaded = load_tasks("lens_xnli")
+    assert set(loaded["tasks"]) == {
+        f"lens_xnli_{code}" for code in LANGUAGES["xnli"] if code not in ("bg", "el")
+    }
+    assert len([record for record in caplog.records if "left out" in record.message]) == 1
+    for task in loaded["tasks"].values():
+        task.set_config("num_fewshot", 0)
+    results = evaluate(Oracle(lambda doc: ""), loaded, bootstrap_iters=0)
+    assert results["groups"]["lens_xnli"]["acc,none"] == 1.0
+    assert "left out" in results["results"]["lens_xnli_bg"]["alias"]
+    with pytest.raises(UserError, match="no test items for xnli, language bg"):
+        load_tasks("lens_xnli_bg")
+
+
+def test_lm_eval_shows_one_line_where_items_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LENS_DATA_DIR", raising=False)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    command = [sys.executable, "-m", "lm_eval", "--model", "dummy", "--include_path", str(TASKS)]
+    run = subprocess.run([*command, "--tasks", "lens_xnli_zh"], capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode != 0
+    assert "Traceback" not in run.stderr
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.startswith("lens: no test items for xnli, language zh")
+    assert "hf download facebook/xnli" in last
+
+
+def test_every_task_of_every_family_builds_quickly(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From local data: at most 60 s and 1 GB for all of it; this process stays well below."""
+    resource = pytest.importorskip("resource")
+    monkeypatch.setenv("LENS_DATA_DIR", str(shared / "data"))
+    monkeypatch.setattr(datasets, "_unreachable", "the hub cannot be reached")
+    start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    present = [family for family in FAMILIES if family.items not in ("xstorycloze", "kmmlu")]
+    loaded = load_tasks(*(f"lens_{family.name}" for family in present))
+    assert len(loaded["tasks"]) > 70
+    assert time.process_time() - start < 60
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6 < 1.0
