@@ -174,10 +174,11 @@ def _report(folder: Path, records: list[dict[str, Any]], threads: int) -> None:
         },
     ]
     notes = [
-        f"Random Llama of {LAYERS} layers x 4096 (MLP 14336, 32/8 heads, vocabulary 128256), bfloat16, 16 GB on "
-        f"disk; {threads} threads, bfloat16 arithmetic, float32 weights and AdamW for the two trained layers.",
-        f"`compat: official`: {PROBE_ITEMS} probing prompts per language cut to 64 tokens, {TRAIN_ITEMS} "
-        f"pairs, 25 steps of 8; {variant['tokens_seen']} tokens of training prompts. Started {starts} time(s).",
+        f"Random Llama of {LAYERS} layers x 4096 (MLP 14336, 32/8 heads, vocabulary 128256), bfloat16, "
+        f"16 GB on disk; {threads} threads, float32 weights and AdamW for the two trained layers.",
+        f"`compat: official`: {PROBE_ITEMS} probing prompts per language cut to 64 tokens, "
+        f"{TRAIN_ITEMS} pairs, 25 steps of 8; {variant['tokens_seen']} tokens of training prompts. "
+        f"Started {starts} time(s).",
         "The whole checkpoint was written; `whole` includes what lies between the phases.",
     ]
     write_table("large_model", "An 8B shape on a CPU, streamed from disk", rows, notes)

@@ -1,8 +1,8 @@
 """Four one-letter options through vLLM: one generation per item against lm_eval's one request per option.
 
 Writes results/bench/one_token_choices.{md,json}; needs vLLM (`make test-vllm` installs it). Goal: the same
-choice on every item, at least twice the items per second. Same engine, same requests; before every round the prefix
-cache is emptied, and a round of each way before the first one is not counted.
+choice on every item, at least twice the items per second. Same engine, same requests; before every round
+the prefix cache is emptied, and a round of each way before the first one is not counted.
 """
 
 from __future__ import annotations

@@ -263,7 +263,8 @@ def test_two_processes_train_what_one_does(model: Path, data: Path, tmp_path: Pa
     own = method == "sdrrl"  # needs a model that answers
     base, pairs_file = (backbone_path(), items_path("train")) if own else (model, data)
     script = (
-        "import sys; from pathlib import Path; from lens_train import methods\nfrom lens_train.job import Job\n"
+        "import sys; from pathlib import Path\n"
+        "from lens_train import methods; from lens_train.job import Job\n"
         f"methods.train(Job({method!r}, {str(base)!r}, Path({str(pairs_file)!r}), ('en', 'zh', 'sw'), "
         "Path(sys.argv[1]), device='cpu', "
         "settings={'train_items': 8, 'batch_size': 4, 'learning_rate': 1e-3, 'warmup': 0.0}))\n"
