@@ -47,6 +47,8 @@ class Scores:
     central: str
     items: tuple[str, ...]
     """What makes an item the same one in every language: the cluster of its interval."""
+    doc_ids: tuple[int, ...]
+    """lm_eval's number of each item, by which its samples are found again."""
     metrics: Mapping[str, np.ndarray]
     version: str
     shots: int
@@ -308,6 +310,7 @@ def _read_samples(file: Path, results: Mapping[str, Any], task: str, variant: st
         language=language,
         central=str(metadata.get("central", "en")),
         items=items if len(set(items)) == len(items) else tuple(str(i) for i in order),
+        doc_ids=tuple(order),
         metrics=columns.arrays(order),
         version=str(results["versions"].get(task)),
         shots=int(results["n-shot"][task]),
