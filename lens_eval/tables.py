@@ -199,6 +199,7 @@ def to_markdown(comparison: Comparison) -> str:
         if own != family:
             family = own
             lines += [f"## {family}{simulated}", "", f"{size_line(comparison, family)}.", ""]
+            lines += summary(comparison, family)
         lines += [f"### {label(metric)}, %{simulated}", "", *_markdown_table(comparison, family, metric), ""]
     if comparison.holes:
         lines += ["## Missing", ""]
@@ -209,6 +210,27 @@ def to_markdown(comparison: Comparison) -> str:
         lines += ["## Notes", "", *(f"- {_md(note)}" for note in comparison.notes), ""]
     lines += _provenance(comparison)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def summary(comparison: Comparison, family: str) -> list[str]:
+    """One Markdown table with a line per variant: every metric's average, and the central language.
+
+    Empty where there are no averages, or nothing that the metric's own table does not say.
+    """
+    own, metrics = columns(comparison, family), main_metrics(comparison, family)
+    central = comparison.central[family]
+    if own[0] != AVERAGE or (len(metrics) < 2 and not central):
+        return []
+    places = [(metric, AVERAGE) for metric in metrics]
+    places += [(metrics[0], central)] if central else []
+    names = {AVERAGE: column_name(comparison, family, AVERAGE), central: central}
+    head = ["variant", *(f"{label(metric)}, {names[language]}" for metric, language in places)]
+    lines = [f"### summary, %{' (simulated)' if comparison.simulated else ''}", ""]
+    lines += ["| " + " | ".join(_md(h) for h in head) + " |", "|---" + "|---:" * len(places) + "|"]
+    for variant in comparison.variants:
+        cells = [cell(comparison.get(family, metric, variant, language)) for metric, language in places]
+        lines.append("| " + " | ".join(_md(c) for c in (variant, *cells)) + " |")
+    return [*lines, ""]
 
 
 def _markdown_table(comparison: Comparison, family: str, metric: str) -> list[str]:

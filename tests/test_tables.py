@@ -63,7 +63,7 @@ def test_simulated_stands_on_every_table(comparison: Comparison) -> None:
     count = sum(1 for _ in tables._tables(comparison))
     assert count == 2
     assert _printed(simulated).count("%, simulated") == count
-    assert tables.to_markdown(simulated).count("%  (simulated)".replace("  ", " ")) == count
+    assert tables.to_markdown(simulated).count("% (simulated)") == count + 1  # and the summary
     assert tables.to_latex(simulated).count("Simulated.") == count
     assert all(row["simulated"] for row in tables.rows(simulated))
     assert "imulated" not in _printed(comparison) + tables.to_markdown(comparison) + tables.to_latex(
@@ -86,10 +86,30 @@ def test_csv_and_json_hold_every_number(comparison: Comparison) -> None:
 def test_markdown_is_safe_and_complete(comparison: Comparison) -> None:
     text = tables.to_markdown(comparison)
     lines = [line for line in text.splitlines() if line.startswith("| ")]
-    assert {line.count("|") for line in lines if "broken" not in line} == {11}
+    summary, rest = lines[:4], lines[4:]
+    assert {line.count("|") for line in summary if "broken" not in line} == {5}
+    assert {line.count("|") for line in rest if "broken" not in line} == {11}
     assert "50.0 [" in text
     assert "<script>" not in text.replace("\\<script\\>", "")
     assert "+25.0 [" in text
+
+
+def test_the_summary_has_the_averages_and_the_central_language(comparison: Comparison) -> None:
+    header, lens = (
+        line for line in tables.summary(comparison, "lens_x") if line.startswith(("| variant", "| lens"))
+    )
+    assert header.count("average of") == 2
+    assert "accuracy, en" in header
+    cells = [cell.strip() for cell in lens.strip("|").split("|")]
+    shown = [("acc", tables.AVERAGE), ("off_target", tables.AVERAGE), ("acc", "en")]
+    entries = [comparison.get("lens_x", metric, "lens", language) for metric, language in shown]
+    assert cells[1:] == [tables._md(tables.cell(entry)) for entry in entries]
+
+
+def test_one_language_needs_no_summary(tmp_path: Path) -> None:
+    write_results(tmp_path, {"lens_x_zh": {"acc": [1.0, 0.0]}})
+    found = compare(load([tmp_path])[0])
+    assert tables.summary(found, found.families[0]) == []
 
 
 def test_latex_escapes_and_closes(comparison: Comparison) -> None:
