@@ -238,6 +238,7 @@ def test_self_distillation_on_the_built_in_model(tmp_path: Path) -> None:
     assert sum("OK." in text for _, text in own) >= 6, "its own answers are English"
     kinds = variant.data["kinds"]
     assert variant.data["own_answers"] == 8
+    assert 8 * 5 < variant.data["own_answer_tokens"] < 8 * 60
     assert kinds["into_central"] == 24
     assert kinds["translate"] == 48
     assert kinds["from_central"] > 12

@@ -78,7 +78,8 @@ def train(job: Job) -> None:
     kept, counts = run.screen(made)
     run.stage(Stage("answers", kept))
     kinds = dict(sorted(Counter(example.kind for example in kept).items()))
-    record = {"own_answers": len(answers), "kinds": kinds, **counts}
+    spoken = sum(len(run.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in answers.values())
+    record = {"own_answers": len(answers), "own_answer_tokens": spoken, "kinds": kinds, **counts}
     run.finish(tuning.data_record(data, items, record))
 
 

@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,6 +97,80 @@ class Steering:
         """Whether it matters which language is asked for."""
         return any(edit.kind == "direction" for edit in self.edits)
 
+    @property
+    def layers(self) -> list[int]:
+        """Layers whose output is changed; one whose edits all have strength 0 is not touched."""
+        return sorted({edit.layer for edit in self.edits if edit.strength})
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Steering:
+        """The same steering with its tensors where, and in the type in which, they are used."""
+        return replace(
+            self,
+            specific={layer: basis.to(device, dtype) for layer, basis in self.specific.items()},
+            directions={
+                layer: {code: direction.to(device, dtype) for code, direction in own.items()}
+                for layer, own in self.directions.items()
+            },
+        )
+
+    def require(self, *, depth: int, width: int, name: str) -> None:
+        """See that a model of `depth` layers with states of `width` numbers can be steered.
+
+        Raises:
+            UserError: naming the model `name`: it cannot.
+        """
+        for edit in self.edits:
+            if not -depth <= edit.layer < depth:
+                raise UserError(
+                    f"this steering changes layer {edit.layer}; {name} has layers 0 to {depth - 1}"
+                )
+        for layer, basis in self.specific.items():
+            if basis.shape[-1] != width:
+                raise UserError(
+                    f"this steering is for hidden states of {basis.shape[-1]} numbers, in layer {layer}; "
+                    f"{name} has {width}"
+                )
+
+    def require_language(self, language: str | None) -> None:
+        """See that the answer can be asked for in `language`.
+
+        Raises:
+            UserError: directions are added, and there is none for it.
+        """
+        for edit in self.edits:
+            if edit.kind != "direction" or not edit.strength:
+                continue
+            known = self.directions[edit.layer]
+            if language is None or language not in known:
+                raise UserError(
+                    f"this steering adds the direction of a language, and has none for {language!r}; "
+                    f"it has {', '.join(known)}"
+                )
+
+    def change(self, layer: int, language: str | None) -> Callable[[Tensor], Tensor]:
+        """What is done to a layer: states (..., width) -> what is added to them, (..., width) or one zero.
+
+        Raises:
+            UserError: directions are added, and there is none for `language`.
+        """
+        self.require_language(language)
+        edits = [edit for edit in self.edits if edit.layer == layer]
+        scale = sum(edit.strength for edit in edits if edit.kind == "specific")
+        shift = sum(edit.strength for edit in edits if edit.kind == "direction")
+        basis = self.specific[layer] if scale else None
+        direction = self.directions[layer][str(language)] * shift if shift else None
+
+        def change(hidden: Tensor) -> Tensor:
+            total = torch.zeros((), dtype=hidden.dtype, device=hidden.device)
+            if basis is not None:
+                rows = basis.to(hidden)
+                total = total + scale * (hidden @ rows.T @ rows)
+            if direction is not None:
+                total = total + direction.to(hidden)
+            return total
+
+        return change
+
     def save(self, folder: Path) -> None:
         """Write tensors and record."""
         tensors = {f"specific.{layer}": basis for layer, basis in self.specific.items()}
@@ -142,19 +216,11 @@ class Steerer:
         """
         from lens_train.layers import Decoder
 
-        self.steering = steering
         decoder = Decoder(model)
-        self._device, self._dtype = decoder.device, next(model.parameters()).dtype
+        steering.require(depth=len(decoder), width=decoder.width, name=decoder.name)
+        self.steering = steering.to(decoder.device, next(model.parameters()).dtype)
         # hidden[-1] is taken after the final norm, so the last layer is steered where the decoder ends.
         self._places: list[nn.Module] = [*decoder.layers[:-1], decoder.base]
-        for edit in steering.edits:
-            decoder.index(edit.layer)
-        for layer, basis in steering.specific.items():
-            if basis.shape[-1] != decoder.width:
-                raise UserError(
-                    f"this steering is for hidden states of {basis.shape[-1]} numbers, in layer {layer}; "
-                    f"{decoder.name} has {decoder.width}"
-                )
 
     @contextmanager
     def active(self, language: str | None = None) -> Iterator[dict[int, int]]:
@@ -171,42 +237,11 @@ class Steerer:
         """
         fired: dict[int, int] = {}
         with ExitStack() as stack:
-            for layer in sorted({edit.layer for edit in self.steering.edits if edit.strength}):
+            for layer in self.steering.layers:
                 fired[layer] = 0
-                hook = self._hook(layer, self._change(layer, language), fired)
+                hook = self._hook(layer, self.steering.change(layer, language), fired)
                 stack.callback(self._places[layer].register_forward_hook(hook).remove)
             yield fired
-
-    def _change(self, layer: int, language: str | None) -> Callable[[Tensor], Tensor]:
-        """States (..., width) -> what is added to them."""
-        edits = [edit for edit in self.steering.edits if edit.layer == layer]
-        scale = sum(edit.strength for edit in edits if edit.kind == "specific")
-        shift = sum(edit.strength for edit in edits if edit.kind == "direction")
-        basis = self._here(self.steering.specific[layer]) if scale else None
-        direction = self._here(self._direction(layer, language)) * shift if shift else None
-
-        def change(hidden: Tensor) -> Tensor:
-            total = torch.zeros((), dtype=hidden.dtype, device=hidden.device)
-            if basis is not None:
-                rows = basis.to(hidden)
-                total = total + scale * (hidden @ rows.T @ rows)
-            if direction is not None:
-                total = total + direction.to(hidden)
-            return total
-
-        return change
-
-    def _direction(self, layer: int, language: str | None) -> Tensor:
-        known = self.steering.directions[layer]
-        if language is None or language not in known:
-            raise UserError(
-                f"this steering adds the direction of a language, and has none for {language!r}; "
-                f"it has {', '.join(known)}"
-            )
-        return known[language]
-
-    def _here(self, tensor: Tensor) -> Tensor:
-        return tensor.to(device=self._device, dtype=self._dtype)
 
     def _hook(
         self, layer: int, change: Callable[[Tensor], Tensor], fired: dict[int, int]
@@ -276,8 +311,8 @@ def train(job: Job) -> None:
         central=job.central,
         settings=asdict(settings),
         seed=job.seed,
-        data={"name": texts.name, "sha256": texts.sha256, "items": len(texts)},
-        tokens_seen=tokens,
+        data={"name": texts.name, "sha256": texts.sha256, "items": len(texts), "probe_tokens": tokens},
+        tokens_seen=0,
         wall_seconds=round(time.perf_counter() - begun, 3),
         peak_memory_bytes=peak_memory(device),
         versions=versions(),
