@@ -52,8 +52,8 @@ class Variant:
     data: Mapping[str, Any]
     """`name`, `sha256` and number of `items` used, and what the method made of them."""
     tokens_seen: int
-    """Tokens trained on: of prompts, and of answers where the method learns from them; every pass counts, padding
-    does not. What was only read or written on the way (probing, own answers) is counted in `data`."""
+    """Tokens trained on: of prompts, and of answers where the method learns from them. Every pass counts,
+    padding does not; what was only read or written on the way (probing, own answers) is counted in `data`."""
     wall_seconds: float
     peak_memory_bytes: int
     versions: Mapping[str, str]
