@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "eval": "lens_eval.run_cli:evaluate",
     "reproduce": "lens_eval.run_cli:reproduce",
     "compare": "lens_eval.run_cli:compare",
+    "report": "lens_eval.run_cli:report",
     "score": "lens_eval.score_cli:score",
     "calibrate": "lens_eval.score_cli:calibrate",
 }

@@ -1,4 +1,4 @@
-"""Commands that run and compare evaluations: `lens reproduce`, `lens eval`, `lens compare`."""
+"""Commands that run and compare evaluations: `lens reproduce`, `eval`, `compare`, `report`."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def compare(
         list[str], typer.Argument(help="Results folders, of lens or of lm_eval; NAME=FOLDER names one.")
     ],
     reference: Annotated[str | None, typer.Option(help="Variant that differences are taken to.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder for table.md, .csv, .tex and .json.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for table.md, .csv, .tex and .json, and report.html.")
+    ] = None,
     format: Annotated[str | None, typer.Option(help="Print as md, csv, tex or json instead.")] = None,
     allow: Annotated[
         str, typer.Option(help="Let these differ: items,prompts,shots,version,generation.")
@@ -105,11 +107,32 @@ def compare(
     name = str(document.get("name", ""))
     result = compare_scores(scores, reference=reference, name=name, holes=holes, run=document, allow=allowed)
     if output is not None:
+        from lens_eval.report import FILE, write_report
+
         tables.write_all(result, output)
+        write_report(output / FILE, result, scores)
     if format is None:
         tables.show(result)
     else:
         typer.echo(tables.FORMATS[format][1](result), nl=False)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or any results folder of lm_eval.")],
+    output: Annotated[Path | None, typer.Option(help="File to write [default: RUN/report.html].")] = None,
+) -> None:
+    """Make the HTML page of a run again from its saved answers, without a model."""
+    from lens_eval import report as page
+    from lens_eval.compare import compare as compare_scores
+    from lens_eval.compare import load
+
+    scores, document, holes = load([run])
+    file = output or (run if run.is_dir() else run.parent) / page.FILE
+    if file.is_dir() or not file.parent.is_dir():
+        raise UserError(f"--output {file} is {'a folder' if file.is_dir() else 'in no folder'}; name a file")
+    name = str(document.get("name") or run.resolve().name)
+    result = compare_scores(scores, name=name, holes=holes, run=document)
+    typer.echo(page.write_of_run(run, result, scores, output=file))
 
 
 def _end(outcome: Outcome) -> None:

@@ -8,6 +8,7 @@ or not at all, so a run that was killed goes on behind the last finished one.
     <output>/models/             trained variants, by name and key
     <output>/run.json            recipe, environment, state and cost of every cell
     <output>/table.*             the comparison
+    <output>/report.html         the same as a page, with answers and training curves (training.json)
 """
 
 from __future__ import annotations
@@ -540,11 +541,14 @@ class _Run:
         )
         if not any(cell.state == "finished" for cells in self.cells.values() for cell in cells):
             return Outcome(None, failed, self.done)
+        from lens_eval.report import write_of_run
         from lens_eval.tables import write_all
 
         scores, document, holes = load([self.folder])
         comparison = compare(scores, name=self.recipe.name, holes=holes, run=document)
         write_all(comparison, self.folder)
+        models = {row.name: self._model_folder(row) for row in self.rows if row.trained}
+        write_of_run(self.folder, comparison, scores, models)
         return Outcome(comparison, failed, self.done)
 
 
