@@ -213,7 +213,7 @@ class Decoder:
         self.name = f"{model.name_or_path or type(model).__name__} ({model.config.model_type})"
         self.config = model.config.get_text_config()
         self.base = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
-        self.layers = _find_layers(self.base, self.config.num_hidden_layers, self.name)
+        self.layers = find_layers(self.base, self.config.num_hidden_layers, self.name)
         self._takes_positions = "position_ids" in inspect.signature(self.base.forward).parameters
         self._dtype: torch.dtype = model.dtype
         self._wraps: list[int] = [0] * len(self.layers)
@@ -372,8 +372,12 @@ class Decoder:
         return note
 
 
-def _find_layers(base: nn.Module, count: int, name: str) -> nn.ModuleList:
-    """The one outermost list of `count` layers."""
+def find_layers(base: nn.Module, count: int, name: str) -> nn.ModuleList:
+    """The one outermost list of `count` layers.
+
+    Raises:
+        UserError: naming the model `name`: there is none, or more than one.
+    """
     found = {
         path: module
         for path, module in base.named_modules()
@@ -396,7 +400,7 @@ def _passing(layer: nn.Module, wrap: int, instead: Tensor | None) -> Iterator[No
         hidden = _first_input(args, kwargs) if instead is None else instead
         return (hidden, *[None] * (wrap - 1)) if wrap else hidden
 
-    with _instead_of(layer, forward):
+    with instead_of(layer, forward):
         yield
 
 
@@ -408,7 +412,7 @@ def _halting(layer: nn.Module, caught: list[Tensor]) -> Iterator[None]:
         caught.append(_first_input(args, kwargs))
         raise Noted
 
-    with _instead_of(layer, forward):
+    with instead_of(layer, forward):
         yield
 
 
@@ -417,7 +421,8 @@ def _first_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
 
 
 @contextmanager
-def _instead_of(layer: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+def instead_of(layer: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Run `forward` in place of the layer's own, until the block ends."""
     own = layer.__dict__.get("forward")
     layer.forward = forward
     try:

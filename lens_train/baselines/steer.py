@@ -120,15 +120,15 @@ class Steering:
             UserError: naming the model `name`: it cannot.
         """
         for edit in self.edits:
-            if not -depth <= edit.layer < depth:
+            if not 0 <= edit.layer < depth:
                 raise UserError(
                     f"this steering changes layer {edit.layer}; {name} has layers 0 to {depth - 1}"
                 )
-        for layer, basis in self.specific.items():
-            if basis.shape[-1] != width:
+        tensors = [*self.specific.values(), *(d for own in self.directions.values() for d in own.values())]
+        for tensor in tensors:
+            if tensor.shape[-1] != width:
                 raise UserError(
-                    f"this steering is for hidden states of {basis.shape[-1]} numbers, in layer {layer}; "
-                    f"{name} has {width}"
+                    f"this steering is for hidden states of {tensor.shape[-1]} numbers; {name} has {width}"
                 )
 
     def require_language(self, language: str | None) -> None:
