@@ -32,6 +32,7 @@ _SHOWING = {
     "cells",
     "charts",
     "cli",
+    "cluster",
     "compare",
     "doctor",
     "evaluation",
@@ -43,7 +44,7 @@ _SHOWING = {
     "shown_answers",
     "training_record",
 }
-_SHOWING |= {"score_cli", "statistics", "tables"}
+_SHOWING |= {"judge", "judge_cli", "judge_client", "score_cli", "statistics", "tables"}
 
 
 def key_of(identity: Mapping[str, Any]) -> str:

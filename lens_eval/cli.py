@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "report": "lens_eval.run_cli:report",
     "score": "lens_eval.score_cli:score",
     "calibrate": "lens_eval.score_cli:calibrate",
+    "judge": "lens_eval.judge_cli:judge",
 }
 
 

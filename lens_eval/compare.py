@@ -113,7 +113,14 @@ class Comparison:
 
 
 # Metrics that tables show first; every other per-item number goes into JSON and CSV only.
-MAIN_METRICS = ("acc", "exact_match", "off_target", "correct_on_target")
+MAIN_METRICS = (
+    "acc",
+    "exact_match",
+    "off_target",
+    "correct_on_target",
+    "judge_score",
+    "judge_score_on_target",
+)
 LABELS = {
     "acc": "accuracy",
     "exact_match": "exact match",
@@ -125,6 +132,8 @@ LABELS = {
     "undetermined": "language undetermined",
     "empty": "empty answer",
     "no_answer": "no answer found",
+    "judge_score": "judge's grade (100 is 10)",
+    "judge_score_on_target": "judge's grade, off target counts 1",
 }
 
 
@@ -151,7 +160,7 @@ def load(runs: Sequence[str | Path]) -> tuple[list[Scores], dict[str, Any], list
     for given in runs:
         name, path = _named(str(given))
         if (path / RUN_FILE).is_file():
-            document = _read_json(path / RUN_FILE)
+            document = read_json(path / RUN_FILE)
             documents.append(document)
             found, missing = _read_run(path, document)
             holes += missing
@@ -191,7 +200,8 @@ def _read_run(folder: Path, document: Mapping[str, Any]) -> tuple[list[Scores], 
             if cell["state"] == "finished":
                 results = _single_results(folder / cell["folder"])
                 simulated = bool(document.get("simulated"))
-                scores += _read_results(results, variant=cell["variant"], simulated=simulated)
+                for file in (results, *sorted(results.parent.glob(f"judge_*/{results.name}"))):
+                    scores += _read_results(file, variant=cell["variant"], simulated=simulated)
             else:
                 holes.append(Hole(cell["variant"], cell["task"], cell.get("reason") or "not evaluated yet"))
     except (KeyError, TypeError) as error:
@@ -224,17 +234,17 @@ def _read_lm_eval(path: Path, name: str | None) -> list[Scores]:
 
 
 def _read_results(file: Path, variant: str | None, simulated: bool = False) -> list[Scores]:
-    results = _read_json(file)
+    results = read_json(file)
     for key in ("results", "configs", "versions", "n-shot"):
         if not isinstance(results.get(key), dict):
             raise UserError(f"{file} is no results file of lm_eval (no `{key}`)")
     if variant is None:
-        variant = _model_label(str(results.get("model_name") or file.parent.name))
+        variant = model_label(str(results.get("model_name") or file.parent.name))
     stamp = file.stem.removeprefix("results_")
     tasks = [t for t in results["configs"] if t in results["n-shot"]]
     scores = []
     for task in tasks:
-        samples = _samples_file(file.parent, task, stamp)
+        samples = samples_file(file.parent, task, stamp)
         if samples is None:
             raise UserError(
                 f"{file}: the per-item samples of {task} are missing; run lm_eval with --log_samples"
@@ -243,12 +253,12 @@ def _read_results(file: Path, variant: str | None, simulated: bool = False) -> l
     return scores
 
 
-def _model_label(model: str) -> str:
+def model_label(model: str) -> str:
     """A hub id as it is; of a local path the last part."""
     return Path(model).name if model.startswith(("/", ".")) or model.count("/") > 1 else model
 
 
-def _samples_file(folder: Path, task: str, stamp: str) -> Path | None:
+def samples_file(folder: Path, task: str, stamp: str) -> Path | None:
     for ending in (".jsonl", ".jsonl.gz"):
         file = folder / f"samples_{task}_{stamp}{ending}"
         if file.is_file():
@@ -256,7 +266,7 @@ def _samples_file(folder: Path, task: str, stamp: str) -> Path | None:
     return None
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -293,7 +303,9 @@ def _read_samples(file: Path, results: Mapping[str, Any], task: str, variant: st
             document = sample["doc"]
             own = document.get("id") if isinstance(document, dict) else None
             hashes = sample["doc_hash"] + sample["target_hash"]
-            rows[item] = (str(item if own is None else own), hashes, sample["prompt_hash"])
+            # A second turn's prompt holds the model's own first answer: no two models have the same.
+            prompt = hashes if metadata.get("turn") == 2 else sample["prompt_hash"]
+            rows[item] = (str(item if own is None else own), hashes, prompt)
             columns.add(item, sample)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} holds records that are no lm_eval samples ({error!r})") from error
@@ -340,7 +352,10 @@ class _Columns:
         self._rows.setdefault(key, {})[item] = self._getters[names](sample)
 
     def arrays(self, order: Sequence[int]) -> dict[str, np.ndarray]:
-        """Metrics that every item has as a number, in the order of items; shape (n,) each."""
+        """Metrics that every item has as a number, in the order of items; shape (n,) each.
+
+        An item for which there is no number (null: a judge gave no grade) has NaN, if some item has one.
+        """
         import numpy as np
 
         found: dict[str, np.ndarray] = {}
@@ -349,10 +364,10 @@ class _Columns:
                 continue
             for index, name in enumerate(names):
                 column = [rows[item][index] for item in order]
-                if all(isinstance(value, (int, float)) for value in column):
-                    found[name if filtered == "none" else f"{name},{filtered}"] = np.array(
-                        column, dtype=float
-                    )
+                if all(value is None or isinstance(value, (int, float)) for value in column):
+                    array = np.array(column, dtype=float)
+                    if not np.isnan(array).all():
+                        found[name if filtered == "none" else f"{name},{filtered}"] = array
         return found
 
 
@@ -409,6 +424,9 @@ def compare(
             f"there are: {', '.join(variants)}"
         )
     notes = check_comparable(scores, reference, allow)
+    scores, incomplete = _complete(scores)
+    notes += incomplete
+    notes += [f"{part['what']} was left out: {part['reason']}" for part in (run or {}).get("left_out", ())]
     builder = _Builder(scores, variants, reference, holes)
     return Comparison(
         name=name,
@@ -453,6 +471,37 @@ def check_comparable(scores: Sequence[Scores], reference: str, allow: Sequence[s
             + f"\nEvaluate them alike, or say `--allow {words}` to see them side by side all the same."
         )
     return [line for _, line in notes]
+
+
+def _complete(scores: Sequence[Scores]) -> tuple[list[Scores], list[str]]:
+    """Leave out, for every variant, the items that some variant has no number for; return notes on them."""
+    import numpy as np
+
+    missing: dict[str, set[str]] = {}
+    for entry in scores:
+        for values in entry.metrics.values():
+            own = {entry.items[i] for i in np.flatnonzero(np.isnan(values))}
+            missing.setdefault(entry.task, set()).update(own)
+    notes = [
+        f"{task}: {len(items)} items are left out for every variant; one of them has no number there"
+        for task, items in missing.items()
+        if items
+    ]
+    return [_without(entry, missing.get(entry.task, set())) for entry in scores], notes
+
+
+def _without(entry: Scores, items: set[str]) -> Scores:
+    if not items:
+        return entry
+    kept = [i for i, item in enumerate(entry.items) if item not in items]
+    return replace(
+        entry,
+        items=tuple(entry.items[i] for i in kept),
+        doc_ids=tuple(entry.doc_ids[i] for i in kept),
+        metrics={name: values[kept] for name, values in entry.metrics.items()} if kept else {},
+        doc_hashes=tuple(entry.doc_hashes[i] for i in kept),
+        prompt_hashes=tuple(entry.prompt_hashes[i] for i in kept),
+    )
 
 
 def _differences(a: Scores, b: Scores) -> Iterator[tuple[str, str]]:

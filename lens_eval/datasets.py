@@ -26,6 +26,8 @@ Row = dict[str, Any]
 
 # The seed with which the released evaluation draws its items.
 RELEASED_SEED = 112
+# The MT-Bench categories whose answers a judge compares with a reference.
+REFERENCE_CATEGORIES = frozenset({"math", "reasoning", "coding"})
 XNLI_LABELS = ("entailment", "neutral", "contradiction")
 
 
@@ -499,23 +501,39 @@ def _kmmlu(language: str, split: str) -> list[_Place]:
 
 
 def _mtbench(language: str, split: str) -> list[_Place]:
-    """MT-Bench questions, two turns; Arabic has only the single-turn questions of Vicuna-80."""
+    """MT-Bench questions, two turns; Arabic has only the single-turn questions of Vicuna-80.
+
+    `references` are for a judge: of mathematics, reasoning and coding questions the answers in
+    `reference_answer/*.jsonl` beside the questions, else those of the question's own record; else empty.
+    """
     if split != "test":
         return []
 
-    def two_turns(record: dict[str, Any]) -> Row:
-        return {
-            "question_id": int(record["question_id"]),
-            "category": record["category"],
-            "turns": [turn.strip() for turn in record["turns"]],
-        }
+    def read(files: Sequence[Path]) -> list[Row]:
+        given = _reference_answers(files[0].parent / "reference_answer")
 
-    def one_turn(record: dict[str, Any]) -> Row:
-        return two_turns({**record, "turns": [record["text"]]})
+        def row(record: dict[str, Any]) -> Row:
+            wants = record["category"] in REFERENCE_CATEGORIES
+            own = given.get(int(record["question_id"])) or record.get("reference") or []
+            return {
+                "question_id": int(record["question_id"]),
+                "category": record["category"],
+                "turns": [turn.strip() for turn in record.get("turns") or [record["text"]]],
+                "references": [str(text).strip() for text in own] if wants else [],
+            }
+
+        return _each(row)(files)
 
     if language == "ar":
-        return [_Place("vicuna80", ("questions_ar.jsonl",), _each(one_turn))]
-    return [_Place("mt_bench", (f"{language}/question.jsonl",), _each(two_turns))]
+        return [_Place("vicuna80", ("questions_ar.jsonl",), read)]
+    return [_Place("mt_bench", (f"{language}/question.jsonl",), read)]
+
+
+def _reference_answers(folder: Path) -> dict[int, list[str]]:
+    """Return reference answers by question, one a turn, of the first file of a folder in FastChat's form."""
+    files = sorted(folder.glob("*.jsonl"))[:1]
+    records = [record for path in files for record in _records(path)]
+    return {int(record["question_id"]): record["choices"][0]["turns"] for record in records}
 
 
 _PLACES: dict[str, Callable[[str, str], list[_Place]]] = {

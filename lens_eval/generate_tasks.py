@@ -175,6 +175,8 @@ def task_settings(family: Family, language: str) -> dict[str, Any]:
         "language": language,
         "central": "en",
     }
+    if family.task_class == "SecondTurnTask":
+        settings["metadata"]["turn"] = 2
     if family.official:
         settings["metadata"] |= {"system": "", "sample": 1000}
     return settings
@@ -220,21 +222,26 @@ def render() -> dict[str, str]:
         members = [f"lens_{name}_{language}" for language in family.languages]
         group = group_settings(f"lens_{name}", members, _scored(family.kind)[1], family.version)
         files[f"{folder}/_lens_{name}.yaml"] = _text(group)
-    files["_lens_paper.yaml"] = _text(paper_settings())
+    files["_lens_paper.yaml"] = _text(paper_settings("lens_paper", ""))
+    files["_lens_paper_official.yaml"] = _text(paper_settings("lens_paper_official", "_official"))
     return files
 
 
-def paper_settings() -> dict[str, Any]:
-    """Return the group of the paper's suite: the tasks of its families in its languages, without a mean."""
+def paper_settings(group: str, protocol: str) -> dict[str, Any]:
+    """Return a group of the paper's suite: the tasks of its families in its languages, without a mean.
+
+    `protocol` ends the names of the families asked by letter: nothing, or `_official` for the released one.
+    """
+    lettered = [name + protocol for name in ("xcopa", "xwinograd", "xstorycloze", "mmlu", "kmmlu")]
     members = []
     for family in FAMILIES:
-        if family.name not in ("xcopa", "xwinograd", "xstorycloze", "mmlu", "kmmlu", "mtbench"):
+        if family.name not in (*lettered, "mtbench"):
             continue
         # The paper's multilingual MMLU is the set without Japanese, Korean and Swahili; Korean has KMMLU.
-        left_out = MMMLU_FILES if family.name == "mmlu" else ()
+        left_out = MMMLU_FILES if family.name == "mmlu" + protocol else ()
         chosen = [code for code in family.languages if code in PAPER_LANGUAGES and code not in left_out]
         members += [f"lens_{family.name}_{code}" for code in chosen]
-    return {"group": "lens_paper", "task": members, "skip_missing": "any", "metadata": {"version": 1.0}}
+    return {"group": group, "task": members, "skip_missing": "any", "metadata": {"version": 1.0}}
 
 
 def write(folder: Path) -> None:

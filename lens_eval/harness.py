@@ -109,10 +109,12 @@ class SecondTurnTask(LensTask):
     """The second question of a dialogue, asked after the model's own answer to the first.
 
     lm_eval asks every task for its requests before the model has answered any. The model's own first
-    answers are therefore generated while the requests are built, with the same settings; they are kept in
-    the documents as `first_answer`. Needs `--apply_chat_template`: without it lm_eval shows a task no
+    answers are therefore generated while the requests are built, with the same settings; the logged
+    documents show them as `first_answer`. Needs `--apply_chat_template`: without it lm_eval shows a task no
     model, and a base model has no turns.
     """
+
+    _first_answers: dict[int, str]
 
     def build_all_requests(self, **keywords: Any) -> None:
         """Generate the first answers, then build the requests of the second turn."""
@@ -140,15 +142,22 @@ class SecondTurnTask(LensTask):
             for position, doc in chosen
         ]
         answers = dict(zip((doc["id"] for _, doc in chosen), model.generate_until(requests), strict=True))
-        split = self.config.test_split
-        first = [answers.get(identifier, "") for identifier in self.dataset[split]["id"]]
-        self.dataset = {**self.dataset, split: self.dataset[split].add_column("first_answer", first)}
+        self._first_answers = answers
         super().build_all_requests(**keywords)
 
     def fewshot_context(self, doc: dict[str, Any], *arguments: Any, **keywords: Any) -> str:
         """Render the dialogue up to the second question."""
-        turns = [doc["turns"][0], doc["first_answer"], doc["turns"][1]]
+        turns = [doc["turns"][0], self._first_answers[doc["id"]], doc["turns"][1]]
         return keywords["chat_template"](_dialogue(keywords.get("system_instruction"), turns))
+
+    def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:
+        """Score one second answer, and show the first one in the logged document.
+
+        Only there: a part of the documents themselves, it would give each model other items by lm_eval's
+        hash of them.
+        """
+        doc["first_answer"] = self._first_answers[doc["id"]]
+        return super().process_results(doc, results)
 
 
 def _dialogue(system: str | None, turns: Sequence[str]) -> list[dict[str, str]]:
