@@ -42,6 +42,7 @@ _SHOWING = {
     "run_cli",
     "runner",
     "shown_answers",
+    "training_charts",
     "training_record",
 }
 _SHOWING |= {"judge", "judge_cli", "judge_client", "score_cli", "statistics", "tables"}

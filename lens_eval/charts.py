@@ -42,8 +42,9 @@ class Point:
     y: float
     series: int
     label: str
-    """What the pointer is told; a large point is labelled with its `name` as well."""
+    """What the pointer is told, if anything."""
     name: str = ""
+    """Empty for a small point."""
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
 
@@ -200,10 +201,21 @@ def short(value: float) -> str:
     return text if "e" not in text else text.replace("e-0", "e-").replace("e+0", "e")
 
 
-def scatter(title: str, points: Sequence[Point], names: tuple[str, str], height: float = 300) -> Markup:
-    """Points with their intervals; those with a name are large and labelled, where there is room for it."""
-    x = _range([v for p in points for v in (p.x, *(p.x_range or ()))])
-    y = _range([v for p in points for v in (p.y, *(p.y_range or ()))])
+def scatter(
+    title: str,
+    points: Sequence[Point],
+    names: tuple[str, str],
+    height: float = 300,
+    x: tuple[float, float] | None = None,
+    y: tuple[float, float] | None = None,
+) -> Markup:
+    """Points with their intervals; those with a name are large and labelled, where there is room for it.
+
+    Args:
+        x: range of the axis; of all points where it is not given. So with `y`.
+    """
+    x = x or _range([v for p in points for v in (p.x, *(p.x_range or ()))])
+    y = y or _range([v for p in points for v in (p.y, *(p.y_range or ()))])
     axes = _Axes(x, y, height, names, left=36)
     parts = axes.draw()
     small = [point for point in points if not point.name]
@@ -215,7 +227,7 @@ def scatter(title: str, points: Sequence[Point], names: tuple[str, str], height:
     for point in large:
         parts.append(_marker(point, axes, 5.5, "large"))
     parts += _labels(large, axes)
-    words = "; ".join(point.label for point in [*large, *small])
+    words = "; ".join(point.label for point in [*large, *small] if point.label)
     return _panel(title, words, height, parts)
 
 
@@ -256,16 +268,28 @@ def marker(series: int, x: float, y: float, size: float, kind: str, label: str =
     return element("polygon", *title, class_=class_, points=shape)
 
 
+def swatch(series: int) -> Markup:
+    """The shape of a series by itself, for a key."""
+    shape = marker(series, 8, 8, 5.5, "large")
+    return Markup('<svg width="16" height="16" viewBox="0 0 16 16" aria-hidden="true">{}</svg>').format(shape)
+
+
 def _labels(points: Sequence[Point], axes: _Axes) -> list[Markup]:
-    """Names beside their points, each where it covers no other name or point, and no interval if it can."""
+    """Names beside their points, where that covers no other and leaves no doubt; the rest have the key."""
     places = [axes.at(point.x, point.y) for point in points]
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
     crossed = [box for point in points for box in _cross_boxes(point, axes)]
     parts = []
-    for point, (x, y) in zip(points, places, strict=True):
+    for number, point in enumerate(points):
         name = _short(point.name, 22)
-        boxes = [box for box in _label_boxes(x, y, 6.6 * len(name)) if _inside(box, axes)]
-        free = [box for box in boxes if not any(_overlap(box, other) for other in taken)]
+        others = [place for at, place in enumerate(places) if at != number]
+        free = [
+            box
+            for box in _label_boxes(*places[number], 6.6 * len(name))
+            if _inside(box, axes)
+            and not any(_overlap(box, other) for other in taken)
+            and all(_distance(place, box) > _distance(places[number], box) + 4 for place in others)
+        ]
         best = min(free, key=lambda box: sum(_overlap(box, other) for other in crossed), default=None)
         if best is not None:
             taken.append(best)
@@ -274,11 +298,21 @@ def _labels(points: Sequence[Point], axes: _Axes) -> list[Markup]:
 
 
 def _label_boxes(x: float, y: float, width: float) -> list[Box]:
-    """Boxes around a point that a name may stand in, the nearest first."""
-    corners = [(x + 9, y - 5), (x + 9, y + 14), (x - 9 - width, y - 5), (x - 9 - width, y + 14)]
-    corners += [(x - width / 2, y - 12), (x - width / 2, y + 21)]
-    corners += [(left, y + up) for up in (-18, 27, -31, 40) for left in (x + 9, x - 9 - width)]
+    """Boxes around a point that a name may stand in, the best first."""
+    corners = [(x + 9, y + 4), (x + 9, y - 5), (x + 9, y + 14), (x - 9 - width, y + 4)]
+    corners += [
+        (x - 9 - width, y - 5),
+        (x - 9 - width, y + 14),
+        (x - width / 2, y - 10),
+        (x - width / 2, y + 19),
+    ]
     return [(left, base - 10, left + width, base + 2) for left, base in corners]
+
+
+def _distance(place: tuple[float, float], box: Box) -> float:
+    across = max(box[0] - place[0], 0.0, place[0] - box[2])
+    up = max(box[1] - place[1], 0.0, place[1] - box[3])
+    return math.hypot(across, up)
 
 
 def _inside(box: Box, axes: _Axes) -> bool:
@@ -321,6 +355,8 @@ def curves(
         parts.append(element("line", class_="stage", x1=x, x2=x, y1=axes.top, y2=axes.bottom))
         parts.append(element("text", escape(word), class_="tick", x=x + 4, y=axes.top + 9))
     for number, line in enumerate(lines):
+        if len(line.xs) == 1:
+            parts.append(marker(number, *axes.at(line.xs[0], line.ys[0]), 3.2, "large"))
         shape = " ".join(",".join(map(_number, axes.at(x, y))) for x, y in zip(line.xs, line.ys, strict=True))
         dash = _DASHES[number % SERIES]
         parts.append(

@@ -18,7 +18,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from lens_eval import charts, shown_answers, tables, training_record
+from lens_eval import charts, shown_answers, tables, training_charts, training_record
 from lens_eval.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, Scores, label, main_metrics
 from lens_eval.languages import LANGUAGES
 
@@ -101,12 +101,13 @@ def to_html(
         against=accuracy_charts(comparison),
         answers=answers,
         per_task=shown_answers.per_task(len({own.task for own in scores})),
-        training=training_charts(comparison, training or {}),
+        training=training_charts.losses(comparison.variants, training or {}),
+        subspaces=training_charts.subspaces(comparison.variants, training or {}),
         costs=costs(comparison.run),
         settings=settings(comparison.run),
         recipe=_recipe(comparison.run),
         tasks=_tasks(comparison, scores),
-        markers=[(name, _swatch(number)) for number, name in enumerate(comparison.variants)],
+        markers=[(name, charts.swatch(number)) for number, name in enumerate(comparison.variants)],
         legend=tables.legend(comparison),
         simulated_words=tables.SIMULATED,
         hole=tables.HOLE,
@@ -400,64 +401,6 @@ def _point(number: int, variant: str, language: str, name: str, x: Entry, y: Ent
         (100 * x.interval.low, 100 * x.interval.high) if name else None,
         (100 * y.interval.low, 100 * y.interval.high) if name else None,
     )
-
-
-def _swatch(number: int) -> Markup:
-    shape = charts.marker(number, 8, 8, 5.5, "large")
-    return Markup('<svg width="16" height="16" viewBox="0 0 16 16" aria-hidden="true">{}</svg>').format(shape)
-
-
-def training_charts(comparison: Comparison, training: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Per trained variant a panel for each loss term; terms of several languages share one."""
-    found = []
-    for variant in comparison.variants:
-        if variant not in training:
-            continue
-        curves = training[variant]["curves"]
-        starts, total = _stages(curves)
-        terms: dict[str, dict[str, list[tuple[float, float]]]] = {}
-        for curve in curves:
-            group, _, name = curve["term"].partition(".")
-            steps = [starts[curve["stage"]] + step for step in curve["steps"]]
-            own = terms.setdefault(group, {}).setdefault(name, [])
-            own += zip(steps, curve["values"], strict=True)
-        last = ("grad_norm", "learning_rate")
-        order = sorted(terms, key=lambda group: last.index(group) + 1 if group in last else 0)
-        marks = [(float(at), stage) for stage, at in starts.items()] if len(starts) > 1 else []
-        panels = [(_term(group), _curve_panel(variant, group, terms[group], marks)) for group in order]
-        averaged = max(curve["averaged"] for curve in curves)
-        found.append({"variant": variant, "steps": total, "averaged": averaged, "panels": panels})
-    return found
-
-
-def _stages(curves: Sequence[Mapping[str, Any]]) -> tuple[dict[str, int], int]:
-    """Steps before each stage, and steps in all: stages are drawn one behind the other."""
-    lengths: dict[str, int] = {}
-    for curve in curves:
-        lengths[curve["stage"]] = max(lengths.get(curve["stage"], 0), curve["steps"][-1])
-    starts, total = {}, 0
-    for stage, length in lengths.items():
-        starts[stage] = total
-        total += length
-    return starts, total
-
-
-def _term(group: str) -> str:
-    return {"grad_norm": "norm of the gradient", "learning_rate": "learning rate"}.get(group, group)
-
-
-def _curve_panel(
-    variant: str,
-    group: str,
-    lines_: Mapping[str, Sequence[tuple[float, float]]],
-    marks: Sequence[tuple[float, str]],
-) -> Markup:
-    drawn = [
-        charts.Line(tuple(x for x, _ in points), tuple(y for _, y in points), name)
-        for name, points in lines_.items()
-    ]
-    title = f"{variant}: {_term(group)} by step"
-    return charts.curves(title, drawn, ("step", ""), marks)
 
 
 # --- how it was made -------------------------------------------------------------------------------
