@@ -23,6 +23,7 @@ from typing import Any
 from lens_eval.cells import Paths, environment
 from lens_eval.errors import UserError, did_you_mean
 from lens_eval.recipe import Backend
+from lens_eval.responses import Keep, keeping
 
 
 @dataclass(frozen=True)
@@ -69,32 +70,57 @@ def own_tasks() -> Path:
 
 
 def load_tasks(
-    names: Sequence[str], languages: Sequence[str], include_path: Sequence[str] = (), limit: int | None = None
+    names: Sequence[str],
+    languages: Sequence[str],
+    include_path: Sequence[str] = (),
+    limit: int | None = None,
+    left_out: dict[str, str] | None = None,
 ) -> list[EvalTask]:
     """Load the tasks named, groups and tags opened and narrowed to `languages` (all if empty).
 
+    What the user's own data folder lacks is left out where the group allows it (`skip_missing`), and noted
+    in `left_out` by task with the reason.
+
     Raises:
-        UserError: an unknown task, or no data for it.
+        UserError: an unknown task, or no data for it, or for any of them.
     """
+    missing: dict[str, str] = {} if left_out is None else left_out
     with quiet():
         manager = index_tasks(names, include_path)
         tasks: dict[str, EvalTask] = {}
         for name in names:
-            for task in load_entry(manager, name, languages, limit):
+            for task in _load_entry(manager, name, languages, limit, missing):
                 tasks.setdefault(task.name, task)
+    if not tasks:
+        raise UserError(f"no items for any task: {next(iter(missing.values()))}")
     return list(tasks.values())
 
 
-def load_entry(manager: Any, name: str, languages: Sequence[str], limit: int | None) -> list[EvalTask]:
-    """Load the tasks under one name of `index_tasks`.
+def _load_entry(
+    manager: Any, name: str, languages: Sequence[str], limit: int | None, left_out: dict[str, str]
+) -> list[EvalTask]:
+    from lens_eval.datasets import MissingItems, may_leave_out
 
-    Raises:
-        UserError: none of them is in one of `languages`, or there is no data.
-    """
-    leaves = _leaves(manager, name, languages)
-    if not leaves:
+    loaded, entry = [], manager.task_index[name]
+    skip = (entry.cfg or {}).get("skip_missing", False) if entry.kind.name == "GROUP" else False
+    for leaf in leaf_names(manager, name, languages):
+        try:
+            found = manager.load([leaf])["tasks"].values()
+        except MissingItems as error:
+            if not may_leave_out(_metadata(manager, leaf).get("family", ""), skip):
+                raise
+            left_out.setdefault(leaf, str(error))
+            continue
+        # A task named itself is wanted in whatever language it is.
+        single = leaf == name and entry.kind.name in ("TASK", "PY_TASK")
+        loaded += [
+            _eval_task(task, name, limit)
+            for task in found
+            if single or _wanted(task.config.metadata, languages)
+        ]
+    if not loaded and not left_out:
         raise UserError(f"no task in {name} is in one of the languages {', '.join(languages)}")
-    return [_eval_task(task, name, limit) for task in leaves]
+    return loaded
 
 
 def index_tasks(names: Sequence[str], include_path: Sequence[str]) -> Any:
@@ -118,18 +144,27 @@ def index_tasks(names: Sequence[str], include_path: Sequence[str]) -> Any:
     return manager
 
 
-def _leaves(manager: Any, name: str, languages: Sequence[str]) -> list[Any]:
-    """Tasks under a name, in the languages wanted; where the index shows those, no other data is read."""
+def leaf_names(manager: Any, name: str, languages: Sequence[str]) -> list[str]:
+    """Names of the tasks under one name of `index_tasks`, in the languages wanted; no data is read.
+
+    A group whose members carry settings of the group is one name: it can only be loaded whole.
+
+    Raises:
+        UserError: none of them is in one of `languages`.
+    """
     names = _leaf_names(manager, name)
-    if names is None:
-        loaded = manager.load([name])["tasks"].values()
-        return [t for t in loaded if _wanted(t.config.metadata, languages)]
-    if names == [name]:
-        return list(manager.load([name])["tasks"].values())
-    wanted = [
-        leaf for leaf in names if _wanted((manager.task_index[leaf].cfg or {}).get("metadata"), languages)
-    ]
-    return list(manager.load(wanted)["tasks"].values()) if wanted else []
+    if names is None or names == [name]:
+        return [name]
+    wanted = [leaf for leaf in names if _wanted(_metadata(manager, leaf), languages)]
+    if not wanted:
+        raise UserError(f"no task in {name} is in one of the languages {', '.join(languages)}")
+    return wanted
+
+
+def _metadata(manager: Any, name: str) -> Mapping[str, Any]:
+    """What the index shows of a task's metadata."""
+    found = (manager.task_index[name].cfg or {}).get("metadata")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _leaf_names(manager: Any, name: str) -> list[str] | None:
@@ -224,7 +259,7 @@ class Evaluator:
             with quiet():
                 import lens_eval.backends  # noqa: F401
         with quiet():
-            self._lm = get_model(name).create_from_arg_obj(
+            self._lm = keeping(get_model(name)).create_from_arg_obj(
                 dict(self.model_args),
                 {"batch_size": backend.batch_size, "max_batch_size": None, "device": self.device},
             )
@@ -234,11 +269,15 @@ class Evaluator:
         task: EvalTask,
         folder: Path,
         limit: int | None,
+        key: str,
         on_progress: Callable[[float], None] = lambda _: None,
-    ) -> None:
+    ) -> float:
         """Evaluate one task; `folder` then holds lm_eval's `results_*.json` and `samples_*.jsonl.gz`.
 
-        The folder appears complete or not at all. `on_progress` is told the share done.
+        The folder appears complete or not at all. Meanwhile generated responses are kept beside it, batch by
+        batch, under `key`: what decides them. `on_progress` is told the share done.
+
+        Returns the seconds spent in the model.
         """
         from lm_eval import simple_evaluate
         from lm_eval.loggers import EvaluationTracker
@@ -247,7 +286,9 @@ class Evaluator:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         tracker = EvaluationTracker(output_path=str(aside / "results.json"))
-        with quiet(on_progress), _short_environment():
+        keep = Keep(folder.with_name(folder.name + ".responses.partial"), key, self.seed)
+        before = self._lm.seconds
+        with quiet(on_progress), _short_environment(), self._lm.keeping(keep):
             results = simple_evaluate(
                 model=self._lm,
                 model_args=dict(self.model_args),
@@ -273,6 +314,8 @@ class Evaluator:
             folder.rename(old)
         aside.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
+        keep.file.unlink(missing_ok=True)
+        return self._lm.seconds - before
 
     def _save(self, results: Any, tracker: Any, task: EvalTask, folder: Path) -> None:
         samples = results.pop("samples")[task.name]

@@ -7,6 +7,7 @@ is an error that names the known ones. Task names are checked by the runner, whi
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +43,9 @@ _BACKEND = (
     "system_instruction",
     "num_fewshot",
 )
-_NOT_SETTINGS = ("method", "model", "adapter", "data")
+_NOT_SETTINGS = ("method", "model", "adapter", "data", "optional")
+PATH_SETTINGS = ("probe_data", "subspaces", "dictionary", "parallel_text")
+"""Settings of methods that name a file or folder; read like every other path of a recipe."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class VariantSpec:
     """PEFT adapter to load on `model`; only without `method`."""
     data: str | None = None
     """Parallel data of this variant where it is not the recipe's."""
+    optional: bool = False
+    """Left out, and said to be, where the environment variable that names its data is not set."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The method's own settings, checked by the method."""
 
@@ -80,7 +85,11 @@ class Backend:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe; paths in it are absolute, hub ids and `builtin` names are kept."""
+    """A checked recipe; paths in it are absolute, hub ids and `builtin` names are kept.
+
+    A path whose environment variable is not set keeps its `$NAME`, so that a recipe can be read and planned
+    without the data; `unset_variable` finds it before work starts.
+    """
 
     name: str
     backbone: str
@@ -208,8 +217,13 @@ def _variant(name: str, raw: Any, where: str, folder: Path, train_data: str | No
     data = _path(spec.get("data"), folder, f"{where}: data")
     if not (data or train_data):
         raise UserError(f"{where}: method {method} needs parallel data; say data.train in the recipe")
-    settings = {str(key): value for key, value in spec.items() if key not in _NOT_SETTINGS}
-    return VariantSpec(name, method=str(method), data=data, settings=settings)
+    settings = {
+        str(key): _path(value, folder, f"{where}: {key}") if key in PATH_SETTINGS else value
+        for key, value in spec.items()
+        if key not in _NOT_SETTINGS
+    }
+    optional = _boolean(spec.get("optional", False), f"{where}: optional")
+    return VariantSpec(name, method=str(method), data=data, optional=optional, settings=settings)
 
 
 def _backend(raw: Mapping[str, Any], where: str) -> Backend:
@@ -311,15 +325,38 @@ def _plain_name(name: str, where: str) -> str:
 
 
 def _path(raw: Any, folder: Path, where: str) -> str | None:
-    """A data path: `builtin...` as it is, otherwise `~` and `$NAME` expanded and taken from `folder`."""
+    """A data path: `builtin...` as it is, otherwise `~` and `$NAME` expanded and taken from `folder`.
+
+    What a variable holds was written in a shell: it is taken from the current folder, as everywhere.
+    """
     if raw is None:
         return None
-    text = os.path.expandvars(os.path.expanduser(str(raw)))  # noqa: PTH111
-    if text.partition(":")[0] == "builtin":
+    if not isinstance(raw, str):
+        raise UserError(f"{where}: expected a path, found {raw!r}")
+    text = os.path.expandvars(os.path.expanduser(raw))  # noqa: PTH111
+    if text.partition(":")[0] == "builtin" or unset_variable(text):
         return text
-    if "$" in text:
-        raise UserError(f"{where}: {raw} names an environment variable that is not set")
-    return os.path.normpath(folder / text)
+    return os.path.normpath((Path.cwd() if raw.startswith("$") else folder) / text)
+
+
+def unset_variable(path: str | None) -> str | None:
+    """The environment variable in `path` that is not set; None where there is none."""
+    found = re.search(r"\$(?:\{(\w+)\}|(\w+))", path or "")
+    return (found[1] or found[2]) if found else None
+
+
+def require_set(path: str, where: str) -> None:
+    """Refuse a path with an environment variable that is not set.
+
+    Raises:
+        UserError: naming the variable.
+    """
+    variable = unset_variable(path)
+    if variable:
+        raise UserError(
+            f"{where}: {path} names the environment variable {variable}, which is not set; "
+            f"the recipe's comments say what it is to hold: export {variable}=FOLDER"
+        )
 
 
 def _model(raw: Any, folder: Path) -> str:

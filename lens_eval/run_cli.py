@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +25,16 @@ def reproduce(
     backbone: Annotated[
         str | None, typer.Option(help="Another backbone: hub id, folder, or `builtin`.")
     ] = None,
+    backend: Annotated[str | None, typer.Option(help="Another backend: hf or vllm.")] = None,
+    gen_kwargs: Annotated[
+        str | None, typer.Option(help="For all generation: max_gen_toks=256,... (or the recipe's).")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    ray: Annotated[
+        str | None,
+        typer.Option(help="Work on a Ray cluster: HOST:PORT, auto (a running one), or local (this machine)."),
+    ] = None,
+    ray_cpus: Annotated[float, typer.Option(min=0.1, help="CPUs that each Ray task asks for.")] = 1.0,
 ) -> None:
     """Run a recipe: train its variants, evaluate them through lm_eval, and show the comparison.
 
@@ -33,13 +43,21 @@ def reproduce(
     from lens_eval.recipe import load_recipe
     from lens_eval.runner import run, with_changes
 
-    checked = with_changes(load_recipe(recipe), limit=limit, backbone=backbone)
+    if plan:  # asks nobody: neither for models nor for data
+        os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+    checked = with_changes(
+        load_recipe(recipe),
+        limit=limit,
+        backbone=backbone,
+        backend=None if backend is None else _backend(backend),
+        gen_kwargs=_pairs(gen_kwargs, "--gen-kwargs"),
+    )
     if plan:
         from lens_eval.plan import show_plan
 
         show_plan(checked, output, device)
         return
-    _end(run(checked, output, device=device, command=_command(), say=_say))
+    _end(run(checked, output, device=device, ray=ray, cpus=ray_cpus, command=_command(), say=_say))
 
 
 def evaluate(
@@ -180,14 +198,14 @@ def _backend(name: str) -> str:
     return name
 
 
-def _pairs(text: str | None) -> dict[str, Any]:
+def _pairs(text: str | None, option: str = "--model-args") -> dict[str, Any]:
     """`a=1,b=x` as lm_eval reads its --model_args."""
     pairs: dict[str, Any] = {}
     for part in (text or "").split(","):
         if part.strip():
             key, separator, value = part.partition("=")
             if not separator:
-                raise UserError(f"--model-args: {part!r} is not key=value")
+                raise UserError(f"{option}: {part!r} is not key=value")
             pairs[key.strip()] = _plain_value(value.strip())
     return pairs
 

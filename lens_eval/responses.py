@@ -1,0 +1,233 @@
+"""Generated responses kept batch by batch: a killed evaluation goes on behind its last whole batch.
+
+lm_eval's own cache of responses (`use_cache`) is no help there: it deals the requests that are left out
+into other batches, which can change the numbers, and under vLLM it never finds what it kept of a batch.
+Here the batches are the same ones whether or not a run was interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+AT_ONCE = 512
+"""Requests handed to vLLM together where its batch size is `auto`: it fills its batches itself."""
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Where the responses of one cell are kept while it is evaluated, and what they belong to."""
+
+    file: Path
+    key: str
+    """Of the cell: responses kept under another key are never used."""
+    seed: int = 0
+    """For sampled responses: each batch has its own seed, so that it comes out alike after a resume."""
+
+
+@dataclass
+class KeptResponses:
+    """The file of kept responses: one line on what they are, then one line per finished batch.
+
+    A line cut short by a kill (and what follows it) counts as not there.
+    """
+
+    file: Path
+    identity: Mapping[str, str]
+    size: int
+    """Requests per batch; that of the file where there is one, however large a batch would fit now."""
+    batches: list[list[str]] = field(default_factory=list)
+
+    @staticmethod
+    def open(
+        file: Path, key: str, requests: Sequence[tuple[str, Mapping[str, Any]]], size: Callable[[], int]
+    ) -> KeptResponses:
+        """Read what is there of these requests under this key; start anew where it is of something else."""
+        text = json.dumps(requests, sort_keys=True, ensure_ascii=False, default=str)
+        identity = {"key": key, "requests": hashlib.sha256(text.encode()).hexdigest()}
+        lines = list(_whole_lines(file))
+        if lines and {name: lines[0].get(name) for name in identity} == identity:
+            kept = KeptResponses(file, identity, int(lines[0]["size"]))
+            for line in lines[1:]:
+                kept.batches.append([str(response) for response in line["responses"]])
+        else:
+            kept = KeptResponses(file, identity, size())
+        kept._rewrite()
+        return kept
+
+    def add(self, responses: Sequence[str]) -> None:
+        """Keep one more batch; it is on the disk when this returns."""
+        self.batches.append(list(responses))
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(_line({"responses": list(responses)}))
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def _rewrite(self) -> None:
+        """Without the line that a kill cut short, nothing can be written behind it."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        lines: list[dict[str, Any]] = [{**self.identity, "size": self.size}]
+        lines += [{"responses": batch} for batch in self.batches]
+        aside = self.file.with_name(self.file.name + ".new.partial")
+        aside.write_text("".join(_line(line) for line in lines), encoding="utf-8")
+        aside.replace(self.file)
+
+
+def _line(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, ensure_ascii=True) + "\n"
+
+
+def _whole_lines(file: Path) -> Iterator[dict[str, Any]]:
+    try:
+        text = file.read_bytes()
+    except FileNotFoundError:
+        return
+    for line in text.split(b"\n")[:-1]:  # what stands behind the last line break was cut short
+        try:
+            document = json.loads(line)
+        except ValueError:
+            return
+        if not isinstance(document, dict):
+            return
+        yield document
+
+
+def in_batches(
+    requests: Sequence[tuple[str, Mapping[str, Any]]], size: int, length: Callable[[str], int]
+) -> list[list[int]]:
+    """Indices of the requests, batch by batch, as lm_eval's backends take them: like settings, longest first.
+
+    Args:
+        requests: prompt and generation settings.
+        length: of a prompt, in tokens.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, (_, settings) in enumerate(requests):
+        name = json.dumps(settings, sort_keys=True, ensure_ascii=False, default=str)
+        groups.setdefault(name, []).append(index)
+    batches = []
+    for own in groups.values():
+        own.sort(key=lambda index: (-length(requests[index][0]), requests[index][0]))
+        batches += [own[start : start + size] for start in range(0, len(own), size)]
+    return batches
+
+
+class KeepsResponses:
+    """Mixed into a backend of lm_eval: generates batch by batch and keeps each; notes the time of inference.
+
+    Greedy responses are those of the bare backend, since each batch holds the same requests. Sampled ones are
+    drawn with a seed per batch (vLLM: per request), so that they too are the same after a resume.
+    """
+
+    seconds = 0.0
+    """Time spent in the model since it was loaded."""
+    _keep: Keep | None = None
+
+    @contextmanager
+    def keeping(self, keep: Keep) -> Iterator[None]:
+        """Keep the responses generated meanwhile in `keep.file`."""
+        self._keep = keep
+        try:
+            yield
+        finally:
+            self._keep = None
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        """As the backend's own."""
+        if self._keep is None or not requests:
+            with self._timed():
+                return super().generate_until(requests, disable_tqdm=disable_tqdm)  # type: ignore[misc]
+        from tqdm import tqdm
+
+        pairs = [request.args for request in requests]
+        kept = KeptResponses.open(self._keep.file, self._keep.key, pairs, self._largest_batch)
+        batches = in_batches(pairs, kept.size, lambda prompt: len(self.tok_encode(prompt)))  # type: ignore[attr-defined]
+        found: dict[int, str] = {}
+        for batch, responses in zip(batches, kept.batches, strict=False):
+            found.update(zip(batch, responses, strict=True))
+        label = "Running generate_until requests"
+        with tqdm(total=len(requests), initial=len(found), desc=label, disable=disable_tqdm) as bar:
+            for number in range(len(kept.batches), len(batches)):
+                batch = batches[number]
+                responses = self._generate([requests[index] for index in batch], number, kept.size)
+                kept.add(responses)
+                found.update(zip(batch, responses, strict=True))
+                bar.update(len(batch))
+        return [found[index] for index in range(len(requests))]
+
+    def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[Any]:
+        """As the backend's own."""
+        with self._timed():
+            return super().loglikelihood(requests, disable_tqdm=disable_tqdm)  # type: ignore[misc]
+
+    def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[Any]:
+        """As the backend's own."""
+        with self._timed():
+            return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)  # type: ignore[misc]
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - start
+
+    def _largest_batch(self) -> int:
+        """The batch size asked for; where that is `auto`, what fits (hf) or keeps it busy (vLLM)."""
+        size: Any = self.batch_size  # type: ignore[attr-defined]
+        if not (isinstance(size, str) and size.startswith("auto")):
+            return max(1, int(size))
+        detect = getattr(self, "_detect_batch_size", None)
+        return AT_ONCE if detect is None else int(detect())
+
+    def _generate(self, requests: list[Any], number: int, size: int) -> list[str]:
+        """Responses to one batch, drawn with its own seed where they are sampled."""
+        import torch
+
+        assert self._keep is not None
+        digest = hashlib.sha256(f"{self._keep.seed} {number}".encode()).digest()
+        seed = int.from_bytes(digest[:4], "big")
+        torch.manual_seed(seed)
+        if hasattr(self, "batch_size_per_gpu"):
+            with self._timed(), _attribute(self, "batch_size_per_gpu", size):
+                return super().generate_until(requests, disable_tqdm=True)  # type: ignore[misc]
+        # vLLM draws in processes of its own: there the seed goes with the request.
+        seeded = [_with_seed(request, seed + index) for index, request in enumerate(requests)]
+        with self._timed():
+            return super().generate_until(seeded, disable_tqdm=True)  # type: ignore[misc]
+
+
+@contextmanager
+def _attribute(thing: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(thing, name)
+    setattr(thing, name, value)
+    try:
+        yield
+    finally:
+        setattr(thing, name, before)
+
+
+def _with_seed(request: Any, seed: int) -> Any:
+    """The request with a seed of its own where it is sampled and names none."""
+    import copy
+
+    prompt, settings = request.args
+    sampled = settings.get("do_sample") or float(settings.get("temperature") or 0.0) > 0
+    if not sampled or "seed" in settings:
+        return request
+    seeded = copy.copy(request)
+    seeded.arguments = (prompt, {**settings, "seed": seed})
+    return seeded
+
+
+def keeping(backend: Any) -> Any:
+    """The class of an lm_eval backend with `KeepsResponses` mixed in."""
+    return type(f"Keeping{backend.__name__}", (KeepsResponses, backend), {})
