@@ -15,7 +15,7 @@ Languages = Annotated[str, typer.Option("--languages", help="Codes, the central 
 Central = Annotated[str, typer.Option("--central", help="Language the others are aligned with.")]
 Output = Annotated[Path, typer.Option("--output", help="Folder to be written.")]
 Config = Annotated[
-    Path | None, typer.Option("--config", help="YAML file of settings (fields of LensConfig).")
+    Path | None, typer.Option("--config", help="YAML file with the method's settings, `name: value` a line.")
 ]
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, as `name=value`; may be repeated.")
@@ -56,7 +56,11 @@ def train(
     output: Output,
     central: Central = "en",
     method: Annotated[
-        str, typer.Option("--method", help="lens, or a baseline: xsft, xsft_lora, ...")
+        str,
+        typer.Option(
+            "--method",
+            help="lens, xsft, xsft_top, xsft_lora, xsft_large, sdrrl, qalign, steer, or own module:function.",
+        ),
     ] = "lens",
     subspaces: Annotated[
         Path | None, typer.Option("--subspaces", help="Folder made by `lens probe`.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -48,6 +49,36 @@ def test_every_method_is_there_and_names_its_settings() -> None:
         assert callable(getattr(module, function))
         if method != "lens":
             assert methods.settings_of(method) is not None
+
+
+def test_the_help_names_every_method() -> None:
+    from lens_train import cli
+
+    shown = typing.get_type_hints(cli.train, include_extras=True)["method"].__metadata__[0].help
+    assert [name.strip() for name in shown.partition(", or")[0].split(",")] == list(methods.METHODS)
+
+
+def test_a_method_of_the_users_own_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module anywhere on the path: its settings are checked and its function fills the folder."""
+    (tmp_path / "my_method.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from lens_train import methods\n"
+        "@dataclass(frozen=True)\n"
+        "class Settings:\n"
+        "    rate: float = 0.5\n"
+        "SETTINGS = {'train': Settings}\n"
+        "def train(job):\n"
+        "    settings = methods.read_settings(Settings, job.settings, job.method)\n"
+        "    methods.begin(job)\n"
+        "    (job.output / 'variant.json').write_text(str(settings.rate))\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    methods.train(job(tmp_path / "out", "my_method:train", rate="2.5e-1"))
+    assert (tmp_path / "out" / "variant.json").read_text() == "0.25"
+    with pytest.raises(UserError, match="my_method:train has no setting speed; it has rate"):
+        methods.train(job(tmp_path / "other", "my_method:train", speed=1))
+    assert not (tmp_path / "other").exists()
 
 
 def test_an_output_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
