@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from lens_eval.errors import UserError, did_you_mean
@@ -36,7 +36,9 @@ class LensConfig:
     template: Literal["chat", "plain"] = "chat"
     """`chat`: through the tokenizer's chat template, up to the reply; `plain`: the text as it is."""
     system_prompt: str | None = None
-    """Content of the system message; None = no system message."""
+    """Content of the system message; None = no system message. With `compat: official`: that of training."""
+    template_args: Mapping[str, Any] = field(default_factory=dict)
+    """More arguments of the chat template, e.g. `{enable_thinking: false}` for Qwen3: as it is evaluated."""
     train_items: int = 200
     """Parallel items trained on; fewer where the data holds fewer."""
     train_tokens: int = 128
@@ -134,7 +136,7 @@ class LensConfig:
         Raises:
             UserError: an unknown setting (names the known ones) or a wrong value.
         """
-        known = [field.name for field in fields(LensConfig)]
+        known = [each.name for each in fields(LensConfig)]
         for name in settings:
             if name not in known:
                 raise UserError(
@@ -193,6 +195,8 @@ class LensConfig:
             "dtype": ("auto", "float32", "bfloat16"),
             "stream": ("auto", "always", "never"),
         }
+        if not isinstance(self.template_args, Mapping):
+            raise UserError(f"template_args is {self.template_args!r}; give `name: value` lines")
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise UserError(f"{name} is {getattr(self, name)!r}; possible: {', '.join(map(str, known))}")

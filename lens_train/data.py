@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -219,6 +219,7 @@ class Renderer:
     template: Literal["chat", "plain"]
     system_prompt: str | None
     cut_after: bool = False
+    template_args: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Try the template once.
@@ -256,7 +257,9 @@ class Renderer:
         from jinja2.exceptions import TemplateError
 
         try:
-            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            return self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, **self.template_args
+            )
         except TemplateError as error:
             raise UserError(
                 f"the chat template of {self.tokenizer.name_or_path} refuses these messages ({error}); "

@@ -25,9 +25,11 @@ OFFICIAL_TRAIN_SYSTEM = ""
 def renderer(tokenizer: Any, config: LensConfig, stage: str) -> Renderer:
     """The renderer of a stage (`probe`, `train`); one and the same but in the released code."""
     if not config.official:
-        return Renderer(tokenizer, config.template, config.system_prompt)
-    system = OFFICIAL_PROBE_SYSTEM if stage == "probe" else OFFICIAL_TRAIN_SYSTEM
-    return Renderer(tokenizer, config.template, system, cut_after=True)
+        return Renderer(tokenizer, config.template, config.system_prompt, template_args=config.template_args)
+    # The release trains Llama with an empty system message, Phi with the one it probes with.
+    training = OFFICIAL_TRAIN_SYSTEM if config.system_prompt is None else config.system_prompt
+    system = OFFICIAL_PROBE_SYSTEM if stage == "probe" else training
+    return Renderer(tokenizer, config.template, system, True, config.template_args)
 
 
 def probe_prompts(data: ParallelPrompts, tokenizer: Any, config: LensConfig) -> dict[str, list[list[int]]]:
@@ -141,6 +143,7 @@ def expected_identity(model: Mapping[str, str], config: LensConfig) -> dict[str,
         "template_sha256": model["template_sha256"],
         "template": config.template,
         "system_prompt": OFFICIAL_PROBE_SYSTEM if config.official else config.system_prompt,
+        "template_args": dict(config.template_args),
         "languages": list(config.languages),
         "central": config.central,
         "rank": config.subspace_rank,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from lens_eval import runner
 from lens_eval.errors import UserError
-from lens_eval.recipe import load_recipe, parse_recipe
+from lens_eval.recipe import load_recipe, parse_recipe, unset_variable
+from lens_train.config import LensConfig
+from lens_train.lens import RUN_SETTINGS
+from lens_train.methods import read_settings, settings_of
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
@@ -54,9 +59,64 @@ def test_norwegian_is_a_language_and_not_false() -> None:
 def test_data_may_be_named_by_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_PAIRS", str(tmp_path))
     assert parse_recipe(_raw(data={"train": "$MY_PAIRS/a.jsonl"})).train_data == str(tmp_path / "a.jsonl")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MY_PAIRS", "../beside")
+    elsewhere = tmp_path / "recipes"
+    beside = parse_recipe(_raw(data={"train": "$MY_PAIRS/a.jsonl"}), folder=elsewhere).train_data
+    assert beside == str(tmp_path.parent / "beside" / "a.jsonl")  # from the shell's folder, not the recipe's
     monkeypatch.delenv("MY_PAIRS")
-    with pytest.raises(UserError, match="MY_PAIRS"):
-        parse_recipe(_raw(data={"train": "$MY_PAIRS/a.jsonl"}))
+    recipe = parse_recipe(_raw(data={"train": "$MY_PAIRS/a.jsonl"}), folder=tmp_path)
+    assert recipe.train_data == "$MY_PAIRS/a.jsonl"  # readable, so that it can be planned
+    assert unset_variable(recipe.train_data) == "MY_PAIRS"
+    assert unset_variable("${MY_PAIRS}/x") == "MY_PAIRS"
+    assert unset_variable("/data/pairs.jsonl") is None
+    with pytest.raises(UserError, match=r"variants\.lens: .*MY_PAIRS, which is not set"):
+        runner.check(recipe, tmp_path / "out", "cpu")
+
+
+def test_settings_that_name_files_are_paths_of_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_TEXTS", "/texts")
+    variants = {"lens": {"method": "lens", "probe_data": "$MY_TEXTS/a", "subspaces": "sub", "rank": 1}}
+    settings = parse_recipe(_raw(variants=variants), folder=tmp_path).variants[0].settings
+    assert settings == {"probe_data": "/texts/a", "subspaces": str(tmp_path / "sub"), "rank": 1}
+
+
+def test_an_optional_variant_is_left_out_where_nobody_named_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MY_PAIRS", raising=False)
+    variants = {"backbone": {}, "xsft": {"method": "xsft", "data": "$MY_PAIRS", "optional": True}}
+    left, reasons = runner.available(parse_recipe(_raw(variants=variants), folder=tmp_path))
+    assert [spec.name for spec in left.variants] == ["backbone"]
+    assert "MY_PAIRS" in reasons["xsft"]
+    # A folder that was named and is not there is a mistake, not a choice.
+    monkeypatch.setenv("MY_PAIRS", str(tmp_path / "none"))
+    named = parse_recipe(_raw(variants=variants), folder=tmp_path)
+    assert runner.available(named) == (named, {})
+    with pytest.raises(UserError, match=r"variants\.xsft: no parallel data"):
+        runner.check(named, tmp_path / "out", "cpu")
+    # What is not optional is not left out, and of nothing but optional variants nothing may be left.
+    monkeypatch.delenv("MY_PAIRS")
+    needed = {"backbone": {}, "xsft": {"method": "xsft", "data": "$MY_PAIRS"}}
+    assert not runner.available(parse_recipe(_raw(variants=needed)))[1]
+    del variants["backbone"]
+    with pytest.raises(UserError, match="no variant is left"):
+        runner.available(parse_recipe(_raw(variants=variants)))
+
+
+def test_the_command_line_changes_backbone_backend_and_generation() -> None:
+    backend = {"model": "vllm", "args": {"dtype": "bfloat16", "max_model_len": 9}, "batch_size": "auto"}
+    recipe = parse_recipe(_raw(backend={**backend, "gen_kwargs": {"do_sample": False}}))
+    changed = runner.with_changes(
+        recipe, limit=5, backbone="./x", backend="hf", gen_kwargs={"max_gen_toks": 7}
+    )
+    assert (changed.limit, changed.backbone, changed.backend.model) == (5, "./x", "hf")
+    assert changed.backend.args == {"dtype": "bfloat16"}
+    assert changed.backend.batch_size == 8
+    assert changed.backend.gen_kwargs == {"do_sample": False, "max_gen_toks": 7}
+    assert runner.with_changes(recipe, backend="vllm") == recipe
 
 
 @pytest.mark.parametrize(
@@ -107,16 +167,60 @@ def test_no_file_and_no_yaml(tmp_path: Path) -> None:
 def test_every_recipe_of_the_project_is_read_and_its_settings_exist(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lens_train.methods import read_settings, settings_of
-
-    monkeypatch.setenv("LENS_DATA_DIR", "/data")
+    for name in ("LENS_DATA_DIR", "LENS_PAIRS", "LENS_PROMPTS"):
+        monkeypatch.setenv(name, "/data")
     recipe = load_recipe(path)
     assert recipe.name == path.stem
     assert recipe.description
     for variant in recipe.variants:
-        kind = settings_of(variant.method) if variant.method else None
-        if kind is not None and variant.method:
-            read_settings(kind, variant.settings, variant.method)
+        settings = dict(variant.settings)
+        if variant.method == "lens":
+            run = {name: settings.pop(name) for name in RUN_SETTINGS if name in settings}
+            LensConfig.build(recipe.languages, recipe.central, settings)
+            assert run.get("probe_data", "/data/").startswith("/data/")
+        elif variant.method and (kind := settings_of(variant.method)):
+            read_settings(kind, settings, variant.method)
+
+
+@pytest.mark.parametrize("name", ["llama3_8b", "llama31_8b", "phi35_mini"])
+@pytest.mark.parametrize("languages", ["bilingual", "multilingual"])
+def test_recipes_of_the_paper_have_the_released_settings(name: str, languages: str) -> None:
+    recipe = load_recipe(RECIPES / f"{name}_{languages}.yaml")
+    assert recipe.languages == (
+        ("en", "zh") if languages == "bilingual" else ("en", "zh", "ja", "ko", "ar", "bn", "sw")
+    )
+    variants = {variant.name: dict(variant.settings) for variant in recipe.variants}
+    for settings in variants.values():
+        settings.pop("probe_data", None)
+    config = LensConfig.build(recipe.languages, "en", variants["lens"])
+    assert (config.learning_rate, config.schedule, config.warmup, config.weight_decay) == (
+        1e-5,
+        "cosine",
+        0.05,
+        0.1,
+    )
+    assert config.epochs * config.train_items // config.batch_size == 25
+    assert (config.trained_layers, config.train_tokens) == (2, 128)
+    assert (config.probe_items, config.probe_tokens) == (300, 64)
+    assert (config.displacement, config.align_weight, config.separate_weight, config.retain_weight) == (
+        1.0,
+    ) * 4
+    assert config.subspace_rank == len(recipe.languages) - 1
+    official = LensConfig.build(recipe.languages, "en", variants["lens_official"])
+    assert dataclasses.replace(official, compat=None) == config
+    assert official.official
+    assert not config.official
+    no_align = LensConfig.build(recipe.languages, "en", variants["lens_no_align"])
+    assert dataclasses.replace(no_align, align_weight=1.0) == config
+    if name == "phi35_mini":
+        assert config.system_prompt == recipe.backend.system_instruction == "You are a helpful assistant."
+
+
+def test_qwen3_does_not_think_in_training_nor_in_evaluation() -> None:
+    recipe = load_recipe(RECIPES / "qwen3_8b_multilingual.yaml")
+    assert recipe.backend.args["enable_thinking"] is False
+    settings = next(variant.settings for variant in recipe.variants if variant.name == "lens")
+    assert settings["template_args"] == {"enable_thinking": False}
 
 
 def test_the_demo_says_that_it_is_simulated() -> None:
