@@ -23,6 +23,7 @@ from typing import Any
 from lens_eval.cells import Paths, environment
 from lens_eval.errors import UserError, did_you_mean
 from lens_eval.recipe import Backend
+from lens_eval.responses import Keep, keeping
 
 
 @dataclass(frozen=True)
@@ -258,7 +259,7 @@ class Evaluator:
             with quiet():
                 import lens_eval.backends  # noqa: F401
         with quiet():
-            self._lm = get_model(name).create_from_arg_obj(
+            self._lm = keeping(get_model(name)).create_from_arg_obj(
                 dict(self.model_args),
                 {"batch_size": backend.batch_size, "max_batch_size": None, "device": self.device},
             )
@@ -268,11 +269,15 @@ class Evaluator:
         task: EvalTask,
         folder: Path,
         limit: int | None,
+        key: str,
         on_progress: Callable[[float], None] = lambda _: None,
-    ) -> None:
+    ) -> float:
         """Evaluate one task; `folder` then holds lm_eval's `results_*.json` and `samples_*.jsonl.gz`.
 
-        The folder appears complete or not at all. `on_progress` is told the share done.
+        The folder appears complete or not at all. Meanwhile generated responses are kept beside it, batch by
+        batch, under `key`: what decides them. `on_progress` is told the share done.
+
+        Returns the seconds spent in the model.
         """
         from lm_eval import simple_evaluate
         from lm_eval.loggers import EvaluationTracker
@@ -281,7 +286,9 @@ class Evaluator:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         tracker = EvaluationTracker(output_path=str(aside / "results.json"))
-        with quiet(on_progress), _short_environment():
+        keep = Keep(folder.with_name(folder.name + ".responses.partial"), key, self.seed)
+        before = self._lm.seconds
+        with quiet(on_progress), _short_environment(), self._lm.keeping(keep):
             results = simple_evaluate(
                 model=self._lm,
                 model_args=dict(self.model_args),
@@ -307,6 +314,8 @@ class Evaluator:
             folder.rename(old)
         aside.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
+        keep.file.unlink(missing_ok=True)
+        return self._lm.seconds - before
 
     def _save(self, results: Any, tracker: Any, task: EvalTask, folder: Path) -> None:
         samples = results.pop("samples")[task.name]

@@ -30,6 +30,11 @@ def reproduce(
         str | None, typer.Option(help="For all generation: max_gen_toks=256,... (or the recipe's).")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    ray: Annotated[
+        str | None,
+        typer.Option(help="Work on a Ray cluster: HOST:PORT, auto (a running one), or local (this machine)."),
+    ] = None,
+    ray_cpus: Annotated[float, typer.Option(min=0.1, help="CPUs that each Ray task asks for.")] = 1.0,
 ) -> None:
     """Run a recipe: train its variants, evaluate them through lm_eval, and show the comparison.
 
@@ -52,7 +57,7 @@ def reproduce(
 
         show_plan(checked, output, device)
         return
-    _end(run(checked, output, device=device, command=_command(), say=_say))
+    _end(run(checked, output, device=device, ray=ray, cpus=ray_cpus, command=_command(), say=_say))
 
 
 def evaluate(

@@ -18,7 +18,8 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from lens_eval.evaluation import EvalTask, Evaluator, load_tasks, only_own_bars,
 from lens_eval.recipe import PATH_SETTINGS, Recipe, VariantSpec, require_set, unset_variable
 
 if TYPE_CHECKING:
+    from lens_eval.cluster import Cluster
     from lens_train.job import Job
 
 CELL_FILE = "cell.json"
@@ -52,6 +54,105 @@ class Row:
     def trained(self) -> bool:
         """Whether a method makes this variant."""
         return self.spec.method is not None
+
+
+@dataclass(frozen=True)
+class Result:
+    """How the evaluation of one cell ended; a cell that failed has a reason and the whole traceback."""
+
+    task: str
+    seconds: float = 0.0
+    inference_seconds: float = 0.0
+    reason: str = ""
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What a part of a run has to know wherever it is done: a plain value, to be sent to another machine."""
+
+    recipe: Recipe
+    folder: Path
+    device: str
+
+    def train(self, row: Row, model: Path) -> bool:
+        """Train a row into the folder `model`; False where that was done before."""
+        from lens_train.job import VARIANT_FILE
+        from lens_train.methods import train
+
+        if (model / VARIANT_FILE).is_file():
+            return False
+        with only_own_bars():
+            train(job_of(self.recipe, row, model, self.device))
+        return True
+
+    def weights(self, model: Path | None) -> str:
+        """Hash of a trained row's weights, computed once; an empty string for a row that is not trained."""
+        if model is None:
+            return ""
+        return _once(model.with_name(model.name + ".sha256"), lambda: file_hash_of_weights(model))
+
+    def evaluator(self, row: Row, model: Path | None) -> Evaluator:
+        """Load a row's model; `model` is its folder where it was trained."""
+        label = row.name if row.trained else row.spec.model or self.recipe.backbone
+        paths = _paths(self.folder, self.recipe)
+        arguments = self._arguments(row, model)
+        return Evaluator(arguments, self.recipe.backend, self.device, paths.text(label), row.seed, paths)
+
+    def _arguments(self, row: Row, model: Path | None) -> dict[str, str]:
+        """lm_eval's arguments for the row's model."""
+        backend = self.recipe.backend.model
+        if model is None:
+            return model_arguments(row.spec.model or self.recipe.backbone, row.spec.adapter, backend)
+        from lens_train.job import Variant
+
+        variant = Variant.load(model)
+        if variant.kind == "adapter":
+            return model_arguments(self.recipe.backbone, str(model), backend)
+        if variant.kind == "steering":
+            return {**model_arguments(self.recipe.backbone, None, backend), "steering": str(model)}
+        return model_arguments(str(model), None, backend)
+
+    def evaluate(
+        self,
+        evaluator: Evaluator,
+        row: Row,
+        task: EvalTask,
+        key: str,
+        weights: str,
+        on_progress: Callable[[float], None] = lambda _: None,
+    ) -> Result:
+        """Evaluate one cell and note its key with the results; an exception becomes the reason of a hole."""
+        seconds = stopwatch()
+        folder = self.folder / row.name / task.name
+        try:
+            # The old key goes first: a cell is only ever kept with the results that belong to it.
+            (folder / CELL_FILE).unlink(missing_ok=True)
+            of_weights = key_of({"cell": key, "weights": weights})
+            inference = evaluator.evaluate(task, folder, self.recipe.limit, of_weights, on_progress)
+            result = Result(task.name, seconds(), inference)
+            record = {
+                "key": key,
+                "seconds": result.seconds,
+                "inference_seconds": inference,
+                "weights": weights,
+            }
+            write_json(folder / CELL_FILE, record)
+            return result
+        except Exception as error:
+            return self.failure(task.name, error)
+
+    def kept(self, row: Row, task: str, key: str, weights: str) -> Result | None:
+        """The result of a cell that is there with this key and these weights."""
+        record = cell_record(self.folder / row.name / task)
+        if record.get("key") != key or record.get("weights") != weights:
+            return None
+        return Result(task, float(record["seconds"]), float(record.get("inference_seconds", 0.0)))
+
+    def failure(self, task: str, error: Exception) -> Result:
+        """The result of a cell that could not be evaluated."""
+        reason = _paths(self.folder, self.recipe).text(_first_line(error))
+        return Result(task, reason=reason, trace="".join(traceback.format_exception(error)))
 
 
 @dataclass
@@ -110,12 +211,16 @@ def run(
     output: Path | None = None,
     *,
     device: str = "auto",
+    ray: str | None = None,
+    cpus: float = 1.0,
     command: str = "",
     say: Callable[[str], None] = print,
 ) -> Outcome:
     """Do what of `recipe` is not done yet, then compare.
 
     Args:
+        ray: address of a Ray cluster that does the work (`local`: this machine as one); None: this process.
+        cpus: what each task asks of the cluster; only with `ray`.
         say: called with one line per finished step.
 
     Raises:
@@ -123,15 +228,29 @@ def run(
     """
     folder = output_of(recipe, output)
     recipe, left_out = available(recipe)
-    check(recipe, folder, device)
+    check(recipe, folder, None if ray else device)
     tasks = load_tasks(recipe.tasks, recipe.languages, recipe.include_path, recipe.limit, left_out)
     for name, reason in left_out.items():
         say(f"left out: {name}: {reason}")
-    with lock(folder):
+    with _cluster(ray, recipe, device, cpus) as cluster, lock(folder):
         _prepare(folder, recipe)
-        work = _Run(recipe, folder, tasks, device, command, say, left_out)
-        work.do()
+        if cluster is not None:
+            device = cluster.device
+            cluster.check(folder)
+        work = Run(recipe, folder, tasks, device, command, say, left_out)
+        with work.bar():
+            work.do() if cluster is None else cluster.do(work)
         return work.finish()
+
+
+def _cluster(
+    ray: str | None, recipe: Recipe, device: str, cpus: float
+) -> AbstractContextManager[Cluster | None]:
+    if ray is None:
+        return nullcontext()
+    from lens_eval.cluster import connected
+
+    return connected(ray, recipe, device, cpus)
 
 
 def available(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
@@ -160,14 +279,15 @@ def paths_of(recipe: Recipe, spec: VariantSpec) -> list[str]:
     return [spec.data or recipe.train_data or "", *settings]
 
 
-def check(recipe: Recipe, folder: Path, device: str) -> None:
-    """Everything that can be refused before work starts.
+def check(recipe: Recipe, folder: Path, device: str | None) -> None:
+    """Everything that can be refused before work starts; `device` is None where it is not this machine's.
 
     Raises:
         UserError: as the name says.
     """
     _check_folder(folder, recipe)
-    _check_device(device)
+    if device is not None:
+        _check_device(device)
     if recipe.backend.model == "vllm":
         _check_vllm(recipe)
     if recipe.include_path:
@@ -336,7 +456,7 @@ def _prepare(folder: Path, recipe: Recipe) -> None:
         write_json(folder / RUN_FILE, {"name": recipe.name, "simulated": recipe.simulated, "cells": []})
 
 
-class _Run:
+class Run:
     """State of one run; all of it is in the folder too."""
 
     def __init__(
@@ -351,14 +471,17 @@ class _Run:
     ) -> None:
         self.recipe = recipe
         self.left_out = left_out
-        self.folder = folder
+        self.folder = folder.resolve()
         self.tasks = tasks
         self.device = device
         self.command = command
         self.say = say
+        self.place = Workplace(recipe, self.folder, device)
         self.paths = _paths(folder, recipe)
         self.done = 0
         self.costs: dict[str, dict[str, Any]] = {}
+        self.seconds = {"train": 0.0, "load": 0.0, "inference": 0.0}
+        self.clock = stopwatch()
         self.environment = environment()
         self.identities = _Identities(recipe, device)
         self.rows = rows_of(recipe)
@@ -370,153 +493,158 @@ class _Run:
             for cell in cells:
                 self._recall(cell)
 
-    def do(self) -> None:
-        """Work through the rows; a row that fails leaves holes, the others go on."""
+    @contextmanager
+    def bar(self) -> Iterator[None]:
+        """Show the progress of what is to do meanwhile, and record the state that the work starts from."""
         from lens_eval.progress import progress
 
         todo = [cell for cells in self.cells.values() for cell in cells if cell.state != "finished"]
+        for row in self.rows:
+            self._costs(row)
         self._record()
-        with progress(label="evaluate", total=sum(_effort(cell) for cell in todo)) as bar:
-            for number, row in enumerate(self.rows, 1):
-                self._do_row(row, f"[{number}/{len(self.rows)}] {row.name}", bar)
+        with progress(label="evaluate", total=sum(_effort(cell) for cell in todo)) as self._bar:
+            yield
 
-    def _do_row(self, row: Row, prefix: str, bar: Any) -> None:
+    def do(self) -> None:
+        """Work through the rows; a row that fails leaves holes, the others go on."""
+        for row in self.rows:
+            if self.to_do(row):
+                self._do_row(row)
+
+    def to_do(self, row: Row, weights: str | None = None) -> list[Cell]:
+        """Cells of a row that are not finished, or (where `weights` are given) not with these weights."""
         cells = self.cells[row.name]
-        self._costs(row)
-        if all(cell.state == "finished" for cell in cells):
-            self.say(f"{prefix}: nothing changed, {len(cells)} cells kept")
-            return
+        if weights is None and all(cell.state == "finished" for cell in cells):
+            self.say(f"{self.prefix(row)}: nothing changed, {len(cells)} cells kept")
+        for cell in cells:
+            if (
+                weights
+                and cell.state == "finished"
+                and cell_record(self.folder / cell.folder).get("weights") != weights
+            ):
+                cell.state = "to do"
+        return [cell for cell in cells if cell.state != "finished"]
+
+    def prefix(self, row: Row) -> str:
+        """What lines about a row begin with."""
+        return f"[{self.rows.index(row) + 1}/{len(self.rows)}] {row.name}"
+
+    def _do_row(self, row: Row) -> None:
         try:
-            model_args, weights = self._model(row, prefix)
-            for cell in cells:
-                if cell.state == "finished" and row.trained and self._weights_of(cell) != weights:
-                    cell.state = "to do"
-            label = row.name if row.trained else row.spec.model or self.recipe.backbone
-            bar.set_description(f"{row.name}: loading")
-            evaluator = Evaluator(
-                model_args, self.recipe.backend, self.device, self.paths.text(label), row.seed, self.paths
-            )
+            model = self._trained(row)
+            weights = self.place.weights(model)
+            cells = self.to_do(row, weights)
+            self._bar.set_description(f"{row.name}: loading")
+            with self._timed("load"):
+                evaluator = self.place.evaluator(row, model)
         except Exception as error:
-            self._note_error(row.name, error)
-            for cell in cells:
-                if cell.state != "finished":
-                    self._fail(cell, error)
-            self._record()
-            self.say(f"{prefix}: failed: {_first_line(error)}")
+            self.row_failed(row, self.place.failure("", error), self.cells[row.name])
             return
         try:
-            self._evaluate(
-                evaluator, [cell for cell in cells if cell.state != "finished"], weights, prefix, bar
-            )
+            for entry, own in by_entry(cells).items():
+                for cell in own:
+                    self._evaluate(evaluator, cell, weights)
+                self.report(row, entry, own)
         finally:
             evaluator.close()
 
-    def _evaluate(self, evaluator: Evaluator, cells: list[Cell], weights: str, prefix: str, bar: Any) -> None:
-        entries: dict[str, list[Cell]] = {}
-        for cell in cells:
-            entries.setdefault(cell.task.entry, []).append(cell)
-        for entry, own in entries.items():
-            for cell in own:
-                bar.set_description(f"{cell.row.name}: {cell.task.name}")
-                self._evaluate_cell(evaluator, cell, weights, bar)
-            finished = [cell for cell in own if cell.state == "finished"]
-            seconds = sum(cell.seconds for cell in finished)
-            items = sum(cell.task.items for cell in finished)
-            if finished:
-                self.say(
-                    f"{prefix}: {entry}: {_count(len(finished), 'task')}, {items} items, {seconds:.1f} s"
-                )
-            for cell in own:
-                if cell.state == "failed":
-                    self.say(f"{prefix}: {cell.task.name}: failed: {cell.reason}")
+    def _trained(self, row: Row) -> Path | None:
+        model = self.model_folder(row)
+        if model is not None:
+            with self._timed("train"):
+                new = self.place.train(row, model)
+            if new:
+                self.trained(row)
+        return model
 
-    def _evaluate_cell(self, evaluator: Evaluator, cell: Cell, weights: str, bar: Any) -> None:
-        seconds = stopwatch()
-        start, effort = bar.n, _effort(cell)
-        folder = self.folder / cell.folder
-        try:
-            # The old key goes first: a cell is only ever kept with the results that belong to it.
-            (folder / CELL_FILE).unlink(missing_ok=True)
-            evaluator.evaluate(
-                cell.task, folder, self.recipe.limit, lambda share: _advance(bar, start + share * effort)
-            )
-            cell.seconds = seconds()
-            write_json(folder / CELL_FILE, {"key": cell.key, "seconds": cell.seconds, "weights": weights})
-            cell.state = "finished"
+    def trained(self, row: Row) -> None:
+        """Note that a row has been trained."""
+        self._costs(row)
+        self._record()
+        seconds = self.costs[row.name].get("train_seconds", 0.0)
+        self.say(f"{self.prefix(row)}: trained with {row.spec.method}, {seconds:.1f} s")
+
+    def _evaluate(self, evaluator: Evaluator, cell: Cell, weights: str) -> None:
+        start, effort = self._bar.n, _effort(cell)
+        self._bar.set_description(f"{cell.row.name}: {cell.task.name}")
+        result = self.place.evaluate(
+            evaluator,
+            cell.row,
+            cell.task,
+            cell.key,
+            weights,
+            lambda share: _advance(self._bar, start + share * effort),
+        )
+        _advance(self._bar, start + effort)
+        self.note(cell, result)
+
+    def note(self, cell: Cell, result: Result) -> None:
+        """Note how the evaluation of a cell ended."""
+        if result.reason:
+            self._note_error(f"{cell.row.name}-{cell.task.name}", result.trace)
+            cell.state, cell.reason = "failed", result.reason
+        else:
+            cell.state, cell.reason, cell.seconds = "finished", "", result.seconds
+            self.seconds["inference"] += result.inference_seconds
             self.done += 1
-        except Exception as error:
-            self._note_error(f"{cell.row.name}-{cell.task.name}", error)
-            self._fail(cell, error)
-        _advance(bar, start + effort)
         self._costs(cell.row)
         self._record()
 
-    def _model(self, row: Row, prefix: str) -> tuple[dict[str, str], str]:
-        """lm_eval's arguments for the row's model, and the hash of its weights; trains it if need be."""
-        backend = self.recipe.backend.model
-        if not row.trained:
-            model = row.spec.model or self.recipe.backbone
-            return model_arguments(model, row.spec.adapter, backend), ""
-        folder = self._trained(row, prefix)
-        from lens_train.job import Variant
-
-        variant = Variant.load(folder)
-        weights = _once(folder.with_name(folder.name + ".sha256"), lambda: file_hash_of_weights(folder))
-        if variant.kind == "adapter":
-            return model_arguments(self.recipe.backbone, str(folder), backend), weights
-        if variant.kind == "steering":
-            return {**model_arguments(self.recipe.backbone, None, backend), "steering": str(folder)}, weights
-        return model_arguments(str(folder), None, backend), weights
-
-    def _trained(self, row: Row, prefix: str) -> Path:
-        from lens_train.job import VARIANT_FILE
-        from lens_train.methods import train
-
-        folder = self._model_folder(row)
-        if (folder / VARIANT_FILE).is_file():
-            return folder
-        seconds = stopwatch()
-        with only_own_bars():
-            train(job_of(self.recipe, row, folder, self.device))
-        self._costs(row)
+    def row_failed(self, row: Row, result: Result, cells: Sequence[Cell]) -> None:
+        """Note that a row could not be trained or loaded: those of `cells` that are open become holes."""
+        self._note_error(row.name, result.trace)
+        for cell in cells:
+            if cell.state != "finished":
+                cell.state, cell.reason = "failed", result.reason
         self._record()
-        self.say(f"{prefix}: trained with {row.spec.method}, {seconds():.1f} s")
-        return folder
+        self.say(f"{self.prefix(row)}: failed: {result.reason}")
 
-    def _model_folder(self, row: Row) -> Path:
+    def report(self, row: Row, entry: str, cells: Sequence[Cell]) -> None:
+        """Say how the cells of one entry of the recipe ended."""
+        finished = [cell for cell in cells if cell.state == "finished"]
+        seconds = sum(cell.seconds for cell in finished)
+        items = sum(cell.task.items for cell in finished)
+        if finished:
+            tasks = _count(len(finished), "task")
+            self.say(f"{self.prefix(row)}: {entry}: {tasks}, {items} items, {seconds:.1f} s")
+        for cell in cells:
+            if cell.state == "failed":
+                self.say(f"{self.prefix(row)}: {cell.task.name}: failed: {cell.reason}")
+
+    def model_folder(self, row: Row) -> Path | None:
+        """Where a trained row's model is or will be; None for a row that is not trained."""
+        if not row.trained:
+            return None
         return self.folder / MODELS / f"{row.name}-{self.identities.training(row)[:12]}"
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        seconds = stopwatch()
+        try:
+            yield
+        finally:
+            self.seconds[what] += seconds()
 
     def _recall(self, cell: Cell) -> None:
         """Find out whether a cell of this key is there already."""
-        record = self._cell_record(cell)
-        if record.get("key") == cell.key and list((self.folder / cell.folder).glob("results_*.json")):
+        record = cell_record(self.folder / cell.folder)
+        if record.get("key") == cell.key:
             cell.state, cell.seconds = "finished", float(record.get("seconds", 0.0))
 
-    def _weights_of(self, cell: Cell) -> str:
-        return str(self._cell_record(cell).get("weights"))
-
-    def _cell_record(self, cell: Cell) -> dict[str, Any]:
-        try:
-            return json.loads((self.folder / cell.folder / CELL_FILE).read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            return {}
-
-    def _fail(self, cell: Cell, error: Exception) -> None:
-        cell.state, cell.reason = "failed", self.paths.text(_first_line(error))
-
-    def _note_error(self, name: str, error: Exception) -> None:
+    def _note_error(self, name: str, trace: str) -> None:
         """The whole traceback, for whoever has to find out; the table gets its first line."""
         errors = self.folder / "errors"
         errors.mkdir(exist_ok=True)
-        (errors / f"{name}.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        (errors / f"{name}.txt").write_text(trace, encoding="utf-8")
 
     def _costs(self, row: Row) -> None:
         cost: dict[str, Any] = {"evaluation_seconds": sum(cell.seconds for cell in self.cells[row.name])}
-        if row.trained:
+        model = self.model_folder(row)
+        if model is not None:
             from lens_train.job import Variant
 
             try:
-                variant = Variant.load(self._model_folder(row))
+                variant = Variant.load(model)
                 cost["train_seconds"] = variant.wall_seconds
                 cost["train_tokens"] = variant.tokens_seen
                 cost["train_peak_memory_bytes"] = variant.peak_memory_bytes
@@ -559,10 +687,15 @@ class _Run:
             "device": self.device,
             "environment": self.environment,
             "costs": self.costs,
+            "seconds": {name: round(seconds, 3) for name, seconds in self._seconds().items()},
             "left_out": [{"what": what, "reason": reason} for what, reason in self.left_out.items()],
             "cells": cells,
         }
         write_json(self.folder / RUN_FILE, self.paths.clean(document))
+
+    def _seconds(self) -> dict[str, float]:
+        """Where the time of this run went: all in all, and in training, loading models and inference."""
+        return {"all": self.clock(), **self.seconds}
 
     def finish(self) -> Outcome:
         """Compare what there is and write the tables."""
@@ -581,7 +714,7 @@ class _Run:
         scores, document, holes = load([self.folder])
         comparison = compare(scores, name=self.recipe.name, holes=holes, run=document)
         write_all(comparison, self.folder)
-        models = {row.name: self._model_folder(row) for row in self.rows if row.trained}
+        models = {row.name: model for row in self.rows if (model := self.model_folder(row)) is not None}
         write_of_run(self.folder, comparison, scores, models)
         return Outcome(comparison, failed, self.done)
 
@@ -593,7 +726,8 @@ class _Identities:
         from lens_train.layers import resolve_device
 
         self.recipe = recipe
-        self.device = str(resolve_device(device).type)
+        # A device that is named may be another machine's.
+        self.device = str(resolve_device(device).type) if device == "auto" else device.partition(":")[0]
         self.versions = versions()
         self._sources: dict[str, str] = {}
         self._hashes: dict[str, str] = {}
@@ -688,6 +822,15 @@ def _paths(folder: Path, recipe: Recipe) -> Paths:
     return Paths({path: name for path, name in names.items() if str(path) != "/"})
 
 
+def cell_record(folder: Path) -> dict[str, Any]:
+    """What a finished cell's folder says of itself: key, hash of the weights, seconds; else nothing."""
+    try:
+        record = json.loads((folder / CELL_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return {}
+    return record if isinstance(record, dict) and list(folder.glob("results_*.json")) else {}
+
+
 def file_hash_of_weights(folder: Path) -> str:
     """Hash over the weight files at the top of a variant folder."""
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("steering.json")])
@@ -702,6 +845,14 @@ def _once(file: Path, make: Callable[[], str]) -> str:
         aside.write_text(text, encoding="utf-8")
         aside.replace(file)
     return file.read_text(encoding="utf-8")
+
+
+def by_entry(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Cells by the name in the recipe that brought them in."""
+    entries: dict[str, list[Cell]] = {}
+    for cell in cells:
+        entries.setdefault(cell.task.entry, []).append(cell)
+    return entries
 
 
 def _effort(cell: Cell) -> int:
