@@ -46,6 +46,16 @@ class ParallelPrompts:
     def __len__(self) -> int:
         return len(next(iter(self.texts.values())))
 
+    @staticmethod
+    def make(texts: Mapping[str, tuple[str, ...]], name: str) -> ParallelPrompts:
+        """Prompts with the hash of their texts."""
+        digest = hashlib.sha256(json.dumps(texts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        return ParallelPrompts(texts, name, digest)
+
+    def part(self, first: int, end: int | None = None) -> ParallelPrompts:
+        """The items from `first` to before `end`, counted from 0."""
+        return self.make({code: texts[first:end] for code, texts in self.texts.items()}, self.name)
+
 
 def read_prompts(path: Path, languages: Sequence[str], limit: int | None = None) -> ParallelPrompts:
     """Read the prompts of `languages`, the first `limit` items.
@@ -61,8 +71,7 @@ def read_prompts(path: Path, languages: Sequence[str], limit: int | None = None)
     else:
         rows = read_rows(path)[:limit]
         texts = {code: tuple(_prompt(row, code) for row in rows) for code in languages}
-    digest = hashlib.sha256(json.dumps(texts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-    return ParallelPrompts(texts, path.name, digest)
+    return ParallelPrompts.make(texts, path.name)
 
 
 def read_rows(path: Path) -> list[Row]:

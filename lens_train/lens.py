@@ -18,6 +18,7 @@ from lens_eval.errors import UserError
 from lens_train import export, methods
 from lens_train.config import LensConfig
 from lens_train.data import ParallelPrompts, read_prompts
+from lens_train.diagnostics import FEWEST, About, HeldOut, Watch
 from lens_train.job import Job, Variant
 from lens_train.layers import (
     Decoder,
@@ -28,17 +29,20 @@ from lens_train.layers import (
     resolve_device,
     resolve_dtype,
 )
-from lens_train.loop import TopTrainer, free_parameters, rank, read_layers, trained_layers
+from lens_train.loop import TopTrainer, free_parameters, read_layers, trained_layers
 from lens_train.losses import Objective
 from lens_train.probe import STATE as PROBE_STATE
 from lens_train.probe import expected_identity, probe, probe_identity, renderer, save_folder
+from lens_train.processes import join, rank
 from lens_train.stream import open_decoder
 from lens_train.subspace import RECORD, Subspaces
 from lens_train.trunk import Trunk, WalkState
 
 TRUNK_STATE = "trunk.safetensors"
-RUN_SETTINGS = ("subspaces", "probe_data", "delta")
-"""Settings of a run, not of the method: a subspace folder, data to probe with, write a delta only."""
+RUN_SETTINGS = ("subspaces", "probe_data", "delta", "dev_data", "diagnose")
+"""Settings of a run, not of the method: a subspace folder, data to probe with, write a delta only, data whose
+prompts the diagnostics read, and how many of them (0 = no diagnostics)."""
+DIAGNOSED_ITEMS = 50
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Plan:
     probe_data: ParallelPrompts | None
     """None where subspaces are given."""
     subspaces: Subspaces | None
+    held_out: HeldOut | None
+    """None where no diagnostics are wanted."""
     delta: bool
     trained: tuple[int, ...]
     """Layers that are trained, counted from 0."""
@@ -62,34 +68,52 @@ class Plan:
     dtype: torch.dtype
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """All that the runs over one trunk share."""
+
+    trunk: Trunk
+    rows: Mapping[str, range]
+    """Language -> row in the trunk of each item."""
+    parameters: Mapping[str, torch.nn.Parameter]
+    tokens: int
+    """Of all training prompts."""
+
+
 def train(job: Job) -> None:
     """Probe (unless subspaces are given), train, and fill `job.output` with a checkpoint or a delta.
 
     Settings are the fields of `LensConfig`, and: `subspaces` (folder made by `lens probe`), `probe_data`
-    (texts to probe with; the training data where absent), `delta` (true: changed tensors only).
+    (texts to probe with; the training data where absent), `delta` (true: changed tensors only), `dev_data`
+    (prompts for the diagnostics, kept out of training), `diagnose` (how many of them, 0 = none).
 
     Raises:
         UserError: anything wrong with what was asked for; raised before work, but for losses that explode.
     """
     begun = time.monotonic()
     plan = check(job)
+    join(plan.device)
     decoder = open_decoder(job.model, plan.device, plan.dtype, plan.config.stream, len(plan.trained))
     base = export.find_tensors(checkpoint_folder(job.model))
     # Asked for here already: it must be possible to write what will be trained.
     export.checkpoint_tensors(decoder.model, parameters_of(decoder, plan.trained), base)
     methods.begin(job)
     subspaces = find_subspaces(plan, decoder)
-    trainer, tokens = prepare(plan, decoder, subspaces)
-    trainer.run()
+    prepared = prepare(plan, decoder)
+    folder = job.output / "training"
+    watch = None if plan.held_out is None or rank() else watch_held_out(plan, decoder, prepared)
+    trainer(plan, prepared, subspaces, folder).run()
     if rank():
         return
+    if watch is not None:
+        watch.write(folder, subspaces)
     changed = export.checkpoint_tensors(decoder.model, parameters_of(decoder, plan.trained), base)
     if plan.delta:
         export.save_delta(changed, base, job.output)
     else:
         export.merge_tensors(checkpoint_folder(job.model), changed, job.output)
-    (job.output / "training" / TRUNK_STATE).unlink(missing_ok=True)
-    finish(plan, tokens, time.monotonic() - begun)
+    (folder / TRUNK_STATE).unlink(missing_ok=True)
+    finish(plan, prepared.tokens, time.monotonic() - begun)
 
 
 def parameters_of(decoder: Decoder, layers: Sequence[int]) -> dict[int, torch.nn.Parameter]:
@@ -98,8 +122,15 @@ def parameters_of(decoder: Decoder, layers: Sequence[int]) -> dict[int, torch.nn
 
 
 def check(job: Job) -> Plan:
-    """Check everything that can be checked without the model's weights in memory."""
+    """Check everything that can be checked without the model's weights in memory, and the output folder."""
     methods.check_output(job)
+    plan = make_plan(job)
+    export.need_disk(job.output, 0 if plan.delta else export.checkpoint_bytes(checkpoint_folder(job.model)))
+    return plan
+
+
+def make_plan(job: Job) -> Plan:
+    """Check everything about a job but its output folder."""
     settings = dict(job.settings)
     run = {name: settings.pop(name) for name in RUN_SETTINGS if name in settings}
     config = LensConfig.build(job.languages, job.central, settings)
@@ -109,9 +140,6 @@ def check(job: Job) -> Plan:
     train_data = read_prompts(resolve_data(job.data), config.languages, config.train_items)
     tokenizer = load_tokenizer(job.model)
     renderer(tokenizer, config, "train")
-    folder = checkpoint_folder(job.model)
-    delta = bool(run.get("delta", False))
-    export.need_disk(job.output, 0 if delta else export.checkpoint_bytes(folder))
     identity = model_identity(job.model)
     subspaces = probe_data = None
     if run.get("subspaces"):
@@ -130,7 +158,8 @@ def check(job: Job) -> Plan:
         train_data,
         probe_data,
         subspaces,
-        delta,
+        find_held_out(job, config, run, len(train_data), 0 if probe_data is None else len(probe_data)),
+        bool(run.get("delta", False)),
         trained,
         read,
         device,
@@ -165,29 +194,100 @@ def find_subspaces(plan: Plan, decoder: Decoder) -> Subspaces:
     return subspaces
 
 
-def prepare(plan: Plan, decoder: Decoder, subspaces: Subspaces) -> tuple[TopTrainer, int]:
-    """Run the trunk and set up the trainer; returns it with the number of tokens of all training prompts."""
+def find_held_out(
+    job: Job, config: LensConfig, run: Mapping[str, Any], trained: int, probed: int
+) -> HeldOut | None:
+    """Prompts for the diagnostics: of the dev data, else training data left by training and probing.
+
+    Raises:
+        UserError: dev data that cannot be read, or a count that is none.
+    """
+    count = run.get("diagnose", DIAGNOSED_ITEMS)
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise UserError(f"diagnose is {count!r}; give a number of prompts per language, 0 for no diagnostics")
+    if not count:
+        return None
+    if run.get("dev_data"):
+        texts = read_prompts(resolve_data(run["dev_data"]), config.languages, count)
+        return HeldOut(texts, "dev", f"the first {len(texts)} items of the dev data {texts.name}")
+    used = max(trained, 0 if run.get("probe_data") else probed)
+    try:
+        every = read_prompts(resolve_data(job.data), config.languages, used + count)
+    except UserError:  # something is wrong with items that the run itself does not need
+        every = read_prompts(resolve_data(job.data), config.languages, trained)
+    rest = every.part(used)
+    if len(rest) >= FEWEST:
+        words = f"items {used + 1} to {len(every)} of {every.name}, neither probed nor trained on"
+        return HeldOut(rest, "rest", words)
+    first = every.part(0, min(trained, count))
+    return HeldOut(first, "train", f"the first {len(first)} training items: none were held out")
+
+
+def prepare(plan: Plan, decoder: Decoder) -> Prepared:
+    """Free what is to be trained, and run the frozen layers on all training prompts."""
     config = plan.config
     decoder.hold(plan.trained[0])
     decoder.model.requires_grad_(False)
     parameters = free_parameters(decoder.layers, plan.trained)
-    objective = Objective.make(config, subspaces, plan.read, decoder.device)
     render = renderer(plan.tokenizer, config, "train")
     prompts: list[list[int]] = []
     rows: dict[str, range] = {}
-    for code in objective.languages:
+    for code in config.languages:
         texts = plan.train_data.texts[code]
         rows[code] = range(len(prompts), len(prompts) + len(texts))
         prompts += render(texts, config.train_tokens)
-    folder = plan.job.output / "training"
-    state = WalkState(folder / TRUNK_STATE, run_id(plan))
-    budget = config.batch_tokens
-    trunk = Trunk.build(decoder, prompts, range(len(prompts)), plan.trained[0], budget, state)
-    decoder.free_embeddings()
-    trainer = TopTrainer(
-        trunk, rows, plan.read, objective, parameters, config, plan.job.seed, folder, run_id(plan)
+    state = WalkState(plan.job.output / "training" / TRUNK_STATE, run_id(plan))
+    trunk = Trunk.build(
+        decoder, prompts, range(len(prompts)), plan.trained[0], config.batch_tokens, state=state
     )
-    return trainer, sum(map(len, prompts))
+    if trunk.start:
+        decoder.free_embeddings()
+    return Prepared(trunk, rows, parameters, sum(map(len, prompts)))
+
+
+def trainer(
+    plan: Plan,
+    prepared: Prepared,
+    subspaces: Subspaces,
+    folder: Path | None,
+    references: dict[Any, Any] | None = None,
+) -> TopTrainer:
+    """Set up one run over a trunk; see `TopTrainer` for folder and references."""
+    objective = Objective.make(plan.config, subspaces, plan.read, prepared.trunk.decoder.device)
+    return TopTrainer(
+        prepared.trunk,
+        prepared.rows,
+        plan.read,
+        objective,
+        prepared.parameters,
+        plan.config,
+        plan.job.seed,
+        folder,
+        run_id(plan),
+        {} if references is None else references,
+    )
+
+
+def watch_held_out(plan: Plan, decoder: Decoder, prepared: Prepared) -> Watch:
+    """Read the states of the held-out prompts before training.
+
+    A streamed model is watched on its training prompts, from the first trained layer on: anything else would
+    read the whole checkpoint once more.
+    """
+    held = plan.held_out
+    assert held is not None
+    streamed = len(decoder.spans(len(decoder))) > 1
+    layers = tuple(range(prepared.trunk.start if streamed else 0, len(decoder)))
+    if streamed:
+        first = plan.train_data.part(0, len(held.texts))
+        held = HeldOut(first, "train", f"the first {len(first)} training items: the model was streamed")
+    about = About(held, plan.config.languages, plan.config.central, layers, plan.trained, plan.read)
+    if streamed:
+        return Watch.on_trunk(prepared.trunk, prepared.rows, about)
+    render = renderer(plan.tokenizer, plan.config, "train")
+    texts = held.texts.texts
+    prompts = {code: render(texts[code], plan.config.train_tokens) for code in plan.config.languages}
+    return Watch.on_prompts(decoder, prompts, about, plan.config.batch_tokens)
 
 
 def run_id(plan: Plan) -> str:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from lens_eval.progress import progress
 from lens_train.config import LensConfig
 from lens_train.files import write_tensors, write_text
 from lens_train.losses import Objective
+from lens_train.processes import rank, world
 from lens_train.trunk import SAVING_SHARE, Trunk
 
 LOG = "log.jsonl"
@@ -124,19 +125,23 @@ class TopTrainer:
     parameters: Mapping[str, nn.Parameter]
     config: LensConfig
     seed: int
-    folder: Path
-    """Holds log and state."""
+    folder: Path | None
+    """Holds log and state; None = neither is written, and nothing is taken up."""
     run_id: str
     """Identity of the run; a state of another run is not taken up."""
+    references: dict[Any, Any] = field(default_factory=dict)
+    """What the losses read of the untrained model, by what decides it; the runs of a sweep share it."""
 
-    def run(self) -> None:
+    def run(self) -> list[dict[str, Any]]:
         """Train, going on from a saved state where there is one.
+
+        Returns:
+            The log, one record per step.
 
         Raises:
             UserError: a loss that is not finite or has exploded.
             KeyboardInterrupt: Ctrl-C, after the running step has ended and its state is saved.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         plan = step_items(self.config, len(next(iter(self.rows.values()))), self.seed)
         self.reference = self._reference(
             sorted({item for items in plan for item in items[rank() :: world()]})
@@ -151,6 +156,7 @@ class TopTrainer:
             bar.update(done)
             for step in range(done, len(plan)):
                 record = self._step(step, plan[step], len(plan))
+                log.append(record)
                 self._append_log(record)
                 bar.update()
                 last = step + 1 == len(plan)
@@ -165,6 +171,7 @@ class TopTrainer:
                     saving = saved_at - begun
                 if interrupted:
                     raise KeyboardInterrupt
+        return log
 
     def item_terms(self, items: Sequence[int]) -> dict[str, Tensor]:
         """Compute every loss term of some items; term -> (items,)."""
@@ -186,13 +193,18 @@ class TopTrainer:
     @torch.no_grad()
     def _reference(self, items: Sequence[int]) -> dict[tuple[int, str], Any]:
         """What the losses read of the untrained model; a clone, for a view would keep every token's state."""
+        size, languages = self.config.micro_batch_size, self.objective.languages
+        reads = [self.objective.reads_all(code) for code in languages]
+        key = (tuple(items), size, self.layers, languages, tuple(reads), self.config.retain_over)
+        if key in self.references:
+            return self.references[key]
         found: dict[tuple[int, str], Any] = {}
-        size = self.config.micro_batch_size
         for at in range(0, len(items), size):
             chunk = items[at : at + size]
             for code, prompts in self._states(chunk).items():
                 for item, (last, kept) in zip(chunk, prompts, strict=True):
                     found[item, code] = (last.clone(), None if kept is None else kept.clone())
+        self.references[key] = found
         return found
 
     def _step(self, step: int, items: Sequence[int], steps: int) -> dict[str, Any]:
@@ -288,7 +300,7 @@ class TopTrainer:
         return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0)
 
     def _save_state(self, step: int) -> None:
-        if rank():
+        if rank() or self.folder is None:
             return
         tensors = {f"weight.{name}": parameter.data for name, parameter in self.parameters.items()}
         for name, parameter in self.parameters.items():
@@ -298,8 +310,7 @@ class TopTrainer:
 
     def _load_state(self) -> int:
         """Take up a saved state; returns the number of steps it has behind it."""
-        path = self.folder / STATE
-        if not path.is_file():
+        if self.folder is None or not (path := self.folder / STATE).is_file():
             return 0
         try:
             with safe_open(str(path), framework="pt") as file:
@@ -319,6 +330,9 @@ class TopTrainer:
 
     def _open_log(self, done: int) -> list[dict[str, Any]]:
         """Cut the log back to the steps that the state has behind it."""
+        if self.folder is None:
+            return []
+        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / LOG
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         records = [json.loads(line) for line in lines[:done]]
@@ -327,19 +341,9 @@ class TopTrainer:
         return records
 
     def _append_log(self, record: Mapping[str, Any]) -> None:
-        if rank() == 0:
+        if rank() == 0 and self.folder is not None:
             with (self.folder / LOG).open("a", encoding="utf-8") as log:
                 log.write(json.dumps(record) + "\n")
-
-
-def rank() -> int:
-    """Number of this process, 0 where there is one only."""
-    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
-
-
-def world() -> int:
-    """Number of processes."""
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from lens_eval.progress import progress
 from lens_train.files import write_tensors
 from lens_train.layers import Decoder, Tap
 from lens_train.past import Past, before_last
+from lens_train.processes import rank
 
 SAVING_SHARE = 20
 """A state is saved once this many times the duration of the last save has gone by: 5% of the time at most."""
@@ -137,9 +138,9 @@ class WalkState:
         return done, tensors
 
     def save(self, layers: int, states: Mapping[str, Tensor], last: bool) -> None:
-        """Write the state, unless the last writing is too recent."""
+        """Write the state, unless the last writing is too recent; of several processes the first one does."""
         begun = time.monotonic()
-        if not last and begun - self.saved_at < SAVING_SHARE * self.saving:
+        if rank() or (not last and begun - self.saved_at < SAVING_SHARE * self.saving):
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         sums = {"sum." + name: tensor for name, tensor in self.sums.items()}
@@ -240,12 +241,16 @@ class Trunk:
         start: int,
         budget: int,
         state: WalkState | None = None,
+        read: Callable[[int, Batch, Tensor], None] | None = None,
     ) -> Trunk:
-        """Run the layers below `start` on the prompts `rows`; of a streamed model, go on from `state`."""
+        """Run the layers below `start` on the prompts `rows`.
+
+        A streamed model goes on from `state`; `read` is given hidden[layer] of each batch, without the head.
+        """
         head = tuple(prompts[0][: shared_tokens(decoder, prompts)])
         rests = [prompt[len(head) :] for prompt in prompts]
         batches = list(make_batches(rests, rows, budget, decoder.device))
-        head_hidden, states = walk(decoder, head, batches, start, "frozen layers", state=state)
+        head_hidden, states = walk(decoder, head, batches, start, "frozen layers", read, state)
         hidden: dict[int, Tensor] = {}
         for batch in reversed(batches if start else []):
             padded = states.pop()

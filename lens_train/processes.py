@@ -1,0 +1,31 @@
+"""Several processes that train together, as `accelerate launch` or `torchrun` start them."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import distributed
+
+
+def join(device: torch.device) -> None:
+    """Join the other processes of the launch, where there are any; on GPUs each has its own."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not together():
+        from accelerate import PartialState
+
+        PartialState(cpu=device.type == "cpu")
+
+
+def together() -> bool:
+    """Whether this process is one of several."""
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def rank() -> int:
+    """Number of this process, 0 where there is one only."""
+    return distributed.get_rank() if together() else 0
+
+
+def world() -> int:
+    """Number of processes."""
+    return distributed.get_world_size() if together() else 1
