@@ -12,6 +12,10 @@ import typer
 from lens_eval.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lens_eval.findings import Check
+    from lens_eval.paper import Pair
     from lens_eval.runner import Outcome
 
 
@@ -41,7 +45,7 @@ def reproduce(
     What is done already is kept, so the same command goes on where a run was stopped.
     """
     from lens_eval.recipe import load_recipe
-    from lens_eval.runner import run, with_changes
+    from lens_eval.runner import output_of, run, with_changes
 
     if plan:  # asks nobody: neither for models nor for data
         os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
@@ -57,7 +61,9 @@ def reproduce(
 
         show_plan(checked, output, device)
         return
-    _end(run(checked, output, device=device, ray=ray, cpus=ray_cpus, command=_command(), say=_say))
+    outcome = run(checked, output, device=device, ray=ray, cpus=ray_cpus, command=_command(), say=_say)
+    # Nothing is published about a simulated model.
+    _end(outcome, directions=None if checked.simulated else output_of(checked, output))
 
 
 def evaluate(
@@ -109,9 +115,19 @@ def compare(
     allow: Annotated[
         str, typer.Option(help="Let these differ: items,prompts,shots,version,generation.")
     ] = "",
+    paper: Annotated[
+        Path | None, typer.Option(help="CSV of published numbers to set beside; see results/paper/README.md.")
+    ] = None,
+    checks: Annotated[
+        bool, typer.Option("--checks", help="Check the published directions; see docs/reproduction.md.")
+    ] = False,
 ) -> None:
-    """Compare results folders: variants x languages x metrics with paired, item-clustered intervals."""
-    from lens_eval import tables
+    """Compare results folders: variants x languages x metrics with paired, item-clustered intervals.
+
+    With --paper or --checks, --format csv and json print those instead of the tables.
+    """
+    from lens_eval import findings, tables
+    from lens_eval import paper as published
     from lens_eval.compare import compare as compare_scores
     from lens_eval.compare import load
 
@@ -120,6 +136,11 @@ def compare(
             f"unknown format {format!r}{did_you_mean(format, tables.FORMATS)}; "
             f"known: {', '.join(tables.FORMATS)}"
         )
+    if format == "tex" and (paper or checks):
+        raise UserError("--paper and --checks print md, csv or json; --format tex is for the tables")
+    if format == "csv" and paper and checks:
+        raise UserError("--format csv prints one table: --paper or --checks, or both as md or json")
+    numbers = None if paper is None else published.read_published(paper)
     scores, document, holes = load(runs)
     allowed = [word.strip() for word in allow.split(",") if word.strip()]
     name = str(document.get("name", ""))
@@ -129,10 +150,37 @@ def compare(
 
         tables.write_all(result, output)
         write_report(output / FILE, result, scores)
+    pairs = None if numbers is None else published.pair(result, numbers)
+    checked = findings.check_findings(scores, result.reference) if checks else None
+    if format in ("csv", "json") and (pairs is not None or checked is not None):
+        typer.echo(_beside(format, pairs, checked), nl=False)
+        return
     if format is None:
         tables.show(result)
     else:
         typer.echo(tables.FORMATS[format][1](result), nl=False)
+    if pairs is not None:
+        published.show(pairs) if format is None else typer.echo("\n" + published.to_markdown(pairs), nl=False)
+    if checked is not None:
+        findings.show(checked) if format is None else typer.echo(
+            "\n" + findings.to_markdown(checked), nl=False
+        )
+
+
+def _beside(format: str, pairs: Sequence[Pair] | None, checks: Sequence[Check] | None) -> str:
+    """Published numbers and directions as CSV (one of them) or JSON."""
+    import json
+
+    from lens_eval import findings
+    from lens_eval import paper as published
+
+    if format == "csv":
+        return findings.to_csv(checks or ()) if pairs is None else published.to_csv(pairs)
+    document = {
+        **({} if pairs is None else {"paper": published.rows(pairs)}),
+        **({} if checks is None else {"checks": findings.rows(checks)}),
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
 def report(
@@ -153,13 +201,18 @@ def report(
     typer.echo(page.write_of_run(run, result, scores, output=file))
 
 
-def _end(outcome: Outcome) -> None:
-    """Show the table; status 1 where a cell failed."""
+def _end(outcome: Outcome, directions: Path | None = None) -> None:
+    """Show the table, and the published directions on the run in `directions`; status 1 where a cell failed."""
     if outcome.comparison is not None:
         from lens_eval.tables import show
 
         typer.echo("")
         show(outcome.comparison)
+        if directions is not None:
+            from lens_eval import findings
+            from lens_eval.compare import load
+
+            findings.show(findings.check_findings(load([directions])[0], outcome.comparison.reference))
     for line in outcome.failed if outcome.comparison is None else ():
         typer.echo(f"failed: {line}", err=True)
     if outcome.status:
