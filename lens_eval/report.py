@@ -91,7 +91,7 @@ def to_html(
     answers = shown_answers.choose(comparison, scores)
     text = page.get_template("report.html.j2").render(
         comparison=comparison,
-        run=comparison.run,
+        about=_about(comparison.run),
         style=style,
         script=script,
         policy=_policy(style, script),
@@ -105,7 +105,6 @@ def to_html(
         subspaces=training_charts.subspaces(comparison.variants, training or {}),
         costs=costs(comparison.run),
         settings=settings(comparison.run),
-        recipe=_recipe(comparison.run),
         tasks=_tasks(comparison, scores),
         markers=[(name, charts.swatch(number)) for number, name in enumerate(comparison.variants)],
         legend=tables.legend(comparison),
@@ -451,11 +450,21 @@ def _setting(values: Mapping[str, Any], key: str) -> str:
     return "none" if value is None else str(value)
 
 
-def _recipe(run: Mapping[str, Any]) -> str:
+def _about(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What `run.json` says of the run; nothing of it is there for results of lm_eval itself."""
     import yaml
 
-    recipe = run.get("recipe")
-    return yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False, width=88) if recipe else ""
+    recipe, environment = run.get("recipe") or {}, run.get("environment") or {}
+    whole = yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False, width=88) if recipe else ""
+    return {
+        "recipe": whole,
+        "command": run.get("command"),
+        "cells": run.get("cells") or [],
+        **{key: recipe.get(key) for key in ("description", "backbone", "languages", "central", "limit")},
+        "commit": environment.get("commit"),
+        "machine": environment.get("machine"),
+        "versions": environment.get("versions") or {},
+    }
 
 
 def _tasks(comparison: Comparison, scores: Sequence[Scores]) -> list[Scores]:

@@ -38,32 +38,23 @@ class Browser:
 
     def __init__(self, program: str, profile: Path) -> None:
         """Start it; `profile` is an empty folder."""
-        ours_out, theirs_in = os.pipe()[::-1], None
-        self._write, child_in = ours_out
-        child_out_read, child_out_write = os.pipe()
-        self._read = child_out_read
-
-        def wire() -> None:
-            # Chromium reads commands from descriptor 3 and writes answers to 4.
-            high_in, high_out = os.dup(child_in), os.dup(child_out_write)
-            os.dup2(high_in, 3)
-            os.dup2(high_out, 4)
-
-        del theirs_in
+        commands, self._write = os.pipe()
+        self._read, answers = os.pipe()
+        # Chromium reads commands from descriptor 3 and writes answers to 4.
+        wired = f'exec "$@" 3<&{commands} 4>&{answers}'
         self.process = subprocess.Popen(
-            [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            ["bash", "-c", wired, "bash", program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            close_fds=False,
-            preexec_fn=wire,
+            pass_fds=(commands, answers),
         )
-        os.close(child_in)
-        os.close(child_out_write)
+        os.close(commands)
+        os.close(answers)
         self._buffer = b""
         self._number = 0
+        self._session = ""
         self.events: list[dict[str, Any]] = []
         page = next(t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page")
-        self._session = ""
         attached = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -73,7 +64,7 @@ class Browser:
         """One command and its answer; events that come meanwhile are kept."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
-        if getattr(self, "_session", ""):
+        if self._session:
             message["sessionId"] = self._session
         os.write(self._write, json.dumps(message).encode() + b"\0")
         while True:
@@ -119,6 +110,17 @@ class Browser:
         if "exceptionDetails" in answer:
             raise RuntimeError(str(answer["exceptionDetails"]))
         return answer["result"].get("value")
+
+    def click(self, selector: str) -> None:
+        """A real click on the middle of the first element that matches."""
+        box = self.run(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            " e.scrollIntoView({block: 'center', behavior: 'instant'}); const b = e.getBoundingClientRect();"
+            " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
+        )
+        common: dict[str, Any] = {"x": box[0], "y": box[1], "button": "left", "clickCount": 1}
+        self.call("Input.dispatchMouseEvent", type="mousePressed", **common)
+        self.call("Input.dispatchMouseEvent", type="mouseReleased", **common)
 
     def press(self, key: str) -> None:
         """A real key press on what has the focus: `Tab`, `Enter`, ` `."""
