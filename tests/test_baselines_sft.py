@@ -195,6 +195,38 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert [entry["loss"] for entry in logs[0]] == [entry["loss"] for entry in logs[1]]
 
 
+@pytest.mark.parametrize("method", ["xsft", "xsft_lora"])
+def test_gradient_checkpointing_changes_memory_only(
+    model: Path, data: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The layers run a second time in the backward pass, and the weights come out the same."""
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+
+    passes = []
+    forward = LlamaDecoderLayer.forward
+    monkeypatch.setattr(
+        LlamaDecoderLayer, "forward", lambda self, *a, **k: passes.append(1) or forward(self, *a, **k)
+    )
+    counts = {}
+    for checkpointing in (False, True):
+        passes.clear()
+        settings = {"gradient_checkpointing": checkpointing, "steps": 2, "warmup": 0.0, "learning_rate": 1e-2}
+        methods.train(make_job(model, data, tmp_path / str(checkpointing), method, **settings))
+        counts[checkpointing] = len(passes)
+    assert counts[True] == 2 * counts[False]
+    kept, again = weights(tmp_path / "False"), weights(tmp_path / "True")
+    assert all(torch.allclose(kept[key], again[key], atol=1e-6) for key in kept)
+
+
+def test_two_stages_are_refused_where_the_model_is_split(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match="qalign trains in two stages"):
+        methods.train(make_job(model, data, tmp_path / "out", "qalign"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_examples_that_are_too_long_or_in_another_language(model: Path, tmp_path: Path) -> None:
     rows = json.loads(json.dumps(ITEMS))
     rows[0]["response"]["sw"] = rows[0]["response"]["zh"]

@@ -133,6 +133,7 @@ class Run:
             self.model = load_model(job.model, job.device, _weights_dtype(settings, adapted))
         # The trainer writes a padding token into them; the variant keeps those of its backbone.
         self._configs = copy.deepcopy((self.model.config, self.model.generation_config))
+        self._tensors: Mapping[str, torch.Tensor] = {}
         self._tokens = 0
         self._seconds_before = 0.0
 
@@ -169,6 +170,11 @@ class Run:
         Args:
             adapter: a `peft.LoraConfig` to train instead of the weights that require gradients.
         """
+        if sharded() and not stage.last:
+            raise UserError(
+                f"{self.job.method} trains in two stages, and a model that FSDP or DeepSpeed has split over "
+                "processes cannot be taken up by the second; launch it without them"
+            )
         log = _Log(self.job.output / LOG, stage)
         with _quiet():
             trainer = self.trainer(stage, adapter, [log])
@@ -179,6 +185,8 @@ class Run:
         # TRL replaces `forward` of this one model object by its own; the next stage starts afresh.
         self.model.__dict__.pop("forward", None)
         self.model = trainer.model
+        # Also where FSDP or DeepSpeed has split them: all processes take part in collecting them.
+        self._tensors = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         self._tokens += trainer.state.num_input_tokens_seen
 
     def trainer(self, stage: Stage, adapter: Any = None, callbacks: Sequence[Any] = ()) -> Any:
@@ -213,7 +221,7 @@ class Run:
                 self._save_rest(aside)
             else:
                 self.model.peft_config["default"].base_model_name_or_path = _base_name(job.model)
-            self.model.save_pretrained(aside)
+            self.model.save_pretrained(aside, state_dict=self._tensors)
         for file in sorted(aside.iterdir()):
             file.replace(job.output / file.name)
         Variant(
@@ -238,7 +246,11 @@ class Run:
         from lens_train.layers import load_tokenizer
 
         self.model.config, self.model.generation_config = self._configs
-        self.model.to(self._configs[0].dtype or self.model.dtype)
+        stored = self._configs[0].dtype or self.model.dtype
+        self._tensors = {
+            name: tensor.to(stored) if tensor.is_floating_point() else tensor
+            for name, tensor in self._tensors.items()
+        }
         load_tokenizer(self.job.model).save_pretrained(folder)
 
 
@@ -347,6 +359,12 @@ def _base_name(model: str) -> str:
 
     folder = checkpoint_folder(model)
     return model if model.count("/") == 1 and not Path(model).exists() else str(folder.resolve())
+
+
+def sharded() -> bool:
+    """Whether `accelerate launch` was asked to split the model over its processes."""
+    asked = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+    return any(os.environ.get(name, "").lower() == "true" for name in asked)
 
 
 def _weights_dtype(settings: TuningSettings, adapted: bool) -> str:
