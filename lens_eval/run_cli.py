@@ -202,7 +202,7 @@ def report(
 
 
 def _end(outcome: Outcome, directions: Path | None = None) -> None:
-    """Show the table, and the published directions on the run in `directions`; status 1 where a cell failed."""
+    """Show the table, and the directions that the run in `directions` shows; status 1 where a cell failed."""
     if outcome.comparison is not None:
         from lens_eval.tables import show
 
