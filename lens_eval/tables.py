@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SIMULATED = "simulated: a tiny self-made model on self-made items; it shows the mechanism, no model's quality"
 MARK = "*"
 HOLE = "–"
+MADE = "made.md"
+"""Beside the tables: what differs from one run to the next though the numbers are the same."""
 
 
 def percent(value: float) -> str:
@@ -208,7 +210,8 @@ def to_markdown(comparison: Comparison) -> str:
         ] + [""]
     if comparison.notes:
         lines += ["## Notes", "", *(f"- {_md(note)}" for note in comparison.notes), ""]
-    lines += _provenance(comparison)
+    if comparison.run:
+        lines += [f"How this was made, and what it cost: [{MADE}]({MADE}).", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -260,11 +263,10 @@ def _md(text: str) -> str:
     return " ".join(text.split())
 
 
-def _provenance(comparison: Comparison) -> list[str]:
+def to_made(comparison: Comparison) -> str:
+    """How a run was made and what it cost: what differs where the same numbers are made again."""
     run = comparison.run
-    if not run:
-        return []
-    lines = ["## How this was made", ""]
+    lines = [f"# How the tables of {_md(comparison.name)} were made", ""]
     environment = run.get("environment", {})
     facts = {
         "command": run.get("command"),
@@ -282,7 +284,7 @@ def _provenance(comparison: Comparison) -> list[str]:
         lines += ["|---|---:|---:|---:|---:|"]
         for variant, cost in costs.items():
             lines.append(f"| {_md(variant)} | " + " | ".join(_cost(cost)) + " |")
-    return lines
+    return "\n".join(lines) + "\n"
 
 
 def _cost(cost: dict[str, Any]) -> Iterator[str]:
@@ -409,9 +411,13 @@ FORMATS: dict[str, tuple[str, Callable[[Comparison], str]]] = {
 
 
 def write_all(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write every format into `folder`, each file in one step."""
+    """Write every format into `folder`, each file in one step, and how the run was made where that is known.
+
+    Of the same samples come the same `table.md`, `.csv` and `.tex`, byte for byte.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    return [write_text(folder / name, render(comparison)) for name, render in FORMATS.values()]
+    written = [write_text(folder / name, render(comparison)) for name, render in FORMATS.values()]
+    return [*written, write_text(folder / MADE, to_made(comparison))] if comparison.run else written
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -58,7 +58,8 @@ def _results(cell: Path) -> dict[str, float]:
 
 def test_a_run_leaves_lm_evals_files_and_tables_of_the_same_numbers(finished: Path) -> None:
     out = finished / "out"
-    assert {p.name for p in out.iterdir()} >= {"table.md", "table.json", "table.csv", "table.tex", "run.json"}
+    names = {"table.md", "table.json", "table.csv", "table.tex", "made.md", "run.json"}
+    assert {p.name for p in out.iterdir()} >= names
     rows = _numbers(out)
     for variant in ("backbone", "shaken"):
         for language in ("en", "sw", "zh"):
