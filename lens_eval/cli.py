@@ -25,6 +25,8 @@ app = typer.Typer(
 COMMANDS: dict[str, str] = {
     "probe": "lens_train.cli:probe",
     "train": "lens_train.cli:train",
+    "sweep": "lens_train.cli:sweep",
+    "diagnose": "lens_train.cli:diagnose",
     "merge": "lens_train.cli:merge",
     "eval": "lens_eval.run_cli:evaluate",
     "reproduce": "lens_eval.run_cli:reproduce",

@@ -1,4 +1,4 @@
-"""The commands `lens probe`, `lens train` and `lens merge`."""
+"""The commands `lens probe`, `lens train`, `lens sweep`, `lens diagnose` and `lens merge`."""
 
 from __future__ import annotations
 
@@ -94,6 +94,79 @@ def train(
     typer.echo(f"written: {output}")
 
 
+def sweep(
+    model: Model,
+    data: Data,
+    dev_data: Annotated[str, typer.Option("--dev-data", help="Prompts to judge by, not those trained on.")],
+    languages: Languages,
+    output: Output,
+    central: Central = "en",
+    vary: Annotated[
+        list[str] | None, typer.Option("--vary", help="An axis of the grid, `name=value,value,...`.")
+    ] = None,
+    points: Annotated[
+        Path | None, typer.Option("--points", help="YAML file with `grid:` (name: [values]) or `list:`.")
+    ] = None,
+    config: Config = None,
+    set_: Set = None,
+    template: Template = None,
+    subspaces: Annotated[
+        Path | None, typer.Option("--subspaces", help="Folder made by `lens probe`.")
+    ] = None,
+    probe_data: Annotated[
+        str | None, typer.Option("--probe-data", help="Data to probe with; --data if absent.")
+    ] = None,
+    margin: Annotated[
+        float, typer.Option("--margin", help="Points of the central language that may be lost.")
+    ] = 2.0,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Longest reply.", min=1)] = 64,
+    dev_limit: Annotated[
+        int | None, typer.Option("--dev-limit", help="Use the first N dev items only.", min=1)
+    ] = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train many settings over one trunk, judge each on dev prompts, and name one.
+
+    What is done already is kept, so the same command goes on where a sweep was stopped.
+    """
+    from lens_train import sweep_tables
+    from lens_train.job import Job
+    from lens_train.lens import resolve_data
+    from lens_train.sweep import Request, make_points
+    from lens_train.sweep import sweep as run
+
+    settings = _settings(config, set_, template)
+    given = {"subspaces": subspaces and str(subspaces), "probe_data": probe_data, "train_items": limit}
+    settings |= {name: value for name, value in given.items() if value}
+    asked = make_points({} if points is None else _read_yaml(points), _axes(vary))
+    codes, pivot = _languages(languages, central)
+    job = Job("lens", model, resolve_data(data), codes, output, pivot, seed, device, settings)
+    request = Request(job, data, resolve_data(dev_data), asked, margin / 100, dev_limit, max_new_tokens)
+    outcome = run(request, _say)
+    typer.echo("")
+    sweep_tables.show(outcome)
+    typer.echo(f"written: {output}")
+
+
+def diagnose(
+    run: Annotated[Path, typer.Argument(help="Folder written by `lens train`.")],
+    plots: Annotated[bool, typer.Option(help="Draw training/plots/*.png (needs matplotlib).")] = True,
+) -> None:
+    """Show what training did to the languages inside a model, and draw it."""
+    from lens_train.diagnostics import load_diagnostics, summary
+
+    document = load_diagnostics(run)
+    for line in summary(document):
+        typer.echo(line)
+    if plots:
+        from lens_train.plots import draw_run
+
+        for path in draw_run(run, document):
+            typer.echo(f"written: {path}")
+
+
 def merge(
     delta: Annotated[Path, typer.Option("--delta", help="Folder made by `lens train --delta`.")],
     model: Annotated[str, typer.Option("--model", help="The base it was trained from.")],
@@ -116,17 +189,45 @@ def _languages(languages: str, central: str) -> tuple[tuple[str, ...], str]:
 def _settings(config: Path | None, assignments: list[str] | None, template: str | None) -> dict[str, Any]:
     import yaml
 
-    settings: dict[str, Any] = {}
-    if config is not None:
-        try:
-            settings = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise UserError(f"cannot read the settings in {config}: {error}") from None
-        if not isinstance(settings, dict):
-            raise UserError(f"{config} must hold settings as `name: value` lines")
+    settings = {} if config is None else _read_yaml(config)
     for assignment in assignments or []:
         name, sign, value = assignment.partition("=")
         if not sign:
             raise UserError(f"--set {assignment}: write name=value")
         settings[name.strip()] = yaml.safe_load(value)
     return settings if template is None else {**settings, "template": template}
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read the settings in {path}: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold settings as `name: value` lines")
+    return content
+
+
+def _axes(vary: list[str] | None) -> dict[str, list[Any]]:
+    """`learning_rate=1e-5,3e-5` as YAML reads a list."""
+    import yaml
+
+    axes: dict[str, list[Any]] = {}
+    for axis in vary or []:
+        name, _, values = axis.partition("=")
+        try:
+            axes[name.strip()] = yaml.safe_load(f"[{values}]")
+        except yaml.YAMLError:
+            axes[name.strip()] = []
+        if not axes[name.strip()]:
+            raise UserError(f"--vary {axis}: write name=value,value")
+    return axes
+
+
+def _say(line: str) -> None:
+    """One line on standard output, also while a bar is on the screen."""
+    from tqdm import tqdm
+
+    tqdm.write(line)

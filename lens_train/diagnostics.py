@@ -381,3 +381,50 @@ def _number(value: float) -> float | None:
 def _size(value: Tensor) -> float:
     """A sum of squares as a divisor: states that are all alike have none."""
     return max(float(value), torch.finfo(torch.float64).tiny)
+
+
+def summary(document: Mapping[str, Any]) -> list[str]:
+    """The document in a few lines, for a terminal."""
+    if "skipped" in document:
+        return [f"no diagnostics: {document['skipped']}"]
+    top, before, after = (
+        document["layers"].index(max(document["loss_layers"])),
+        document["before"],
+        document["after"],
+    )
+    held = document["held_out"]
+    lines = [
+        f"layer {document['layers'][top]}, {held['items']} prompts per language: {held['text']}",
+        f"{'':30}before   after",
+    ]
+    for name, words in {
+        "separability": "nearest to own mean",
+        "language_variance": "variance between languages",
+        "specific_share": "variance, specific subspace",
+        "agnostic_share": "variance, agnostic line",
+    }.items():
+        lines.append(_row(words, before[name][top], after[name][top]))
+    for name, words in {
+        "norm": "length",
+        "spread": "spread",
+        "effective_rank": "effective rank",
+        "retrieval": "translation found",
+        "retrieval_centred": "translation found, centred",
+    }.items():
+        lines += [
+            _row(f"{words} {code}", before[name][code][top], after[name][code][top]) for code in before[name]
+        ]
+    turned = {name: document["angles"][name][top] for name in ("specific", "agnostic")}
+    lines.append(
+        "turned by training, degrees: "
+        + ", ".join(f"{name} {_cell(value)}" for name, value in turned.items())
+    )
+    return lines + [f"warning: {warning}" for warning in document["warnings"]]
+
+
+def _row(words: str, before: float | None, after: float | None) -> str:
+    return f"{words:28}{_cell(before):>8}{_cell(after):>8}"
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +165,16 @@ def make_plan(job: Job) -> Plan:
         device,
         dtype,
     )
+
+
+def with_settings(plan: Plan, changes: Mapping[str, Any], seed: int) -> Plan:
+    """The plan with other settings, of those that need neither another probe nor another trunk."""
+    settings = {**plan.job.settings, **changes}
+    own = {name: value for name, value in settings.items() if name not in RUN_SETTINGS}
+    config = LensConfig.build(plan.job.languages, plan.job.central, own)
+    count = causal_config(plan.job.model).get_text_config().num_hidden_layers
+    job = replace(plan.job, settings=settings, seed=seed)
+    return replace(plan, job=job, config=config, read=read_layers(config, count))
 
 
 def resolve_data(name: str | Path) -> Path:

@@ -1,0 +1,203 @@
+"""A model judged on dev prompts: in which language it replies, and whether the central one stays as it was.
+
+The replies are generated greedily with the weights that are in place. What is measured, in shares:
+
+- `off_target`, `undetermined`: of the replies, by `lens_eval.off_target`;
+- `kept`: of the tokens of the untrained model's replies to the central prompts, those that this model also
+  puts first where it is given the prompt and the reply so far, so that a slip counts once;
+- `same`: of the central replies, those that equal the untrained model's to the last character;
+- `right`: of the replies, those that hold the item's `value` in the language asked or the central one; only
+  where the dev data have values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lens_eval.errors import UserError
+from lens_eval.languages import DEFAULT_LANGUAGES
+from lens_eval.progress import progress
+from lens_train.data import ParallelPrompts, Renderer, lookup, read_prompts, read_rows
+from lens_train.layers import Decoder
+from lens_train.trunk import make_batches
+
+PROMPT_TOKENS = 1024
+"""A dev prompt is cut to this many tokens, before templating."""
+
+Replies = dict[str, list[list[int]]]
+"""Language -> token ids of the reply to each item."""
+
+
+@dataclass(frozen=True)
+class DevData:
+    """Prompts to be answered, and the values that right answers hold."""
+
+    prompts: ParallelPrompts
+    values: Mapping[str, Sequence[str]] | None
+    """Language -> value of each item; None where the data have none."""
+
+    @staticmethod
+    def read(path: Path, languages: Sequence[str], limit: int | None = None) -> DevData:
+        """Read parallel data.
+
+        Raises:
+            UserError: as `read_prompts`; or a language that the off-target judge cannot tell from the others.
+        """
+        prompts = read_prompts(path, languages, limit)
+        return DevData(prompts, _values(path, languages, len(prompts)))
+
+
+def _values(path: Path, languages: Sequence[str], count: int) -> dict[str, list[str]] | None:
+    try:
+        rows = read_rows(path)[:count]
+    except UserError:  # a folder with a file per language has prompts only
+        return None
+    values = {code: [lookup(row.fields, code, ("value",)) for row in rows] for code in languages}
+    known = all(isinstance(value, str) and value for column in values.values() for value in column)
+    return values if known else None
+
+
+@dataclass
+class DevJudge:
+    """Judges whatever weights are in place; the first time, those of the untrained model."""
+
+    decoder: Decoder
+    tokenizer: Any
+    data: DevData
+    central: str
+    max_new_tokens: int
+    budget: int
+    """Tokens per forward pass, padding and reply included."""
+    prompts: Mapping[str, list[list[int]]]
+    """Language -> token ids of each prompt."""
+    first: Replies = field(default_factory=dict)
+    """Replies of the untrained model."""
+
+    @staticmethod
+    def make(
+        decoder: Decoder,
+        tokenizer: Any,
+        data: DevData,
+        render: Renderer,
+        central: str,
+        tokens: int,
+        budget: int,
+    ) -> DevJudge:
+        """Render the prompts; no work yet."""
+        prompts = {code: render(texts, PROMPT_TOKENS) for code, texts in data.prompts.texts.items()}
+        return DevJudge(decoder, tokenizer, data, central, tokens, budget, prompts)
+
+    @torch.no_grad()
+    def judge(self) -> tuple[dict[str, Any], dict[str, list[str]]]:
+        """Answer all prompts; returns the measures and the replies as text, by language."""
+        replies = self._generate()
+        self.first = self.first or replies
+        texts = {code: [self._decode(reply) for reply in own] for code, own in replies.items()}
+        before = [self._decode(reply) for reply in self.first[self.central]]
+        same = [now == then for now, then in zip(texts[self.central], before, strict=True)]
+        by_language = {code: self._verdicts(code, own) for code, own in texts.items()}
+        others = [shares for code, shares in by_language.items() if code != self.central]
+        measures: dict[str, Any] = {
+            name: _mean([shares[name] for shares in others]) for name in ("off_target", "undetermined")
+        }
+        measures |= {"kept": self._kept(), "same": _mean(same)}
+        if self.data.values is not None:
+            measures["right"] = _mean([shares["right"] for shares in others])
+            measures["central_right"] = by_language[self.central]["right"]
+        return {**measures, "by_language": by_language}, texts
+
+    def _verdicts(self, language: str, replies: Sequence[str]) -> dict[str, float]:
+        from lens_eval.off_target import judge_texts
+        from lens_eval.scoring import contains
+
+        asked = self.data.prompts.texts
+        candidates = sorted({*DEFAULT_LANGUAGES, *asked})
+        verdicts = judge_texts(
+            replies, language, asked[language], central=self.central, candidates=candidates
+        )
+        off = [verdict.outcome in ("central", "other") for verdict in verdicts]
+        shares = {"off_target": _mean(off)}
+        shares["undetermined"] = _mean([verdict.outcome == "undetermined" for verdict in verdicts])
+        if (values := self.data.values) is not None:
+            pairs = zip(replies, values[language], values[self.central], strict=True)
+            shares["right"] = _mean(
+                [contains(text, own) or contains(text, pivot) for text, own, pivot in pairs]
+            )
+        return shares
+
+    def _generate(self) -> Replies:
+        """Greedy replies to every prompt, up to and without the end-of-text token."""
+        model = self.decoder.model
+        found: Replies = {code: [[]] * len(own) for code, own in self.prompts.items()}
+        places = [(code, item) for code, own in self.prompts.items() for item in range(len(own))]
+        flat = [self.prompts[code][item] for code, item in places]
+        longest = max(map(len, flat))
+        budget = max(1, self.budget * longest // (longest + self.max_new_tokens))
+        ends = _ends(model, self.tokenizer)
+        greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
+        greedy |= {
+            "max_new_tokens": self.max_new_tokens,
+            "pad_token_id": self.tokenizer.pad_token_id or ends[0],
+        }
+        batches = list(make_batches(flat, range(len(flat)), budget, self.decoder.device, "left"))
+        for batch in progress(batches, label="replies"):
+            output = model.generate(input_ids=batch.ids, attention_mask=batch.mask, **greedy)
+            for row, ids in zip(batch.rows, output[:, batch.ids.shape[1] :].tolist(), strict=True):
+                code, item = places[row]
+                found[code][item] = _until(ids, ends)
+        return found
+
+    def _kept(self) -> float:
+        """Share of the tokens of the untrained model's central replies that are still put first."""
+        heads = self.prompts[self.central]
+        whole = [head + reply for head, reply in zip(heads, self.first[self.central], strict=True)]
+        rows = [row for row, reply in enumerate(self.first[self.central]) if reply]
+        shares: list[float] = []
+        project = self.decoder.model.get_output_embeddings()
+        for batch in make_batches(whole, rows, self.budget, self.decoder.device):
+            states = self.decoder(batch.ids, batch.mask)
+            for place, row in enumerate(batch.rows):
+                begin, end = len(heads[row]), len(whole[row])
+                # Scaling and capping of logits, where a model has them, leave the first choice alone.
+                choice = project(states[place, begin - 1 : end - 1]).argmax(dim=-1)
+                shares.append(float((choice == batch.ids[place, begin:end]).float().mean()))
+        return _mean(shares)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+@contextmanager
+def as_written(parameters: Mapping[str, nn.Parameter], dtype: torch.dtype) -> Iterator[None]:
+    """Have the trained weights, float32 in training, in the type in which they will be used."""
+    wide: dict[str, Tensor] = {name: parameter.data for name, parameter in parameters.items()}
+    try:
+        for parameter in parameters.values():
+            parameter.data = parameter.data.to(dtype)
+        yield
+    finally:
+        for name, parameter in parameters.items():
+            parameter.data = wide[name]
+
+
+def _ends(model: Any, tokenizer: Any) -> list[int]:
+    """Tokens that end a reply."""
+    config = getattr(model, "generation_config", None)
+    ends = config.eos_token_id if config is not None else None
+    ends = tokenizer.eos_token_id if ends is None else ends
+    return list(ends) if isinstance(ends, (list, tuple)) else [0 if ends is None else int(ends)]
+
+
+def _until(ids: list[int], ends: Sequence[int]) -> list[int]:
+    return ids[: next((place for place, token in enumerate(ids) if token in ends), len(ids))]
+
+
+def _mean(values: Sequence[float | bool]) -> float:
+    return sum(map(float, values)) / max(1, len(values))

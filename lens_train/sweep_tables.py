@@ -1,0 +1,158 @@
+"""A finished sweep as a table: for the terminal, Markdown and CSV; and the chosen settings as a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lens_eval.tables import SIMULATED, percent
+from lens_train.files import write_text
+from lens_train.lens import RUN_SETTINGS
+
+if TYPE_CHECKING:
+    from lens_train.sweep import Outcome, Request, Row
+
+MEASURES = {
+    "off_target": "off-target",
+    "undetermined": "undetermined",
+    "kept": "{central} kept",
+    "same": "{central} same",
+    "right": "right",
+    "central_right": "{central} right",
+}
+EXPLAINED = (
+    "Percent on dev prompts. off-target, undetermined, right: of the replies to the other languages, each "
+    "language counting alike; right: the reply holds the item's value. {central} kept: of the tokens of the "
+    "untrained model's {central} replies, those still put first where the reply so far is given; {central} same: "
+    "replies that are equal to the last character."
+)
+
+
+def names(outcome: Outcome) -> list[str]:
+    """Settings that the rows name, in the order of their first appearance."""
+    return list(dict.fromkeys(name for row in outcome.rows for name in row.settings))
+
+
+def header(outcome: Outcome) -> list[str]:
+    """Column heads."""
+    central = outcome.document["about"]["central"]
+    shown = [words.format(central=central) for name, words in MEASURES.items() if _measured(outcome, name)]
+    return ["", *names(outcome), *shown, "seconds"]
+
+
+def lines(outcome: Outcome) -> list[list[str]]:
+    """Cells, the untrained model first; a stopped setting says why in place of its measures."""
+    found = [["untrained", *["" for _ in names(outcome)], *_shares(outcome, outcome.backbone)]]
+    for place, row in enumerate(outcome.rows):
+        mark = " *" if place == outcome.chosen else ""
+        settings = [_text(row.settings.get(name, "")) for name in names(outcome)]
+        found.append([f"{place + 1}{mark}", *settings, *_shares(outcome, row)])
+    return found
+
+
+def _measured(outcome: Outcome, name: str) -> bool:
+    return name in outcome.backbone.measures
+
+
+def _shares(outcome: Outcome, row: Row) -> list[str]:
+    shown = [name for name in MEASURES if _measured(outcome, name)]
+    cells = ["stopped" if row.reason else percent(row.measures[name]) for name in shown]
+    return [*cells, f"{row.seconds:.1f}"]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {own}" for key, own in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def notes(outcome: Outcome) -> list[str]:
+    """What a reader must know: the measures, the rule, what was chosen, what was stopped."""
+    about = outcome.document["about"]
+    found = [EXPLAINED.format(central=about["central"])]
+    items = f"{about['dev']['items']} dev items ({about['dev']['name']}), {len(about['languages'])} languages"
+    found.append(f"{items}; model {about['model']['name']}, weights {about['model']['weights_sha256'][:12]}.")
+    if outcome.document["simulated"]:
+        found.append(f"Simulated ({SIMULATED.partition(': ')[2]}).")
+    found.append(outcome.rule)
+    if outcome.chosen is None:
+        found.append("No setting keeps the rule: try smaller learning rates, or a larger retain_weight.")
+    else:
+        found.append(
+            f"Setting {outcome.chosen + 1} (*) is chosen. To train it: `{outcome.document['command']}`"
+        )
+    found += [f"Setting {place + 1} was stopped: {row.reason}" for place, row in _stopped(outcome)]
+    return found
+
+
+def _stopped(outcome: Outcome) -> list[tuple[int, Row]]:
+    return [(place, row) for place, row in enumerate(outcome.rows) if row.reason]
+
+
+def markdown(outcome: Outcome) -> str:
+    """Table and notes."""
+    rows = [header(outcome), ["---"] * len(header(outcome)), *lines(outcome)]
+    table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(["# Sweep", "", *table, "", *[f"- {note}" for note in notes(outcome)], ""])
+
+
+def comma_separated(outcome: Outcome) -> str:
+    """Every measure, also by language, as shares."""
+    codes = outcome.document["about"]["languages"]
+    measures = [name for name in MEASURES if _measured(outcome, name)]
+    own = ["off_target", "undetermined", *(["right"] if _measured(outcome, "right") else [])]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    settings, terms = names(outcome), list(dict.fromkeys(name for row in outcome.rows for name in row.losses))
+    columns = [*measures, *[f"{name}.{code}" for code in codes for name in own], *terms]
+    writer.writerow(["setting", "chosen", *settings, *columns, "weights_sha256", "seconds", "reason"])
+    for place, row in [(-1, outcome.backbone), *enumerate(outcome.rows)]:
+        shares = dict(row.measures)
+        for code, values in shares.pop("by_language", {}).items():
+            shares |= {f"{name}.{code}": value for name, value in values.items()}
+        cells = [{**shares, **row.losses}.get(name, "") for name in columns]
+        head = ["untrained" if place < 0 else place + 1, int(place == outcome.chosen)]
+        given = [_text(row.settings.get(name, "")) for name in settings]
+        writer.writerow([*head, *given, *cells, row.weights_sha256, row.seconds, row.reason])
+    return text.getvalue()
+
+
+def write_all(outcome: Outcome, folder: Path) -> None:
+    """Write `table.md`, `table.csv` and, where matplotlib is at hand, `tradeoff.png`."""
+    from lens_train.plots import draw_tradeoff
+
+    write_text(folder / "table.md", markdown(outcome))
+    write_text(folder / "table.csv", comma_separated(outcome))
+    draw_tradeoff(outcome, folder / "tradeoff.png")
+
+
+def write_chosen(request: Request, row: Row) -> None:
+    """Write `chosen.yaml`: settings for `lens train --config`."""
+    import yaml
+
+    shared = {name: value for name, value in request.job.settings.items() if name not in RUN_SETTINGS}
+    settings = {**shared, **{name: value for name, value in row.settings.items() if name != "seed"}}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+    write_text(request.job.output / "chosen.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+
+
+def show(outcome: Outcome) -> None:
+    """Print table and notes."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, head in enumerate(header(outcome)):
+        words = escape(head.replace("_", " ").replace("-", " "))
+        table.add_column(words, justify="left" if place == 0 else "right", overflow="fold")
+    for place, cells in enumerate(lines(outcome), -1):
+        table.add_row(*map(escape, cells), style="bold" if place == outcome.chosen else "")
+    console.print(table)
+    for note in notes(outcome):
+        console.print()
+        console.print(escape(note), soft_wrap="lens train" in note)
