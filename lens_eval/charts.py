@@ -353,7 +353,10 @@ def curves(
     for at, word in marks:
         x = axes.at(at, axes.y_range[0])[0]
         parts.append(element("line", class_="stage", x1=x, x2=x, y1=axes.top, y2=axes.bottom))
-        parts.append(element("text", escape(word), class_="tick", x=x + 4, y=axes.top + 9))
+        late = x > (axes.left + axes.right) / 2
+        place = {"x": x - 4 if late else x + 4, "y": axes.bottom - 6}
+        anchor = "end" if late else "start"
+        parts.append(element("text", escape(word), class_="note", text_anchor=anchor, **place))
     for number, line in enumerate(lines):
         if len(line.xs) == 1:
             parts.append(marker(number, *axes.at(line.xs[0], line.ys[0]), 3.2, "large"))

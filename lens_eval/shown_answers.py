@@ -54,6 +54,7 @@ class Group:
 
     task: str
     language: str
+    variants: int
     items: int
     differing: int
     examples: tuple[Example, ...]
@@ -107,7 +108,8 @@ def _group(comparison: Comparison, base: Scores, variants: Sequence[Scores], cou
                 index in differing,
             )
         )
-    return Group(base.task, base.language, len(base.items), len(differing), tuple(examples))
+    sizes = len(variants), len(base.items), len(differing)
+    return Group(base.task, base.language, *sizes, tuple(examples))
 
 
 def _differing(comparison: Comparison, base: Scores, variants: Sequence[Scores]) -> list[int]:

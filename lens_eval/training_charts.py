@@ -136,7 +136,7 @@ def _measures(variant: str, document: Mapping[str, Any]) -> list[tuple[str, Mark
             _by_layer(layers, _mean(document[moment][name]), moment, 100 if title.endswith("%") else 1)
             for moment in ("before", "after")
         ]
-        panels.append((title, lines))
+        panels.append((title + _chance(document, name), lines))
     turned = {"specific": "specific", "agnostic": "agnostic", "probe": "probe's"}
     lines = [_by_layer(layers, document["angles"][name], word) for name, word in turned.items()]
     panels.append(("angle of subspaces before and after, degrees", lines))
@@ -145,6 +145,12 @@ def _measures(variant: str, document: Mapping[str, Any]) -> list[tuple[str, Mark
         for title, lines in panels
         if (drawn := [line for line in lines if line.xs])
     ]
+
+
+def _chance(document: Mapping[str, Any], name: str) -> str:
+    """What guessing gives, in words, for the measures that can be guessed."""
+    share = document["chance"].get(name.removesuffix("_centred"))
+    return "" if share is None else f" (guessing: {100 * share:.3g})"
 
 
 def _mean(values: Any) -> list[float | None]:
