@@ -176,25 +176,27 @@ def draw_tradeoff(outcome: Outcome, path: Path) -> None:
     axis = axes[0, 0]
     central = outcome.document["about"]["central"]
     rows = [(place, row) for place, row in enumerate(outcome.rows) if not row.reason]
-    least = outcome.backbone.measures["kept"] - outcome.document["margin"]
+    kept = "central_right" if "central_right" in outcome.backbone.measures else "kept"
+    least = outcome.backbone.measures[kept] - outcome.document["margin"]
     axis.axvline(100 * least, color="0.5", linestyle="--", label="least that the rule lets through")
     for number, (rate, own) in enumerate(sorted(_by_rate(rows).items(), key=lambda pair: str(pair[0]))):
-        points = [(100 * row.measures["kept"], 100 * row.measures["off_target"]) for _, row in own]
+        points = [(100 * row.measures[kept], 100 * row.measures["off_target"]) for _, row in own]
         label = "settings" if rate is None else f"learning rate {rate:g}"
         axis.scatter(*zip(*points, strict=True), label=label, **_style(number), s=30)
         for (place, _), point in zip(own, points, strict=True):
             axis.annotate(str(place + 1), point, xytext=(4, 3), textcoords="offset points", fontsize=7)
     first = outcome.backbone.measures
     axis.scatter(
-        [100 * first["kept"]], [100 * first["off_target"]], marker="s", color="black", label="untrained"
+        [100 * first[kept]], [100 * first["off_target"]], marker="s", color="black", label="untrained"
     )
     if outcome.chosen is not None:
         best = outcome.rows[outcome.chosen].measures
         ring = {"facecolors": "none", "edgecolors": "black", "linewidths": 1.5}
-        axis.scatter([100 * best["kept"]], [100 * best["off_target"]], s=150, label="chosen", **ring)
-    axis.set(xlabel=f"{central} tokens kept, %", ylabel="off-target replies, %")
+        axis.scatter([100 * best[kept]], [100 * best["off_target"]], s=150, label="chosen", **ring)
+    words = f"{central} replies right" if kept == "central_right" else f"{central} tokens kept"
+    axis.set(xlabel=f"{words}, %", ylabel="off-target replies, %")
     simulated = " (simulated)" if outcome.document["simulated"] else ""
-    axis.set_title(f"Off-target against {central} kept, dev prompts{simulated}", loc="left", fontsize=10)
+    axis.set_title(f"Off-target against {words}, dev prompts{simulated}", loc="left", fontsize=10)
     axis.legend(fontsize=7)
     _save(figure, path)
 

@@ -392,8 +392,8 @@ def choose(rows: Sequence[Row], backbone: Row, margin: float) -> tuple[int | Non
     words = [f"{bounds[name]} at least {100 * value:.1f}%" for name, value in least.items()]
     rule = (
         f"Chosen: the lowest off-target rate among the settings with {', '.join(words)}, replies "
-        f"undetermined at most {100 * most:.1f}% (the untrained model's shares, give or take {100 * margin:g} points); of "
-        "equal ones the smaller learning rate, then the one that keeps more."
+        f"undetermined at most {100 * most:.1f}% (the untrained model's shares, give or take "
+        f"{100 * margin:g} points); of equal ones the smaller learning rate, then the one that keeps more."
     )
     fit = [
         place
@@ -453,7 +453,7 @@ def command(request: Request, row: Row) -> str:
 
     job, folder = request.job, request.job.output
     subspaces = job.settings.get("subspaces") or save_folder(folder)
-    parts = [
+    parts: list[Any] = [
         "lens",
         "train",
         "--model",

@@ -26,8 +26,8 @@ MEASURES = {
 EXPLAINED = (
     "Percent on dev prompts. off-target, undetermined, right: of the replies to the other languages, each "
     "language counting alike; right: the reply holds the item's value. {central} kept: of the tokens of the "
-    "untrained model's {central} replies, those still put first where the reply so far is given; {central} same: "
-    "replies that are equal to the last character."
+    "untrained model's {central} replies, those still put first where the reply so far is given; {central} "
+    "same: replies that are equal to the last character."
 )
 
 
@@ -140,19 +140,30 @@ def write_chosen(request: Request, row: Row) -> None:
 
 
 def show(outcome: Outcome) -> None:
-    """Print table and notes."""
+    """Print the table, as much of it as fits 80 columns, and the notes."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, head in enumerate(header(outcome)):
-        words = escape(head.replace("_", " ").replace("-", " "))
-        table.add_column(words, justify="left" if place == 0 else "right", overflow="fold")
-    for place, cells in enumerate(lines(outcome), -1):
-        table.add_row(*map(escape, cells), style="bold" if place == outcome.chosen else "")
+    heads, rows = header(outcome), lines(outcome)
+    left_out = {"seconds", f"{outcome.document['about']['central']} same"}
+    left_out |= {"undetermined"} if _none_undetermined(outcome) else set()
+    shown = [place for place, head in enumerate(heads) if head not in left_out]
+    for place in shown:
+        words = heads[place].replace("_", " ").replace("-", " ")
+        widest = max((len(word) for word in words.split()), default=len("untrained"))
+        table.add_column(escape(words), justify="right" if place else "left", min_width=widest)
+    for number, cells in enumerate(rows, -1):
+        style = "bold" if number == outcome.chosen else ""
+        table.add_row(*[escape(cells[place]) for place in shown], style=style)
     console.print(table)
     for note in notes(outcome):
         console.print()
         console.print(escape(note), soft_wrap="lens train" in note)
+
+
+def _none_undetermined(outcome: Outcome) -> bool:
+    rows = [outcome.backbone, *(row for row in outcome.rows if not row.reason)]
+    return not any(row.measures["undetermined"] for row in rows)
