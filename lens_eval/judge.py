@@ -102,7 +102,7 @@ class Answer:
 
     def key(self, judge: str) -> str:
         """Return what identifies a judgement: the judge, and every word it is shown."""
-        shown = json.dumps([judge, VERSION, self.messages], ensure_ascii=False)
+        shown = json.dumps([judge, VERSION, self.messages])
         return hashlib.sha256(shown.encode()).hexdigest()
 
 
@@ -275,10 +275,10 @@ def append_judgement(file: Path, judgement: Judgement) -> None:
 # --- results ----------------------------------------------------------------------------------------
 
 
-def judged_task(task: str) -> str:
-    """`lens_mtbench_zh` -> `lens_mtbench_judge_zh`."""
+def judged_task(task: str, judge: str) -> str:
+    """`lens_mtbench_zh` judged by `m` -> `lens_mtbench_judge_m_zh`."""
     stem, _, language = task.rpartition("_")
-    return f"{stem}_judge_{language}"
+    return f"{stem}_{folder_of(judge)}_{language}"
 
 
 def metrics_of(answer: Answer, judgement: Judgement | None) -> dict[str, float | None]:
@@ -315,7 +315,7 @@ def write_results(
             rows = [_row(answer, judgements.get(answer.key(judge))) for answer in own if answer.task == task]
             _add_task(record, source, task, rows, judge)
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            _replace(folder / f"samples_{judged_task(task)}_{stamp}.jsonl", lines)
+            _replace(folder / f"samples_{judged_task(task, judge)}_{stamp}.jsonl", lines)
         for name in ("model_name", "model_source", "chat_template_sha", "system_instruction_sha"):
             if name in source:
                 record[name] = source[name]
@@ -347,7 +347,7 @@ def _add_task(
     rows: Sequence[Mapping[str, Any]],
     judge: str,
 ) -> None:
-    name = judged_task(task)
+    name = judged_task(task, judge)
     settings = source["configs"][task]
     version = f"{source['versions'].get(task)}, judged by {judge} with prompt {VERSION}"
     metadata = {**settings["metadata"], "judge": judge, "judge_prompt": VERSION}
