@@ -9,7 +9,7 @@ import sys
 from benchmarks.common import ROOT
 
 QUICK = ("off_target", "lens_speed", "compare")
-LONG = ("large_model",)
+LONG = ("large_model", "runner", "kills")
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import gzip
 import hashlib
 import io
@@ -249,7 +250,7 @@ class Evaluator:
         self.device = _device(device) if backend.model == "hf" else None
         self.model_args = {**backend.args, **model_args}
         name = backend.model
-        if "steering" in model_args:
+        if name == "hf" and "steering" in model_args:
             name = "lens_steered"
             import lens_eval.steered
         if name == "vllm":
@@ -258,11 +259,30 @@ class Evaluator:
             os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
             with quiet():
                 import lens_eval.backends  # noqa: F401
+        backend_class = keeping(get_model(name))
+        # So that `close`, looking for what the model leaves behind, need not look through all libraries too.
+        gc.freeze()
         with quiet():
-            self._lm = keeping(get_model(name)).create_from_arg_obj(
+            self._lm = backend_class.create_from_arg_obj(
                 dict(self.model_args),
                 {"batch_size": backend.batch_size, "max_batch_size": None, "device": self.device},
             )
+
+    def go_on_as(self, model_args: Mapping[str, Any], label: str, seed: int) -> bool:
+        """Be another variant of the loaded backbone, with another adapter or steering; see `__init__`.
+
+        Returns whether that can be done without loading it anew. Nothing is changed where it cannot.
+        """
+        wanted = {**self.backend.args, **model_args}
+        adapter, steering = wanted.get("lora_local_path"), wanted.get("steering")
+        if _without_variant(wanted) != _without_variant(self.model_args):
+            return False
+        if not hasattr(self._lm, "use") or not self._lm.fits(adapter, steering):
+            return False
+        with quiet():
+            self._lm.use(adapter, steering)
+        self.model_args, self.label, self.seed = wanted, label, seed
+        return True
 
     def evaluate(
         self,
@@ -328,6 +348,11 @@ class Evaluator:
         tracker.save_results_samples(task_name=task.name, samples=samples)
         _check_and_pack(folder, task, len(samples))
 
+    @property
+    def model(self) -> Any:
+        """lm_eval's model."""
+        return self._lm
+
     def _uses_template(self) -> bool:
         if self.backend.apply_chat_template != "auto":
             return bool(self.backend.apply_chat_template)
@@ -335,16 +360,21 @@ class Evaluator:
 
     def close(self) -> None:
         """Give the model's memory back."""
-        import gc
-
         import torch
 
         # vLLM's processes end here and not at exit, where they can abort this one.
         getattr(self._lm, "close", lambda: None)()
         del self._lm
         gc.collect()
+        gc.unfreeze()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _without_variant(model_args: Mapping[str, Any]) -> dict[str, Any]:
+    """What names the backbone and how it is loaded."""
+    own = ("lora_local_path", "max_lora_rank", "steering")
+    return {key: value for key, value in model_args.items() if key not in own}
 
 
 def _device(device: str) -> str:

@@ -19,7 +19,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,11 +92,30 @@ class Workplace:
             return ""
         return _once(model.with_name(model.name + ".sha256"), lambda: file_hash_of_weights(model))
 
-    def evaluator(self, row: Row, model: Path | None) -> Evaluator:
-        """Load a row's model; `model` is its folder where it was trained."""
+    def evaluator(
+        self, row: Row, model: Path | None, loaded: Evaluator | None = None, adapters: Sequence[Path] = ()
+    ) -> Evaluator:
+        """Load a row's model; `model` is its folder where it was trained.
+
+        Args:
+            loaded: goes on as the row's model where it can (an adapter or a steering of its backbone under
+                vLLM); closed where it cannot.
+            adapters: of all rows, for which vLLM makes room.
+        """
         label = row.name if row.trained else row.spec.model or self.recipe.backbone
         paths = _paths(self.folder, self.recipe)
         arguments = self._arguments(row, model)
+        if loaded is not None:
+            with ExitStack() as otherwise:
+                otherwise.callback(loaded.close)
+                if loaded.go_on_as(arguments, paths.text(label), row.seed):
+                    otherwise.pop_all()
+                    return loaded
+        if "lora_local_path" in arguments:
+            from lens_eval.vllm_limits import largest_rank
+
+            rank = largest_rank([Path(arguments["lora_local_path"]), *adapters])
+            arguments = {**arguments, "max_lora_rank": str(rank)}
         return Evaluator(arguments, self.recipe.backend, self.device, paths.text(label), row.seed, paths)
 
     def _arguments(self, row: Row, model: Path | None) -> dict[str, str]:
@@ -226,6 +245,7 @@ def run(
     Raises:
         UserError: a mistake in what was asked, before any work; or another run is at work in the folder.
     """
+    clock = stopwatch()
     folder = output_of(recipe, output)
     recipe, left_out = available(recipe)
     check(recipe, folder, None if ray else device)
@@ -237,7 +257,7 @@ def run(
         if cluster is not None:
             device = cluster.device
             cluster.check(folder)
-        work = Run(recipe, folder, tasks, device, command, say, left_out)
+        work = Run(recipe, folder, tasks, device, command, say, left_out, clock)
         with work.bar():
             work.do() if cluster is None else cluster.do(work)
         return work.finish()
@@ -336,13 +356,10 @@ def _check_vllm(recipe: Recipe) -> None:
     from lens_eval import vllm_limits
 
     for spec in recipe.variants:
-        if spec.method == "steer":
-            raise UserError(
-                f"variants.{spec.name}: steering hooks PyTorch's modules; vLLM's compiled graphs pass it by; "
-                "say `model: hf` under `backend`"
-            )
         model = model_arguments(spec.model or recipe.backbone, spec.adapter, "vllm")
-        vllm_limits.checked({**recipe.backend.args, **model}, vllm_limits.is_cpu())
+        # The folder of a steering is there after training; that there will be one decides what can be done.
+        steering = {"steering": "to be made"} if spec.method == "steer" else {}
+        vllm_limits.checked({**recipe.backend.args, **model, **steering}, vllm_limits.is_cpu())
 
 
 def _check_training(recipe: Recipe, folder: Path) -> None:
@@ -468,6 +485,7 @@ class Run:
         command: str,
         say: Callable[[str], None],
         left_out: Mapping[str, str],
+        clock: Callable[[], float],
     ) -> None:
         self.recipe = recipe
         self.left_out = left_out
@@ -479,9 +497,10 @@ class Run:
         self.place = Workplace(recipe, self.folder, device)
         self.paths = _paths(folder, recipe)
         self.done = 0
+        self._loaded: Evaluator | None = None
         self.costs: dict[str, dict[str, Any]] = {}
-        self.seconds = {"train": 0.0, "load": 0.0, "inference": 0.0}
-        self.clock = stopwatch()
+        self.clock = clock
+        self.seconds = {"train": 0.0, "load": 0.0, "evaluate": 0.0, "inference": 0.0}
         self.environment = environment()
         self.identities = _Identities(recipe, device)
         self.rows = rows_of(recipe)
@@ -506,10 +525,18 @@ class Run:
             yield
 
     def do(self) -> None:
-        """Work through the rows; a row that fails leaves holes, the others go on."""
-        for row in self.rows:
-            if self.to_do(row):
-                self._do_row(row)
+        """Work through the rows; a row that fails leaves holes, the others go on.
+
+        For vLLM, whose engine stays loaded from row to row and fills a GPU, all rows are trained first.
+        """
+        shared = self.recipe.backend.model == "vllm"
+        rows = [row for row in self.rows if self.to_do(row) and (not shared or self._trained_ahead(row))]
+        try:
+            for row in rows:
+                self._do_row(row, keep=shared)
+        finally:
+            if self._loaded is not None:
+                self._loaded.close()
 
     def to_do(self, row: Row, weights: str | None = None) -> list[Cell]:
         """Cells of a row that are not finished, or (where `weights` are given) not with these weights."""
@@ -529,14 +556,24 @@ class Run:
         """What lines about a row begin with."""
         return f"[{self.rows.index(row) + 1}/{len(self.rows)}] {row.name}"
 
-    def _do_row(self, row: Row) -> None:
+    def _trained_ahead(self, row: Row) -> bool:
+        try:
+            self._trained(row)
+        except Exception as error:
+            self.row_failed(row, self.place.failure("", error), self.cells[row.name])
+            return False
+        return True
+
+    def _do_row(self, row: Row, keep: bool) -> None:
+        """Train and evaluate a row; with `keep` its model stays loaded for the next one."""
         try:
             model = self._trained(row)
             weights = self.place.weights(model)
             cells = self.to_do(row, weights)
             self._bar.set_description(f"{row.name}: loading")
+            loaded, self._loaded = self._loaded, None
             with self._timed("load"):
-                evaluator = self.place.evaluator(row, model)
+                evaluator = self.place.evaluator(row, model, loaded, self._adapters())
         except Exception as error:
             self.row_failed(row, self.place.failure("", error), self.cells[row.name])
             return
@@ -546,7 +583,16 @@ class Run:
                     self._evaluate(evaluator, cell, weights)
                 self.report(row, entry, own)
         finally:
-            evaluator.close()
+            if keep:
+                self._loaded = evaluator
+            else:
+                evaluator.close()
+
+    def _adapters(self) -> list[Path]:
+        """Folders of the LoRA adapters of all rows, as far as they are there."""
+        given = [Path(row.spec.adapter) for row in self.rows if row.spec.adapter]
+        trained = [folder for row in self.rows if (folder := self.model_folder(row))]
+        return [folder for folder in (*given, *trained) if (folder / "adapter_config.json").is_file()]
 
     def _trained(self, row: Row) -> Path | None:
         model = self.model_folder(row)
@@ -585,6 +631,7 @@ class Run:
             cell.state, cell.reason = "failed", result.reason
         else:
             cell.state, cell.reason, cell.seconds = "finished", "", result.seconds
+            self.seconds["evaluate"] += result.seconds
             self.seconds["inference"] += result.inference_seconds
             self.done += 1
         self._costs(cell.row)
@@ -694,7 +741,7 @@ class Run:
         write_json(self.folder / RUN_FILE, self.paths.clean(document))
 
     def _seconds(self) -> dict[str, float]:
-        """Where the time of this run went: all in all, and in training, loading models and inference."""
+        """Where the time of this run went: all of it up to now, and its parts; evaluation holds inference."""
         return {"all": self.clock(), **self.seconds}
 
     def finish(self) -> Outcome:
