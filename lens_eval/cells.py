@@ -35,6 +35,8 @@ _SHOWING = {
     "cluster",
     "compare",
     "doctor",
+    "doctor_cli",
+    "doctor_weights",
     "evaluation",
     "findings",
     "paper",

@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "sweep": "lens_train.cli:sweep",
     "diagnose": "lens_train.cli:diagnose",
     "merge": "lens_train.cli:merge",
+    "doctor": "lens_eval.doctor_cli:doctor",
     "eval": "lens_eval.run_cli:evaluate",
     "reproduce": "lens_eval.run_cli:reproduce",
     "compare": "lens_eval.run_cli:compare",
