@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from lens_eval import charts, shown_answers, tables, training_charts, training_record
 from lens_eval.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, Scores, label, main_metrics
@@ -86,7 +86,7 @@ def to_html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page.filters.update(lines=lines, direction=direction, language_name=language_name)
+    page.filters.update(lines=lines, direction=direction, language_name=language_name, breakable=breakable)
     style, script = (_asset(name) for name in ("report.css", "report.js"))
     answers = shown_answers.choose(comparison, scores)
     text = page.get_template("report.html.j2").render(
@@ -175,6 +175,11 @@ def direction(text: str) -> str:
 def language_name(code: str) -> str:
     """The English name of a language, or the code as it is."""
     return LANGUAGES[code].name if code in LANGUAGES else code
+
+
+def breakable(name: str) -> Markup:
+    """A name that may go on in the next line behind an underscore or a slash."""
+    return Markup(re.sub(r"([_/])(?=.)", r"\1<wbr>", str(escape(name))))
 
 
 def _asset(name: str) -> Markup:

@@ -146,10 +146,12 @@ def compare(
     name = str(document.get("name", ""))
     result = compare_scores(scores, reference=reference, name=name, holes=holes, run=document, allow=allowed)
     if output is not None:
-        from lens_eval.report import FILE, write_report
+        from lens_eval import report as page
+        from lens_eval import training_record
 
         tables.write_all(result, output)
-        write_report(output / FILE, result, scores)
+        training = training_record.load(Path(runs[0])) if len(runs) == 1 else {}
+        page.write_report(output / page.FILE, result, scores, training)
     pairs = None if numbers is None else published.pair(result, numbers)
     checked = findings.check_findings(scores, result.reference) if checks else None
     if format in ("csv", "json") and (pairs is not None or checked is not None):

@@ -120,7 +120,8 @@ def _differing(comparison: Comparison, base: Scores, variants: Sequence[Scores])
     for one in variants:
         if one.items == base.items:
             for metric in shown & base.metrics.keys() & one.metrics.keys():
-                other |= one.metrics[metric] != base.metrics[metric]
+                ours, theirs = one.metrics[metric], base.metrics[metric]
+                other |= (ours != theirs) & ~(np.isnan(ours) & np.isnan(theirs))
     return np.flatnonzero(other).tolist()
 
 
