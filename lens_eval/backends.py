@@ -1,4 +1,4 @@
-"""`lens_vllm`: lm_eval's vLLM backend with one-token answers by one generation, refusals in words, an end.
+"""`lens_vllm`: lm_eval's vLLM backend with one-token answers by one generation, steering, refusals, an end.
 
 `python -m lens_eval.backends ...` is lm_eval's own command with this backend known to it:
 
@@ -9,6 +9,7 @@ Importing this module loads vLLM.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
@@ -20,12 +21,17 @@ from weakref import WeakSet
 from lm_eval.api.registry import register_model
 from lm_eval.models.vllm_causallms import VLLM
 from vllm import SamplingParams
+from vllm.lora.request import LoRARequest
 
 from lens_eval import vllm_limits
 from lens_eval.errors import UserError
+from lens_eval.steering import ByLanguage, load_steering
 
 _AT_ONCE = 128
 """vLLM returns the log-probabilities of at most this many named tokens per request."""
+
+_TOLERANCE = 0.1
+"""Largest difference between log-probabilities of the same thing, computed in another order in bfloat16."""
 
 _open: WeakSet[LensVLLM] = WeakSet()
 
@@ -34,7 +40,7 @@ Scored = tuple[Any, list[int], list[int]]
 
 
 @register_model("lens_vllm")
-class LensVLLM(VLLM):
+class LensVLLM(ByLanguage, VLLM):
     """lm_eval's `vllm` backend, with the same arguments and the same numbers.
 
     - Continuations of one token (option letters, as a rule) are read from the log-probabilities of one
@@ -42,29 +48,85 @@ class LensVLLM(VLLM):
       prompt anew for each. Everything longer takes the stock way.
     - On a CPU, where vLLM's engine dies of `prompt_logprobs` with an adapter, longer continuations are scored
       token by token the same way.
-    - What vLLM cannot do is refused in words, see `vllm_limits`; an adapter that changes nothing is an error.
+    - `steering=FOLDER` steers every forward pass (`lens train --method steer`), towards the language of each
+      item where it adds the direction of a language, or towards `language` for all.
+    - `use()` goes on with another adapter or steering on the loaded model.
+    - What vLLM cannot do is refused in words, see `vllm_limits`; an adapter that changes nothing is an error,
+      and so is a model whose hidden states the steering does not get hold of.
     - `close()` ends vLLM's processes and threads. Left to the interpreter's exit, those can abort the process
       (status 134) with the results long saved.
 
     Raises:
-        UserError: see `vllm_limits.checked`; or the adapter is not applied.
+        UserError: see `vllm_limits.checked` and `use`.
     """
 
-    def __init__(self, pretrained: str, **arguments: Any) -> None:
+    def __init__(
+        self, pretrained: str, steering: str | None = None, language: str | None = None, **arguments: Any
+    ) -> None:
         cpu = vllm_limits.is_cpu()
-        arguments = vllm_limits.checked({"pretrained": pretrained, **arguments}, cpu)
+        self._eager_to_steer = bool(steering) and not cpu and "enforce_eager" not in arguments
+        arguments = vllm_limits.checked({"pretrained": pretrained, "steering": steering, **arguments}, cpu)
+        del arguments["steering"]
+        if steering:
+            load_steering(steering, pretrained)
         if cpu and arguments["enforce_eager"]:
             # Without this the first request of an eager engine still waits half a minute for a compiler.
             os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+        adapter = arguments.get("lora_local_path")
+        self._pretrained = pretrained
+        self._steerable = arguments.get("worker_extension_cls") == vllm_limits.EXTENSION
+        self._max_rank = int(arguments["max_lora_rank"]) if adapter else None
+        self._adapters: dict[str, int] = {}
+        self._steering_folder: str | None = None
+        self.fixed_language = language
         before = set(threading.enumerate())
         super().__init__(**arguments)
-        self.lora_request: Any
+        self.lora_request: LoRARequest | None
         self._threads = set(threading.enumerate()) - before
         self._named_tokens = "logprob_token_ids" in SamplingParams.__struct_fields__
-        self._stepwise = cpu and self.lora_request is not None
+        self._stepwise = cpu and adapter is not None
         _open.add(self)
-        if self.lora_request is not None:
-            self._check_adapter(self.lora_request)
+        self.use(adapter, steering)
+
+    def fits(self, adapter: str | None, steering: str | None) -> bool:
+        """Whether `use` can go on with these, or the model has to be loaded anew for them."""
+        if adapter is None:
+            # What is loaded for adapters or for steering only computes in another way even without them.
+            fits = self._max_rank is None
+        else:
+            fits = self._max_rank is not None and vllm_limits.adapter_rank(Path(adapter)) <= self._max_rank
+        return fits and (not self._eager_to_steer if steering is None else self._steerable)
+
+    def use(self, adapter: str | None = None, steering: str | None = None) -> None:
+        """Go on as the loaded model with this adapter, or this steering, or neither.
+
+        Raises:
+            UserError: the steering is not one of this model; or vLLM does not apply it, or the adapter.
+        """
+        try:
+            self._steer(None)
+            self.steering = None
+            self.lora_request = self._request(adapter) if adapter else None
+            if adapter:
+                self._check_adapter(Path(adapter))
+            if steering:
+                self.steering, self._steering_folder = load_steering(steering, self._pretrained), steering
+                self._check_steering()
+        except UserError:
+            self.close()
+            raise
+
+    def steer_towards(self, language: str | None) -> None:
+        """Steer what follows towards this language.
+
+        Raises:
+            UserError: there is no direction for it.
+        """
+        self._steer(self._steering_folder, language)
+
+    def steered_passes(self) -> list[dict[str, int]]:
+        """For each worker: forward passes since the steering was last set, how often each layer fired."""
+        return self.model.collective_rpc("lens_fired")
 
     def close(self) -> None:
         """End vLLM's processes and threads. The object cannot be used any more."""
@@ -142,28 +204,72 @@ class LensVLLM(VLLM):
         for position in range(len(window) - len(continuation), len(window)):
             yield window[:position], window[position]
 
-    def _check_adapter(self, request: Any) -> None:
+    def _request(self, adapter: str) -> LoRARequest:
+        # vLLM tells adapters, and the keys and values it has kept of them, apart by name and number.
+        number = self._adapters.setdefault(adapter, len(self._adapters) + 1)
+        return LoRARequest(f"adapter {number}", number, adapter)
+
+    def _steer(self, folder: str | None, language: str | None = None, share: float = 1.0) -> None:
+        if not self._steerable:
+            return
+        if folder is not None and self.steering is not None:
+            self.steering.require_language(language)
+        arguments = (None if folder is None else str(Path(folder).resolve()), language, share)
+        refused = [reason for reason in self.model.collective_rpc("lens_steer", args=arguments) if reason]
+        if refused:
+            raise UserError(f"{refused[0]}; use the backend hf")
+        # What is kept of earlier prompts was not steered like this.
+        if not self.model.reset_prefix_cache():
+            raise RuntimeError("vLLM does not empty its prefix cache between two steerings")
+
+    def _check_adapter(self, adapter: Path) -> None:
         """An adapter that is loaded but not applied gives the backbone's numbers under another name.
 
         Raises:
             UserError: the same log-probabilities with the adapter as without, though it holds something.
         """
-        if not _changes_something(Path(request.lora_path)):
+        if not _changes_something(adapter):
             return
-        prompt = [self.prefix_token_id, *self.tok_encode("0", add_special_tokens=False)]
-        tokens = list(range(min(_AT_ONCE, int(self._config.get_text_config().vocab_size))))
-        seen: list[list[float]] = []
-        for adapter in (request, None):
-            self.lora_request = adapter
-            output = self._model_generate([prompt], generate=True, sampling_params=[_one_token(tokens)])[0]
-            seen.append([output.outputs[0].logprobs[0][token].logprob for token in tokens])
+        tuned, request = self._likeliest(), self.lora_request
+        self.lora_request = None
+        bare = self._likeliest()
         self.lora_request = request
-        if seen[0] == seen[1]:
-            self.close()
+        if tuned == bare:
             raise UserError(
-                f"vLLM loaded the adapter {request.lora_path} but does not apply it; "
+                f"vLLM loaded the adapter {adapter} but does not apply it; "
                 "merge it into its model, or use the backend hf"
             )
+
+    def _check_steering(self) -> None:
+        """See that steering gets hold of the whole hidden state, once per layer and forward pass; then steer.
+
+        Steered with strength 0 in every layer named, the model must answer as it is.
+
+        Raises:
+            UserError: it does not, or layers fire more or less often.
+        """
+        assert self.steering is not None
+        languages = {code for own in self.steering.directions.values() for code in own}
+        first = self.fixed_language or min(languages, default=None)
+        bare = self._likeliest()
+        self._steer(self._steering_folder, first, share=0.0)
+        same = self._likeliest(count=4)
+        alike = all(abs(same.get(token, -1e9) - value) < _TOLERANCE for token, value in bare.items())
+        once = all(set(fired.values()) == {fired["passes"]} for fired in self.steered_passes())
+        enough = all(fired["passes"] >= 4 for fired in self.steered_passes())
+        if not (alike and once and enough):
+            raise UserError(
+                f"vLLM's layers of {self._pretrained} hand on their hidden states in a way that steering "
+                "does not get hold of; use the backend hf"
+            )
+        self._steer(self._steering_folder, first)
+
+    def _likeliest(self, count: int = 1) -> dict[int, float]:
+        """Log-probabilities of the five likeliest first tokens, `count` tokens being generated."""
+        prompt = [self.prefix_token_id, *self.tok_encode("0", add_special_tokens=False)]
+        settings = SamplingParams(temperature=0, max_tokens=count, logprobs=5, ignore_eos=True)
+        output = self._model_generate([prompt], generate=True, sampling_params=[settings])[0]
+        return {token: entry.logprob for token, entry in output.outputs[0].logprobs[0].items()}
 
 
 def _one_token(tokens: list[int]) -> SamplingParams:
@@ -185,8 +291,9 @@ def _changes_something(adapter: Path) -> bool:
     )
 
 
+@atexit.register
 def close_all() -> None:
-    """Close every model of this process that is still open."""
+    """Close every model of this process that is still open; done at its end at the latest."""
     for model in list(_open):
         model.close()
 

@@ -353,11 +353,6 @@ class Evaluator:
         """lm_eval's model."""
         return self._lm
 
-    @property
-    def model(self) -> Any:
-        """lm_eval's model."""
-        return self._lm
-
     def _uses_template(self) -> bool:
         if self.backend.apply_chat_template != "auto":
             return bool(self.backend.apply_chat_template)

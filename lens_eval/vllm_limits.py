@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from lens_eval.errors import UserError
+from lens_eval.vllm_steering import EXTENSION
 
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 """Head sizes of vLLM's attention on a CPU, as vLLM 0.32 lists them."""
@@ -30,7 +31,8 @@ def checked(arguments: Mapping[str, Any], cpu: bool) -> dict[str, Any]:
 
     On a CPU: `enforce_eager` (compiling takes longer than small evaluations) and `kv_cache_memory_bytes`
     (vLLM otherwise asks for 92% of the whole memory and refuses to start where that is not free). With an
-    adapter: a `max_lora_rank` that covers it. `dtype` is left alone: hf and vllm compute in the same one.
+    adapter: a `max_lora_rank` that covers it. With a steering: `enforce_eager`. Where the model is not
+    compiled: the plug-in that steers. `dtype` is left alone: hf and vllm compute in the same one.
 
     Raises:
         UserError: what vLLM would refuse with a stack trace, or ignore in silence.
@@ -45,6 +47,9 @@ def checked(arguments: Mapping[str, Any], cpu: bool) -> dict[str, Any]:
         )
     if adapter:
         arguments["max_lora_rank"] = _lora_rank(Path(str(adapter)), arguments.get("max_lora_rank"))
+    if arguments.get("steering"):
+        _check_steering(arguments, parallel)
+        arguments["enforce_eager"] = True
     if cpu:
         if parallel > 1:
             raise UserError(
@@ -55,7 +60,40 @@ def checked(arguments: Mapping[str, Any], cpu: bool) -> dict[str, Any]:
         arguments.setdefault("enforce_eager", True)
         if "gpu_memory_utilization" not in arguments:
             arguments.setdefault("kv_cache_memory_bytes", _cpu_cache())
+    if arguments.get("enforce_eager") and parallel == 1 and _stages(arguments) == 1:
+        arguments.setdefault("worker_extension_cls", EXTENSION)
     return arguments
+
+
+def _check_steering(arguments: Mapping[str, Any], parallel: int) -> None:
+    if parallel > 1:
+        raise UserError(
+            f"a steering with data_parallel_size={parallel}: lm_eval then loads a new model for every batch, "
+            "which no steering reaches; use tensor_parallel_size"
+        )
+    if not arguments.get("enforce_eager", True):
+        raise UserError(
+            "a steering with enforce_eager=False: compiled models and CUDA graphs run past the hooks that "
+            "steer; leave enforce_eager out, or use the backend hf"
+        )
+    if _stages(arguments) > 1:
+        raise UserError(
+            f"a steering with pipeline_parallel_size={_stages(arguments)}: no process has all the layers; "
+            "use tensor_parallel_size"
+        )
+    if arguments.get("speculative_config"):
+        raise UserError(
+            "a steering with speculative_config: the draft model would not be steered; leave it out"
+        )
+    if arguments.get("worker_extension_cls", EXTENSION) != EXTENSION:
+        raise UserError(
+            "a steering with worker_extension_cls: vLLM takes one such plug-in, and steering is one; "
+            "leave it out"
+        )
+
+
+def _stages(arguments: Mapping[str, Any]) -> int:
+    return int(arguments.get("pipeline_parallel_size") or 1)
 
 
 def _check_head_size(arguments: Mapping[str, Any]) -> None:
@@ -82,11 +120,11 @@ def _head_size(arguments: Mapping[str, Any]) -> int | None:
     return int(width) // int(heads) if width and heads else None
 
 
-def _lora_rank(adapter: Path, wanted: Any) -> int:
-    """The `max_lora_rank` for an adapter folder.
+def adapter_rank(adapter: Path) -> int:
+    """Largest rank of a LoRA adapter folder.
 
     Raises:
-        UserError: no adapter, one of a kind that vLLM does not apply, or one that does not fit in `wanted`.
+        UserError: no adapter, or one of a kind that vLLM does not apply.
     """
     settings = adapter_settings(adapter)
     if settings.get("peft_type", "LORA") != "LORA":
@@ -105,7 +143,25 @@ def _lora_rank(adapter: Path, wanted: Any) -> int:
             f"the adapter {adapter} has {' and '.join(found)}, which vLLM does not apply; "
             "merge it into its model, or use the backend hf"
         )
-    rank = max([int(settings["r"]), *map(int, (settings.get("rank_pattern") or {}).values())])
+    return max([int(settings["r"]), *map(int, (settings.get("rank_pattern") or {}).values())])
+
+
+def largest_rank(adapters: Sequence[Path]) -> int:
+    """The `max_lora_rank` with which a model can be loaded once for all these adapters, at least 16.
+
+    Raises:
+        UserError: see `adapter_rank`; or one has a larger rank than vLLM takes.
+    """
+    return max([16, *(_lora_rank(adapter, None) for adapter in adapters)])
+
+
+def _lora_rank(adapter: Path, wanted: Any) -> int:
+    """The `max_lora_rank` for an adapter folder.
+
+    Raises:
+        UserError: see `adapter_rank`; or it does not fit in `wanted`.
+    """
+    rank = adapter_rank(adapter)
     if wanted is not None:
         if int(wanted) < rank:
             raise UserError(f"max_lora_rank={wanted}, but the adapter {adapter} has rank {rank}")

@@ -14,13 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lens_eval import mini, vllm_limits
+from lens_eval.errors import UserError
 
 pytestmark = pytest.mark.vllm
 if importlib.util.find_spec("vllm") is None:
@@ -81,29 +81,64 @@ def lens_variant(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code = "import sys; from lens_eval.cli import main; sys.argv[0] = 'lens'; main()"
     run = _run(
         *("-c", code, "train", "--model", "builtin", "--data", "builtin"),
-        *("--languages", ",".join(LANGUAGES), "--output", str(folder), "--set", "lr=5.0e-4", "--limit", "80"),
+        *(
+            "--languages",
+            ",".join(LANGUAGES),
+            "--output",
+            str(folder),
+            "--set",
+            "learning_rate=5.0e-4",
+            "--limit",
+            "80",
+        ),
     )
     assert run.returncode == 0, run.stderr[-3000:]
     return folder
 
 
-@pytest.fixture(scope="module")
-def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random LoRA adapter of rank 32, strong enough to change answers."""
+def _adapter(folder: Path, rank: int) -> Path:
+    """A random LoRA adapter of the built-in backbone, strong enough to change answers."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    torch.manual_seed(0)
+    torch.manual_seed(rank)
     model = AutoModelForCausalLM.from_pretrained(mini.backbone_path(), dtype=torch.float32)
-    config = LoraConfig(r=32, lora_alpha=32, target_modules=["q_proj", "v_proj", "down_proj"])
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=["q_proj", "v_proj", "down_proj"])
     tuned = get_peft_model(model, config)
     for name, weight in tuned.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.05)
-    folder = tmp_path_factory.mktemp("adapter")
     tuned.save_pretrained(str(folder))
     return folder
+
+
+def _steering(folder: Path, **settings: Any) -> Path:
+    """A steering of the built-in backbone."""
+    from lens_train import methods
+    from lens_train.job import Job
+
+    data = mini.resolve_data("builtin")
+    off = {"remove_strength": 0.0, "restore_strength": 0.0}
+    settings = {**off, "probe_items": 30, **settings}
+    model = str(mini.backbone_path())
+    methods.train(Job("steer", model, data, LANGUAGES, folder, device="cpu", settings=settings))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def steering(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Specific parts removed in two layers, put back in the last two (in the last one behind the norm)."""
+    folder = tmp_path_factory.mktemp("steering") / "specific"
+    return _steering(
+        folder, remove_strength=1.0, remove_layers=[2, 3], restore_strength=2.0, restore_layers=[-2, -1]
+    )
+
+
+@pytest.fixture(scope="module")
+def directions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The direction of a language added in two layers, the last one included."""
+    return _steering(tmp_path_factory.mktemp("steering") / "direction", add_strength=2.0, add_layers=[2, -1])
 
 
 def _evaluate(lm: Any, tasks: list[str], folder: Path, template: bool = True) -> Samples:
@@ -169,21 +204,28 @@ def _hf(pretrained: Path, adapter: Path | None = None) -> Any:
     return HFLM(pretrained=str(pretrained), device="cpu", dtype="float32", batch_size=1, **more)
 
 
-@contextmanager
-def _lens_vllm(**arguments: Any) -> Iterator[Any]:
-    from lens_eval.backends import LensVLLM
+def _hf_steered(steering: Path) -> Any:
+    from lens_eval.steered import SteeredLM
 
-    lm = LensVLLM(str(mini.backbone_path()), dtype="float32", batch_size="auto", **SMALL, **arguments)
-    try:
-        yield lm
-    finally:
-        lm.close()
+    model = str(mini.backbone_path())
+    return SteeredLM(model, str(steering), device="cpu", dtype="float32", batch_size=1)
 
 
 @pytest.fixture(scope="module")
-def backbone() -> Iterator[Any]:
-    with _lens_vllm() as lm:
-        yield lm
+def engine() -> Iterator[Any]:
+    """The built-in backbone, loaded once for this module."""
+    from lens_eval.backends import LensVLLM
+
+    lm = LensVLLM(str(mini.backbone_path()), dtype="float32", batch_size="auto", **SMALL)
+    yield lm
+    lm.close()
+
+
+@pytest.fixture
+def backbone(engine: Any) -> Iterator[Any]:
+    """As it is before and after each test: not steered."""
+    yield engine
+    engine.use()
 
 
 def test_the_lens_variant_through_plain_lm_eval_answers_as_in_hf(
@@ -319,22 +361,156 @@ def test_more_tokens_than_vllm_tells_at_once_are_asked_for_in_turns(backbone: An
     assert sum(greedy for _, greedy in ours) <= 1
 
 
-def test_an_adapter_of_rank_32_is_applied_and_answers_as_in_hf(adapter: Path, task_folder: Path) -> None:
+def test_steered_answers_are_those_of_hf(backbone: Any, steering: Path, task_folder: Path) -> None:
+    tasks = [*QA, *CHOICE, LETTERS]
+    plain = _evaluate(backbone, tasks, task_folder)
+    backbone.use(steering=str(steering))
+    ours = _evaluate(backbone, tasks, task_folder)
+    _assert_same(ours, _evaluate(_hf_steered(steering), tasks, task_folder))
+    # Control: it is steered, and no longer afterwards.
+    assert _texts(ours) != _texts(plain)
+    assert _scores(ours[LETTERS][0]) != pytest.approx(_scores(plain[LETTERS][0]), abs=1e-2)
+    backbone.use()
+    _assert_same(_evaluate(backbone, tasks, task_folder), plain)
+
+
+def _mixed(languages: tuple[str, ...]) -> tuple[list[Any], list[Any]]:
+    """The same questions asked in every language at once: to be scored, and to be answered."""
+    from lm_eval.api.instance import Instance
+
+    from lens_eval.mini.tasks import documents
+
+    prompts = [doc["prompt"] for doc in documents("test", "en")[:6]]
+    pairs = [(prompt, {"language": code}) for prompt in prompts for code in languages]
+    settings = {"until": [], "max_gen_toks": 12, "do_sample": False}
+    scored = [Instance("loglikelihood", doc, (prompt, " Nairobi"), 0) for prompt, doc in pairs]
+    return scored, [Instance("generate_until", doc, (prompt, settings), 0) for prompt, doc in pairs]
+
+
+def test_directions_of_several_languages_in_one_batch_are_those_of_hf(
+    backbone: Any, directions: Path
+) -> None:
+    scored, asked = _mixed(LANGUAGES)
+    backbone.use(steering=str(directions))
+    scores = [value for value, _ in backbone.loglikelihood(scored)]
+    texts = backbone.generate_until(asked)
+    hf = _hf_steered(directions)
+    assert scores == pytest.approx([value for value, _ in hf.loglikelihood(scored)], abs=2e-3)
+    assert texts == hf.generate_until(asked)
+    # One prompt, four languages, four numbers: nothing kept of the same prompt in another language is used.
+    assert all(len({round(score, 3) for score in scores[i : i + 4]}) == 4 for i in range(0, len(scores), 4))
+    # Control: English, the central language, is left alone; the others are not.
+    backbone.use()
+    plain = backbone.generate_until(asked)
+    assert texts[::4] == plain[::4]
+    assert texts != plain
+    backbone.use(steering=str(directions))
+    with pytest.raises(UserError, match="has none for 'ja'"):
+        backbone.generate_until(_mixed(("en", "ja"))[1])
+
+
+def test_every_layer_fires_once_per_pass_in_prefill_and_decoding(backbone: Any, steering: Path) -> None:
+    from vllm import SamplingParams
+
+    prompt = backbone.tok_encode("Nairobi")
+    layers = {"2", "3", "4", "5"}
+    for new in (1, 7):
+        backbone.use(steering=str(steering))
+        settings = SamplingParams(temperature=0, max_tokens=new, ignore_eos=True)
+        backbone._model_generate([prompt] * 3, generate=True, sampling_params=[settings] * 3)
+        (fired,) = backbone.steered_passes()
+        assert fired == {"passes": fired["passes"], **dict.fromkeys(layers, fired["passes"])}
+        # Prefill (of one prompt before the others, where vLLM takes it so) and one pass per further token.
+        assert new <= fired["passes"] <= new + 2
+    backbone.use()
+    assert backbone.steered_passes() == [{"passes": 0}]
+
+
+def test_strength_zero_is_the_identity_to_the_bit(backbone: Any, steering: Path, tmp_path: Path) -> None:
+    from lens_train.baselines.steer import Edit, Steering
+
+    found = Steering.load(steering)
+    edits = tuple(Edit(edit.layer, edit.kind, 0.0) for edit in found.edits)
+    Steering(edits, found.specific, found.directions, found.base).save(tmp_path)
+    requests = _triples(backbone, ("A", "B"), count=10)
+    plain = backbone._loglikelihood_tokens(requests)
+    backbone.use(steering=str(tmp_path))
+    assert backbone._loglikelihood_tokens(requests) == plain
+    # Control: with its own strengths it is not.
+    backbone.use(steering=str(steering))
+    assert backbone._loglikelihood_tokens(requests) != plain
+
+
+def test_layers_that_hand_on_something_else_are_found_out(
+    backbone: Any, steering: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the sum of the pair is not the hidden state, a steering of strength 0 changes the answers."""
+    answers = [{1: -0.5}, {1: -2.0}]
+    monkeypatch.setattr(backbone, "close", lambda: None)
+    monkeypatch.setattr(backbone, "_likeliest", lambda count=1: answers[count > 1])
+    with pytest.raises(UserError, match="hand on their hidden states in a way"):
+        backbone.use(steering=str(steering))
+
+
+def test_a_recipe_loads_one_backbone_for_steerings_and_one_for_adapters(
+    steering: Path, task_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lens_eval import backends
+    from lens_eval.recipe import Backend, Recipe, VariantSpec
+    from lens_eval.runner import run
+
+    loaded = []
+    load = backends.LensVLLM.__init__
+
+    def note(self: Any, *args: Any, **arguments: Any) -> None:
+        loaded.append(int(arguments.get("max_lora_rank", 0)))
+        load(self, *args, **arguments)
+
+    monkeypatch.setattr(backends.LensVLLM, "__init__", note)
+    adapters = {f"rank{rank}": _adapter(tmp_path / f"rank{rank}", rank) for rank in (8, 32)}
     tasks = [*QA[:2], *CHOICE, LETTERS]
-    with _lens_vllm(lora_local_path=str(adapter)) as lm:
+    strong = {"remove_strength": 0.8, "restore_strength": 0.8, "probe_items": 30}
+    recipe = Recipe(
+        name="shared",
+        backbone="builtin",
+        languages=LANGUAGES,
+        variants=(
+            VariantSpec("backbone"),
+            VariantSpec("steered", method="steer", settings=strong),
+            *(VariantSpec(name, adapter=str(folder)) for name, folder in adapters.items()),
+        ),
+        tasks=tuple(tasks),
+        include_path=(str(task_folder),),
+        backend=Backend("vllm", {"dtype": "float32", **SMALL}, "auto"),
+        train_data="builtin",
+        limit=LIMIT,
+    )
+    outcome = run(recipe, tmp_path / "out", device="cpu")
+    assert outcome.failed == ()
+    assert loaded == [0, 32]
+    found = {name: _saved(tmp_path / "out" / name) for name in ("backbone", "steered", *adapters)}
+    assert len({str(_texts(samples)) for samples in found.values()}) == 4
+    _assert_same(found["backbone"], _evaluate(_hf(mini.backbone_path()), tasks, task_folder))
+    for name, folder in adapters.items():
         # Options of several tokens too, which the stock way cannot score here: its engine dies.
-        ours = _evaluate(lm, tasks, task_folder)
-        prompt = lm.tok_encode("Nairobi")
-        triple = [(None, prompt, [token]) for token in range(50)]
-        tuned = [value for value, _ in lm._loglikelihood_tokens(triple)]
-        lm.lora_request, request = None, lm.lora_request
-        bare = [value for value, _ in lm._loglikelihood_tokens(triple)]
-        lm.lora_request = request
-    assert max(abs(a - b) for a, b in zip(tuned, bare, strict=True)) > 0.1
-    _assert_same(ours, _evaluate(_hf(mini.backbone_path(), adapter), tasks, task_folder))
-    # Control: the backbone alone answers differently.
-    reference = _evaluate(_hf(mini.backbone_path()), tasks, task_folder)
-    assert _texts(ours) != _texts(reference)
+        _assert_same(found[name], _evaluate(_hf(mini.backbone_path(), folder), tasks, task_folder))
+    (model,) = (tmp_path / "out" / "models").glob("steered-*/variant.json")
+    _assert_same(found["steered"], _evaluate(_hf_steered(model.parent), tasks, task_folder))
+
+
+def test_the_command_of_lm_eval_steers_and_ends_with_status_0(
+    steering: Path, task_folder: Path, tmp_path: Path
+) -> None:
+    run = _run(
+        *("-m", "lens_eval.backends", "--model", "lens_vllm", "--model_args"),
+        f"pretrained={mini.backbone_path()},steering={steering},dtype=float32,max_model_len={LENGTH},"
+        f"kv_cache_memory_bytes={1 << 28}",
+        *("--include_path", "tasks", "--tasks", ",".join(QA[:2]), "--limit", str(LIMIT)),
+        *("--apply_chat_template", "--batch_size", "auto", "--log_samples", "--output_path", str(tmp_path)),
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "terminate called" not in run.stderr
+    _assert_same(_saved(tmp_path), _evaluate(_hf_steered(steering), QA[:2], task_folder))
 
 
 def test_what_vllm_cannot_do_ends_with_a_message_and_status_2(tmp_path: Path) -> None:

@@ -49,6 +49,46 @@ def test_data_parallel_on_a_cpu_is_refused() -> None:
     assert vllm_limits.checked({**BACKBONE, "data_parallel_size": 2}, cpu=False)["data_parallel_size"] == 2
 
 
+STEERED = {**BACKBONE, "steering": "folder"}
+
+
+@pytest.mark.parametrize("cpu", [True, False])
+def test_a_steering_gets_an_engine_that_is_not_compiled_and_the_plug_in(cpu: bool) -> None:
+    given = vllm_limits.checked({**STEERED, "tensor_parallel_size": 2}, cpu=cpu)
+    assert given["enforce_eager"] is True
+    assert given["worker_extension_cls"] == vllm_limits.EXTENSION
+    # Control: what is compiled, or spread over several engines, gets no plug-in.
+    assert "worker_extension_cls" not in vllm_limits.checked(BACKBONE, cpu=False)
+    spread = {**BACKBONE, "enforce_eager": True, "data_parallel_size": 2}
+    assert "worker_extension_cls" not in vllm_limits.checked(spread, cpu=False)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"enforce_eager": False}, "compiled models and CUDA graphs run past the hooks"),
+        ({"data_parallel_size": 2}, "data_parallel_size=2: lm_eval then loads a new model for every batch"),
+        ({"pipeline_parallel_size": 2}, "pipeline_parallel_size=2: no process has all the layers"),
+        ({"speculative_config": {"num_speculative_tokens": 2}}, "the draft model would not be steered"),
+        ({"worker_extension_cls": "other.Worker"}, "vLLM takes one such plug-in"),
+    ],
+)
+def test_modes_in_which_vllm_cannot_steer_are_refused(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        vllm_limits.checked({**STEERED, **more}, cpu=False)
+    # Control: without the steering there is nothing to refuse.
+    vllm_limits.checked({**BACKBONE, **more}, cpu=False)
+
+
+def test_one_max_lora_rank_covers_all_adapters(tmp_path: Path) -> None:
+    folders = [tmp_path / str(rank) for rank in (8, 40, 4)]
+    for folder in folders:
+        folder.mkdir()
+        _adapter(folder, r=int(folder.name))
+    assert vllm_limits.largest_rank(folders) == 64
+    assert vllm_limits.largest_rank(folders[:1]) == 16
+
+
 @pytest.mark.parametrize(("rank", "expected"), [(4, 16), (16, 16), (17, 32), (32, 32), (200, 256)])
 def test_an_adapter_gets_a_max_lora_rank_that_covers_it(rank: int, expected: int, tmp_path: Path) -> None:
     assert vllm_limits.checked(_adapter(tmp_path, r=rank), cpu=False)["max_lora_rank"] == expected
