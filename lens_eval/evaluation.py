@@ -110,7 +110,7 @@ def _load_entry(
         except MissingItems as error:
             if not may_leave_out(_metadata(manager, leaf).get("family", ""), skip):
                 raise
-            left_out.setdefault(leaf, str(error))
+            left_out.setdefault(leaf, str(error).partition("; go online")[0])
             continue
         # A task named itself is wanted in whatever language it is.
         single = leaf == name and entry.kind.name in ("TASK", "PY_TASK")

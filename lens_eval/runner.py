@@ -250,8 +250,9 @@ def run(
     recipe, left_out = available(recipe)
     check(recipe, folder, None if ray else device)
     tasks = load_tasks(recipe.tasks, recipe.languages, recipe.include_path, recipe.limit, left_out)
-    for name, reason in left_out.items():
-        say(f"left out: {name}: {reason}")
+    for reason in dict.fromkeys(left_out.values()):
+        names = [name for name, why in left_out.items() if why == reason]
+        say(f"left out: {', '.join(names)}: {reason}")
     with _cluster(ray, recipe, device, cpus) as cluster, lock(folder):
         _prepare(folder, recipe)
         if cluster is not None:
