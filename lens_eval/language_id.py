@@ -35,7 +35,15 @@ class Detector(Protocol):
 
 
 class Lingua:
-    """lingua (Rust, models inside the package), restricted to the candidates: the default."""
+    """lingua (Rust, models inside the package), restricted to the candidates: the default.
+
+    Its trigrams alone, on words taken evenly from the text, answer first; only where they are not all but
+    certain is the whole text looked at with n-grams of every length. Chosen on MGSM questions and XNLI
+    hypotheses: no error more than without this, at less than half the time.
+    """
+
+    SAMPLE = 80  # characters
+    CERTAIN = 0.9999
 
     def __init__(self) -> None:
         import lingua
@@ -47,16 +55,25 @@ class Lingua:
             language.iso_code_639_1.name.lower(): language for language in lingua.Language.all()
         }
         self._codes = {language: code for code, language in self._languages.items()}
-        self._detectors: dict[tuple[str, ...], Any] = {}
+        self._detectors: dict[tuple[str, ...], tuple[Any, Any]] = {}
 
     def unsupported(self, candidates: Iterable[str]) -> list[str]:
         return [code for code in candidates if code not in self._languages]
 
     def best(self, text: str, candidates: tuple[str, ...]) -> tuple[str, float]:
-        detector = self._detectors.get(candidates)
-        if detector is None:
+        if candidates not in self._detectors:
             languages = [self._languages[code] for code in candidates]
-            detector = self._detectors[candidates] = self._builder.from_languages(*languages).build()
+            build = self._builder.from_languages
+            self._detectors[candidates] = (
+                build(*languages).with_low_accuracy_mode().build(),
+                build(*languages).build(),
+            )
+        quick, thorough = self._detectors[candidates]
+        step = -(-len(text) // self.SAMPLE)
+        code, share = self._first(quick, text if step < 2 else " ".join(text.split(" ")[::step]))
+        return (code, share) if share >= self.CERTAIN else self._first(thorough, text)
+
+    def _first(self, detector: Any, text: str) -> tuple[str, float]:
         first = detector.compute_language_confidence_values(text)[0]
         # Sums of floats in lingua depend on the order of a hash set; six digits do not.
         return self._codes[first.language], round(first.value, 6)

@@ -15,8 +15,19 @@ from functools import lru_cache
 from lens_eval.errors import UserError
 from lens_eval.language_id import Detector, get_detector
 from lens_eval.languages import DEFAULT_LANGUAGES, LANGUAGES, chinese_script, normalise_code
-from lens_eval.scripts import LETTERS_PER_CHARACTER, WORD, chinese_form, han_evidence
+from lens_eval.scripts import (
+    CASED,
+    UNSPACED,
+    chinese_form,
+    han_evidence,
+    han_of,
+    letters_in,
+    script_group,
+    stretches,
+    words_of,
+)
 from lens_eval.set_aside import (
+    NO_PROMPT,
     Prompt,
     is_code,
     read_prompt,
@@ -36,6 +47,8 @@ EMPTY = "empty"
 # there are, the larger a share of the probability its first choice needs (`confidence_needed`). Chosen on
 # MGSM questions and XNLI hypotheses; docs/metrics.md has the measurement.
 MIN_LETTERS = 10
+# Names may confirm what at least so many letters of other words say.
+MIN_PLAIN_LETTERS = 4
 # A sentence inside a line of several is only called off-target on clear evidence: many sentences, many
 # chances to err.
 MIN_CONFIDENCE_INSIDE = 0.95
@@ -55,14 +68,29 @@ MAX_JAPANESE_WITHOUT_KANA = 20
 # The longest piece given to the detector at once; more adds nothing.
 MAX_PIECE = 1000
 
-# Kana and Han characters mix in one language: one group. The other groups are scripts.
-_GROUP = {"Hani": "CJK", "Kana": "CJK"}
-_CASED = frozenset({"Latn", "Cyrl", "Grek", "Armn"})
-_UNSPACED = frozenset({"CJK", "Thai", "Laoo", "Khmr", "Mymr", "Tibt"})
-_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’»)\]*_]*\s+|(?<=[。！？।॥؟۔])")
+_SENTENCE_END = re.compile(r"[.!?…。！？।॥؟۔][\"'”’»)\]*_]*\s*")
+_NEEDS_SPACE = frozenset(".!?…")
 
-Word = tuple[str, str, bool]  # script, word, whether it may be a name
 Segment = tuple[str, float]  # language code, script or "undetermined"; letters
+
+
+@dataclass(slots=True)
+class _Run:
+    """Words in a row in one script group. `plain` are those of them that cannot be names; `letters` is what
+    all are worth."""
+
+    group: str
+    words: list[str]
+    plain: list[str]
+    letters: float
+
+    def extend(self, other: _Run) -> None:
+        self.words += other.words
+        self.plain += other.plain
+        self.letters += other.letters
+
+
+_Unit = list[_Run]  # a sentence, or short ones together
 
 
 @dataclass(frozen=True)
@@ -119,7 +147,7 @@ def _groups(language: str) -> frozenset[str]:
     scripts = LANGUAGES[language].scripts
     if language == "ko":  # Han characters alone are not Korean today
         return frozenset({"Hang"})
-    return frozenset("CJK" if script in ("Hani", "Hira", "Kana") else script for script in scripts)
+    return frozenset(map(script_group, scripts))
 
 
 class Judge:
@@ -205,19 +233,19 @@ class Judge:
             return Verdict(target.language, UNDETERMINED, True, EMPTY, (), self._letters((), target))
         text = without_quotations(set_aside(text), prompt)
         lines: list[Line] = []
-        short: list[Word] = []
+        short: _Unit = []
         for number, line in enumerate(text.splitlines(), start=1):
             if not line or line.isspace():
                 continue
             segments, unsure = self._judge_line(line, target, prompt)
-            short.extend(unsure)
+            _extend(short, unsure)
             answered_in, outcome = self._sum_up(segments, target)
             lines.append(Line(number, outcome if segments else "set_aside", answered_in, tuple(segments)))
         segments = [segment for line in lines for segment in line.segments]
         judged = [line for line in lines if line.outcome not in (UNDETERMINED, "set_aside")]
         if not judged and len(lines) > 1:
             # Many lines too short to tell apart, a list of words for instance: judge them as one.
-            segments = self._judge_words(short, target) or segments
+            segments = self._judge_unit(short, target, inside=False) or segments
         answered_in, outcome = self._sum_up(segments, target)
         return Verdict(
             target.language, outcome, False, answered_in, tuple(lines), self._letters(segments, target)
@@ -250,7 +278,7 @@ class Judge:
             letters[self._outcome(code, target)] += amount
         return letters
 
-    def _judge_line(self, line: str, target: _Target, prompt: Prompt) -> tuple[list[Segment], list[Word]]:
+    def _judge_line(self, line: str, target: _Target, prompt: Prompt) -> tuple[list[Segment], _Unit]:
         """Return the segments of a line, and its words if none of them could be judged."""
         units = [] if is_code(line) else _units(without_list_mark(line), prompt)
         segments: list[Segment] = []
@@ -258,42 +286,33 @@ class Judge:
             segments.extend(self._judge_unit(unit, target, inside=len(units) > 1))
         if any(code != UNDETERMINED for code, _ in segments):
             return segments, []
-        words = [word for unit in units for word in unit]
         if len(units) > 1:
-            segments = self._judge_unit(words, target, inside=False)
+            whole: _Unit = []
+            for unit in units:
+                _extend(whole, unit)
+            units, segments = [whole], self._judge_unit(whole, target, inside=False)
         unsure = all(code == UNDETERMINED for code, _ in segments)
-        return segments, words if unsure else []
+        return segments, units[0] if units and unsure else []
 
-    def _judge_words(self, words: list[Word], target: _Target) -> list[Segment]:
-        return self._judge_unit(words, target, inside=False) if words else []
-
-    def _judge_unit(self, words: list[Word], target: _Target, inside: bool) -> list[Segment]:
+    def _judge_unit(self, unit: _Unit, target: _Target, inside: bool) -> list[Segment]:
         """Judge one sentence: its main script, and foreign runs in it that are long enough to be
         sentences."""
-        if not words:
-            return []
-        amounts: dict[str, float] = {}
-        for script, word, _ in words:
-            group = _GROUP.get(script, script)
-            amounts[group] = amounts.get(group, 0.0) + _letters(script, word)
+        if len(unit) == 1:
+            return [(self._identify(unit[0], target, inside), unit[0].letters)]
+        amounts = _amounts(unit)
         total = sum(amounts.values())
-        if len(amounts) == 1:
-            return [(self._identify(next(iter(amounts)), words, target, inside), total)]
         native = {group: amount for group, amount in amounts.items() if group in target.groups}
-        if sum(native.values()) >= NATIVE_SHARE * total:
-            main = max(sorted(native), key=lambda g: native[g])
+        if native and sum(native.values()) >= NATIVE_SHARE * total:
+            main = _largest(native)
+        elif amounts:
+            main = _largest(amounts)
         else:
-            main = max(sorted(amounts), key=lambda g: amounts[g])
-        segments: list[Segment] = []
-        own: list[Word] = []
-        for group, run in _runs(words):
-            if group != main and _is_sentence(group, run):
-                amount = _amount(run)
-                segments.append((self._identify(group, run, target, inside=True), amount))
-            elif group == main:
-                own.extend(run)
-        rest = total - sum(amount for _, amount in segments)
-        return [(self._identify(main, own, target, inside), rest), *segments]
+            return []
+        foreign = [run for run in unit if run.group != main and _is_sentence(run)]
+        segments = [(self._identify(run, target, inside=True), run.letters) for run in foreign]
+        rest = total - sum(run.letters for run in foreign)
+        own = self._identify(_joined(unit, main), target, inside)
+        return [(own, rest), *segments]
 
     def identify_line(self, line: str, language: str, threshold: float) -> str:
         """Return the language of a whole line by its main script and the detector's first choice.
@@ -302,55 +321,49 @@ class Judge:
         there to judge. For protocols that have their own rules of what to judge.
         """
         target = self.target(language)
-        amounts: dict[str, float] = {}
-        words = [(match.lastgroup or "", match[0], False) for match in WORD.finditer(line)]
-        for script, word, _ in words:
-            group = _GROUP.get(script, script)
-            amounts[group] = amounts.get(group, 0.0) + _letters(script, word)
-        if not amounts:
+        unit = _runs(line, NO_PROMPT)
+        if not unit:
             return "unknown"
-        main = max(sorted(amounts), key=lambda g: amounts[g])
-        own = [word for word in words if _GROUP.get(word[0], word[0]) == main]
-        candidates = target.candidates.get(main, ())
-        if main == "CJK":
-            code = self._identify(main, own, target, inside=False)
-            return code if code != UNDETERMINED else "ja" if any(w[0] == "Kana" for w in own) else "zh"
+        own = _joined(unit, _largest(_amounts(unit)))
+        candidates = target.candidates.get(own.group, ())
+        if own.group == "CJK":
+            code = self._identify(own, target, inside=False)
+            return code if code != UNDETERMINED else "ja" if _kana_in(own) else "zh"
         if len(candidates) < 2:
-            return self._identify(main, own, target, inside=False)
-        text = " ".join(word for _, word, _ in own)[:MAX_PIECE]
-        code, confidence = self.detector.best(text, candidates)
+            return self._identify(own, target, inside=False)
+        code, confidence = self.detector.best(" ".join(own.words)[:MAX_PIECE], candidates)
         return code if confidence > threshold else "unknown"
 
-    def _identify(self, group: str, words: list[Word], target: _Target, inside: bool) -> str:
+    def _identify(self, run: _Run, target: _Target, inside: bool) -> str:
         """Return the language of words of one script group, or "undetermined"."""
-        candidates = target.candidates.get(group, ())
-        letters = _amount(words)
-        if group == "CJK":
-            return _chinese_or_japanese(words, letters, target)
+        candidates = target.candidates.get(run.group, ())
+        if run.group == "CJK":
+            return _chinese_or_japanese(run, target)
         if not candidates:
-            return _name_script(group) if letters >= MIN_LETTERS_BY_SCRIPT else UNDETERMINED
-        if group in _CASED and not any(word.islower() and len(word) > 1 for _, word, _ in words):
+            return _name_script(run.group) if run.letters >= MIN_LETTERS_BY_SCRIPT else UNDETERMINED
+        several = len(candidates) > 1
+        shared = run.group == "Latn" or (several and run.group in CASED)
+        if shared and not any(word.islower() and len(word) > 1 for word in run.words):
             return UNDETERMINED  # names or a title, which look alike in every language
-        if len(candidates) == 1:
-            needed = MIN_LETTERS_BY_LATIN_SCRIPT if group == "Latn" else MIN_LETTERS_BY_SCRIPT
-            return candidates[0] if letters >= needed else UNDETERMINED
-        plain = [word for word in words if not word[2]]
-        code, sure = self._detect(plain, candidates, target, inside)
-        if not sure and code and len(plain) < len(words):
+        if not several:
+            needed = MIN_LETTERS_BY_LATIN_SCRIPT if run.group == "Latn" else MIN_LETTERS_BY_SCRIPT
+            return candidates[0] if run.letters >= needed else UNDETERMINED
+        code, sure = self._detect(run.plain, candidates, target, inside)
+        if not sure and len(run.plain) < len(run.words) and sum(map(len, run.plain)) >= MIN_PLAIN_LETTERS:
             # Names may confirm what the other words say, never say it for them.
-            with_names, sure = self._detect(words, candidates, target, inside)
+            with_names, sure = self._detect(run.words, candidates, target, inside)
             sure = sure and with_names == code
         return code if sure else UNDETERMINED
 
     def _detect(
-        self, words: list[Word], candidates: tuple[str, ...], target: _Target, inside: bool
+        self, words: Sequence[str], candidates: tuple[str, ...], target: _Target, inside: bool
     ) -> tuple[str, bool]:
         """Return the detector's first choice ("" without any words) and whether it is sure enough."""
-        text = " ".join(word for _, word, _ in words)[:MAX_PIECE]
+        text = " ".join(words)[:MAX_PIECE]
         if not text:
             return "", False
         code, confidence = self.detector.best(text, candidates)
-        letters = sum(len(word) for _, word, _ in words)
+        letters = sum(map(len, words))
         needed = confidence_needed(letters)
         if inside and code != target.language:
             needed = max(needed, MIN_CONFIDENCE_INSIDE)
@@ -362,77 +375,110 @@ def confidence_needed(letters: float) -> float:
     return max(0.5, 1.1 - 0.03 * letters)
 
 
-def _amount(words: list[Word]) -> float:
-    return sum(_letters(script, word) for script, word, _ in words)
+def _amounts(unit: _Unit) -> dict[str, float]:
+    amounts: dict[str, float] = {}
+    for run in unit:
+        amounts[run.group] = amounts.get(run.group, 0.0) + run.letters
+    return amounts
 
 
-def _letters(script: str, word: str) -> float:
-    return len(word) * LETTERS_PER_CHARACTER.get(script, 1.0)
+def _largest(amounts: Mapping[str, float]) -> str:
+    return max(sorted(amounts), key=lambda key: amounts[key])
 
 
-def _units(line: str, prompt: Prompt) -> list[list[Word]]:
-    """Cut a line into sentences as lists of words, short ones joined with their neighbours."""
-    units: list[list[Word]] = []
-    current: list[Word] = []
+def _joined(unit: _Unit, group: str) -> _Run:
+    """Return all runs of one script group as one."""
+    whole = _Run(group, [], [], 0.0)
+    for run in unit:
+        if run.group == group:
+            whole.extend(run)
+    return whole
+
+
+def _extend(unit: _Unit, more: _Unit) -> None:
+    """Add runs to a unit; what comes to stand next to the same script becomes one run with it."""
+    for run in more:
+        if unit and unit[-1].group == run.group:
+            unit[-1].extend(run)
+        else:
+            unit.append(_Run(run.group, run.words[:], run.plain[:], run.letters))
+
+
+def _sentences(line: str) -> list[str]:
+    """Cut a line behind the marks that end sentences; the Latin ones only where white space follows."""
+    sentences = []
+    place = 0
+    for mark in _SENTENCE_END.finditer(line):
+        if mark[0][0] in _NEEDS_SPACE and not mark[0][-1].isspace():
+            continue
+        sentences.append(line[place : mark.end()])
+        place = mark.end()
+    if place < len(line):
+        sentences.append(line[place:])
+    return sentences
+
+
+def _units(line: str, prompt: Prompt) -> list[_Unit]:
+    """Cut a line into sentences as runs of words, short ones joined with their neighbours."""
+    units: list[_Unit] = []
+    current: _Unit = []
     letters = 0.0
-    for sentence in _SENTENCE_END.split(line):
-        words = _words(sentence, prompt)
-        if letters >= UNIT_LETTERS and words:
+    for sentence in _sentences(line):
+        runs = _runs(sentence, prompt)
+        if letters >= UNIT_LETTERS and runs:
             units.append(current)
             current, letters = [], 0.0
-        current.extend(words)
-        letters += _amount(words)
-    if current and units and letters < UNIT_LETTERS and _scripts(current) <= _scripts(units[-1]):
-        units[-1].extend(current)
+        letters += sum(run.letters for run in runs)
+        if current:
+            _extend(current, runs)
+        else:
+            current = runs
+    if current and units and letters < UNIT_LETTERS and _groups_of(current) <= _groups_of(units[-1]):
+        _extend(units[-1], current)
     elif current:
         units.append(current)
     return units
 
 
-def _scripts(words: list[Word]) -> set[str]:
-    return {script for script, _, _ in words}
+def _groups_of(unit: _Unit) -> set[str]:
+    return {run.group for run in unit}
 
 
-def _words(sentence: str, prompt: Prompt) -> list[Word]:
-    """Return the words of a sentence that are evidence of its language.
+def _runs(sentence: str, prompt: Prompt) -> _Unit:
+    """Return the words of a sentence that are evidence of its language, in runs of one script group.
 
-    Single Latin capitals are none (variables, option letters). Marked as names are those of the prompt and
-    capitalised words inside a sentence: German nouns too, which costs less than names do. A sentence all in
-    capitals is read as if in small letters.
+    Single Latin capitals are none (variables, option letters), nor single Greek letters. Not plain are the
+    names of the prompt and capitalised words inside a sentence: German nouns too, which costs less than
+    names do. A sentence all in capitals is read as if in small letters.
     """
-    words = [(match.lastgroup or "", match[0]) for match in WORD.finditer(sentence)]
-    if len(words) >= SENTENCE_WORDS and sentence.isupper():
-        words = [(script, word.lower()) for script, word in words]
-    return [
-        (
-            script,
-            word,
-            (bool(place) and script in _CASED and not word[0].islower()) or word.casefold() in prompt.names,
-        )
-        for place, (script, word) in enumerate(words)
-        if len(word) > 1 or script not in _CASED or word.islower()
-    ]
+    if sentence.isupper() and len(sentence.split(None, SENTENCE_WORDS)) >= SENTENCE_WORDS:
+        sentence = sentence.lower()
+    unit: _Unit = []
+    for place, (group, stretch) in enumerate(stretches(sentence)):
+        words = plain = words_of(stretch, group)
+        if group in CASED:
+            opening = words[0]
+            words = [word for word in words if len(word) > 1 or (word.islower() and group != "Grek")]
+            if not words:
+                continue
+            plain = [word for word in words if word[0].islower()]
+            if not place and words[0] is opening and not opening[0].islower():
+                plain.insert(0, opening)
+        if prompt.names:
+            plain = [word for word in plain if word.casefold() not in prompt.names]
+        _extend(unit, [_Run(group, words, plain, letters_in(words, group))])
+    return unit
 
 
-def _runs(words: list[Word]) -> list[tuple[str, list[Word]]]:
-    runs: list[tuple[str, list[Word]]] = []
-    for word in words:
-        group = _GROUP.get(word[0], word[0])
-        if not runs or runs[-1][0] != group:
-            runs.append((group, []))
-        runs[-1][1].append(word)
-    return runs
-
-
-def _is_sentence(group: str, run: list[Word]) -> bool:
+def _is_sentence(run: _Run) -> bool:
     """Return whether foreign words in a row are a sentence rather than a borrowed term, a name or a title."""
-    if _amount(run) < SENTENCE_LETTERS:
+    if run.letters < SENTENCE_LETTERS:
         return False
-    if group in _UNSPACED:
+    if run.group in UNSPACED:
         return True
-    if len(run) < SENTENCE_WORDS:
+    if len(run.words) < SENTENCE_WORDS:
         return False
-    return group not in _CASED or sum(word[0].islower() for _, word, _ in run) >= 0.6 * len(run)
+    return run.group not in CASED or sum(w[0].islower() for w in run.words) >= 0.6 * len(run.words)
 
 
 def _name_script(script: str) -> str:
@@ -441,11 +487,15 @@ def _name_script(script: str) -> str:
     return users[0] if len(users) == 1 else script
 
 
-def _chinese_or_japanese(words: list[Word], letters: float, target: _Target) -> str:
-    kana = sum(len(word) for script, word, _ in words if script == "Kana")
-    han = "".join(word for script, word, _ in words if script == "Hani")
+def _kana_in(run: _Run) -> int:
+    return sum(map(len, run.words)) - len(han_of("".join(run.words)))
+
+
+def _chinese_or_japanese(run: _Run, target: _Target) -> str:
+    han = han_of("".join(run.words))
+    kana = _kana_in(run)
     if kana and kana >= 0.1 * (kana + len(han)):
-        return "ja" if letters >= MIN_LETTERS_BY_SCRIPT + 1 else UNDETERMINED
+        return "ja" if run.letters >= MIN_LETTERS_BY_SCRIPT + 1 else UNDETERMINED
     if len(han) < 2:
         return UNDETERMINED
     chinese, japanese = han_evidence(han[:MAX_PIECE])

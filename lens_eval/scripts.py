@@ -8,6 +8,7 @@ the languages of `lens_eval.languages` use, and of some neighbours, so that an a
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 # Letters and the marks that belong to them, by ISO 15924 code.
@@ -46,9 +47,6 @@ _RANGES: dict[str, str] = {
 # One character of these carries about as much as this many letters of an alphabet.
 LETTERS_PER_CHARACTER: dict[str, float] = {"Hani": 2.5, "Kana": 1.5, "Hang": 2.0}
 
-# The language names of `Language.scripts` fold both kana into one.
-FOLDED: dict[str, str] = {"Hira": "Kana"}
-
 # A word, or in scripts without spaces a run, of one script: `match.lastgroup` names the script.
 # Apostrophes and hyphens inside a word belong to it (don't, ng'ombe, moja-moja).
 WORD = re.compile(
@@ -59,6 +57,67 @@ WORD = re.compile(
         for script, letters in _RANGES.items()
     )
 )
+
+# Kana and Han characters mix in one language: one group. The other groups are scripts.
+_GROUPED = {"Hani": "CJK", "Kana": "CJK"}
+_GROUP_RANGES: dict[str, str] = {}
+for _script, _letters in _RANGES.items():
+    _name = _GROUPED.get(_script, _script)
+    _GROUP_RANGES[_name] = _GROUP_RANGES.get(_name, "") + _letters
+CASED = frozenset({"Latn", "Cyrl", "Grek", "Armn"})
+UNSPACED = frozenset({"CJK", "Thai", "Laoo", "Khmr", "Mymr", "Tibt"})
+_LETTER = re.compile(f"[{''.join(_RANGES.values())}]")
+_LETTERS_OF_OTHERS = {
+    group: re.compile(f"[{''.join(rest for other, rest in _GROUP_RANGES.items() if other != group)}]")
+    for group in _GROUP_RANGES
+}
+_WORDS = {
+    group: re.compile(f"[{letters}]+" + (f"(?:['’ʼ-][{letters}]+)*" if group == "Latn" else ""))
+    for group, letters in _GROUP_RANGES.items()
+}
+_NOT_HAN = re.compile(f"[^{_RANGES['Hani']}]+")
+
+
+def script_group(script: str) -> str:
+    """Return the group of an ISO 15924 code: "CJK" for Han and kana, else the script itself."""
+    return "CJK" if script in ("Hani", "Hira", "Kana") else script
+
+
+@lru_cache(maxsize=4096)
+def _group_of(letter: str) -> str:
+    return script_group(next(s for s, letters in _RANGES.items() if re.match(f"[{letters}]", letter)))
+
+
+def stretches(text: str) -> list[tuple[str, str]]:
+    """Cut a text at the letters where its script group changes: group and stretch, in order."""
+    found = []
+    place = 0
+    while first := _LETTER.search(text, place):
+        group = _group_of(first[0])
+        other = None if text.isascii() else _LETTERS_OF_OTHERS[group].search(text, first.end())
+        end = other.start() if other else len(text)
+        found.append((group, text[first.start() : end]))
+        place = end
+    return found
+
+
+def words_of(stretch: str, group: str) -> list[str]:
+    """Return the words of a stretch of one script group; without spaces, its unbroken runs of letters."""
+    return _WORDS[group].findall(stretch)
+
+
+def letters_in(words: Sequence[str], group: str) -> float:
+    """Return how many letters of an alphabet the words are worth."""
+    text = "".join(words)
+    if group == "CJK":
+        han = len(han_of(text))
+        return han * LETTERS_PER_CHARACTER["Hani"] + (len(text) - han) * LETTERS_PER_CHARACTER["Kana"]
+    return len(text) * LETTERS_PER_CHARACTER.get(group, 1.0)
+
+
+def han_of(text: str) -> str:
+    """Return the Han characters of a text."""
+    return _NOT_HAN.sub("", text)
 
 
 # Characters that carry Chinese grammar. A Japanese text without kana is a title or a compound, and has none

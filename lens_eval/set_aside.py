@@ -22,11 +22,11 @@ _URL = re.compile(
     r"(?:https?://|ftp://|www\.)[!-;=?-~]+|(?<![\w.+-])[\w.+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+",
     re.ASCII,
 )
-_FILE = re.compile(
-    r"(?<![\w.])[\w-]{1,60}(?:\.[\w-]{1,60}){0,3}\."
-    r"(?:com|org|net|edu|gov|io|py|js|html?|pdf|txt|json|csv|md|jpe?g|png|gif|java|cpp|exe|zip|mp[34]|xlsx?|docx?)\b",
+_FILE_END = re.compile(
+    r"\.(?:com|org|net|edu|gov|io|py|js|html?|pdf|txt|json|csv|md|jpe?g|png|gif|java|cpp|exe|zip|mp[34]|xlsx?|docx?)\b",
     re.ASCII,
 )
+_FILE = re.compile(r"(?<![\w.])[\w-]{1,60}(?:\.[\w-]{1,60}){0,3}" + _FILE_END.pattern, re.ASCII)
 _LINK = re.compile(r"!?\[([^\[\]\n]{0,400})\]\([^()\s]{0,400}\)")
 _TAG = re.compile(
     r"<\|[^|<>\n]{1,80}\|>|\[/?INST\]|<!--[^\n]{0,400}?-->|</?[A-Za-z][\w:-]{0,30}(?:\s[^<>\n]{0,300}?=[^<>\n]{0,300})?\s?/?>"
@@ -47,7 +47,8 @@ _CODE_LINE = re.compile(
     r"|[\w.\[\]]{1,40}\s?(?:[-+*/|&:]?=|←)\s?[^=][ -~]*|[ -~]*[;{}])\s*",
     re.ASCII,
 )
-_CODE_SIGN = re.compile(r"[=(){}\[\]<>;]|^\s{2,}return \w+\s*$|←")
+_CODE_SIGN = re.compile(r"[=(){}\[\]<>;←]")
+_RETURN = re.compile(r"\s{2,}return \w+\s*")
 _LIST_MARK = re.compile(
     r"^[\s>#|*+•‣▪●◦–—-]*(?:\(?(?:\d{1,4}|[^\W\d_]|[ivxIVX]{1,5})[.)\]:：、]\**(?=\s|$)[\s*]*)*"
 )
@@ -61,6 +62,7 @@ _INVISIBLE = re.compile(
 )
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffc\ufffd]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_UNREADABLE = re.compile(f"[{''.join(each.pattern[1:-1] for each in (_INVISIBLE, _CONTROL, _SURROGATE))}]")
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,8 @@ def readable(text: str) -> str:
     question marks."""
     if text.isascii():
         return _CONTROL.sub(" ", text) if not text.isprintable() else text
-    if _SURROGATE.search(text):
-        text = _SURROGATE.sub("?", text)
-    text = _CONTROL.sub(" ", _INVISIBLE.sub("", text))
+    if _UNREADABLE.search(text):
+        text = _CONTROL.sub(" ", _INVISIBLE.sub("", _SURROGATE.sub("?", text)))
     return text if unicodedata.is_normalized("NFKC", text) else unicodedata.normalize("NFKC", text)
 
 
@@ -126,8 +127,9 @@ def set_aside(text: str) -> str:
         text = _COMMAND.sub(" ", text)
     if "](" in text:
         text = _LINK.sub(r" \1 ", text)
-    if "." in text or "@" in text:
+    if "://" in text or "www." in text or "@" in text:
         text = _URL.sub(" ", text)
+    if _FILE_END.search(text):
         text = _FILE.sub(" ", text)
     if "<" in text or "[" in text:
         text = _TAG.sub(" ", text)
@@ -160,7 +162,7 @@ def _without_formula(match: re.Match[str]) -> str:
 
 def is_code(line: str) -> bool:
     """Return whether a line outside a code fence is program code."""
-    return bool(_CODE_SIGN.search(line) and _CODE_LINE.fullmatch(line))
+    return bool((_CODE_SIGN.search(line) and _CODE_LINE.fullmatch(line)) or _RETURN.fullmatch(line))
 
 
 def without_list_mark(line: str) -> str:
