@@ -14,7 +14,16 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results" / "bench"
-PACKAGES = ("torch", "transformers", "lm_eval", "lingua-language-detector", "langdetect", "trl", "peft")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "lm_eval",
+    "lingua-language-detector",
+    "langdetect",
+    "trl",
+    "peft",
+    "vllm",
+)
 
 
 def environment() -> dict[str, Any]:
