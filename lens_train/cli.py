@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,7 +92,8 @@ def train(
     settings |= {name: value for name, value in given.items() if value}
     codes, pivot = _languages(languages, central)
     methods.train(Job(method, model, resolve_data(data), codes, output, pivot, seed, device, settings))
-    typer.echo(f"written: {output}")
+    if methods.process() == 0:
+        typer.echo(f"written: {output}")
 
 
 def sweep(
@@ -231,3 +233,4 @@ def _say(line: str) -> None:
     from tqdm import tqdm
 
     tqdm.write(line)
+    sys.stdout.flush()
