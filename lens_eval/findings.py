@@ -352,7 +352,7 @@ def show(checks: Sequence[Check], console: Console | None = None) -> None:
     for check in checks:
         style = styles[check.outcome]
         console.print(f"[{style}]{check.outcome}[/{style}]  [bold]{check.name}[/bold]")
-        console.print(escape(f"    {check.claim}: {_numbers(check)}"))
+        console.print(escape(f"    {check.claim}: {numbers(check)}"))
         console.print(escape(f"    {check.detail}"), style="dim")
     console.print(escape(NOTE), style="dim")
 
@@ -364,7 +364,7 @@ def to_markdown(checks: Sequence[Check]) -> str:
     lines = ["## Published directions", "", NOTE, "", "| check | outcome | claim | difference | measured |"]
     lines += ["|---|---|---|---:|---|"]
     for c in checks:
-        cells = (c.name, c.outcome, c.claim, _numbers(c), c.detail)
+        cells = (c.name, c.outcome, c.claim, numbers(c), c.detail)
         lines.append("| " + " | ".join(_md(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -390,7 +390,8 @@ def to_csv(checks: Sequence[Check]) -> str:
     return stream.getvalue()
 
 
-def _numbers(check: Check) -> str:
+def numbers(check: Check) -> str:
+    """`+5.2 [+1.0, +9.4]`: the contrast in points with its interval; a dash where there is none."""
     i = check.interval
     if i is None:
         return "–"

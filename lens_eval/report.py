@@ -18,7 +18,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from lens_eval import charts, shown_answers, tables, training_charts, training_record
+from lens_eval import charts, findings, shown_answers, tables, training_charts, training_record
 from lens_eval.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, Scores, label, main_metrics
 from lens_eval.languages import LANGUAGES
 
@@ -89,6 +89,7 @@ def to_html(
     page.filters.update(lines=lines, direction=direction, language_name=language_name, breakable=breakable)
     style, script = (_asset(name) for name in ("report.css", "report.js"))
     answers = shown_answers.choose(comparison, scores)
+    checks = findings.check_findings(scores, comparison.reference)
     text = page.get_template("report.html.j2").render(
         comparison=comparison,
         about=_about(comparison.run),
@@ -99,6 +100,9 @@ def to_html(
         families=[_family(comparison, family) for family in comparison.families],
         off_target=off_target_charts(comparison),
         against=accuracy_charts(comparison),
+        checks=[(check, findings.numbers(check)) for check in checks if check.interval is not None],
+        checked=len(checks),
+        checks_note=findings.NOTE,
         answers=answers,
         per_task=shown_answers.per_task(len({own.task for own in scores})),
         training=training_charts.losses(comparison.variants, training or {}),

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from report_run import Page, make_run, make_training
 from typer.testing import CliRunner
 
-from lens_eval import charts, report, shown_answers, tables, training_record
+from lens_eval import charts, findings, report, shown_answers, tables, training_record
 from lens_eval.cli import app
 from lens_eval.compare import Comparison, Scores, compare, load
 from lens_eval.errors import UserError
@@ -178,6 +178,17 @@ def test_settings_costs_versions_and_the_recipe_are_on_the_page(run: Path) -> No
     ):
         assert words in text
     assert "backbone: org/model" in text
+
+
+def test_published_directions_that_can_be_checked_are_shown_with_their_numbers(run: Path) -> None:
+    comparison, scores = _load(run)
+    checks = [c for c in findings.check_findings(scores, comparison.reference) if c.interval]
+    assert [(c.name, c.outcome) for c in checks] == [("fidelity_rises", "passes")]
+    rows = next(rows for title, rows in Page(_html(run)).tables if title.startswith("Published directions"))
+    assert rows[1][:3] == [checks[0].claim, "✓ passes", findings.numbers(checks[0])]
+    # Results without a Lens row have nothing to check.
+    alone = [own for own in scores if own.variant == "backbone"]
+    assert "Published directions" not in report.to_html(compare(alone), alone)
 
 
 def test_the_same_run_gives_the_same_bytes_wherever_it_lies(run: Path, tmp_path: Path) -> None:
