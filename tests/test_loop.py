@@ -241,3 +241,61 @@ def test_time_is_not_needed_to_finish_a_finished_training(model: str, data: Path
     assert len(log) == 3
     assert (tmp_path / "out" / "training" / "state.safetensors").stat().st_mtime < begun
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(tmp_path / "out").items())
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_result_of_one(model: str, data: Path, tmp_path: Path) -> None:
+    """11 items in steps of 8 and 3: neither divides by two. A control: each process did only its part."""
+    settings = {"learning_rate": 1e-3, "epochs": 3}
+    one = run(model, data, tmp_path / "one", **settings)
+    job = {"method": "lens", "model": model, "data": str(data), "languages": LANGUAGES, "device": "cpu"}
+    job |= {"output": str(tmp_path / "two"), "settings": settings}
+    script = tmp_path / "launched.py"
+    script.write_text(LAUNCHED)
+    # On a CPU `--cpu` would start one process only; `--multi_gpu` starts as many as it is told, GPU or not.
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += [
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "0",
+    ]
+    done = subprocess.run([*launch, str(script), json.dumps(job)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert sorted(line for line in done.stdout.splitlines() if line.startswith("process")) == [
+        "process 0 of 2 took up 18 of 33 items",
+        "process 1 of 2 took up 15 of 33 items",
+    ]
+    log = [
+        json.loads(line) for line in (tmp_path / "two" / "training" / "log.jsonl").read_text().splitlines()
+    ]
+    assert [step["items"] for step in log] == [step["items"] for step in one]
+    for name in ("loss", "grad_norm"):
+        assert [step[name] for step in log] == pytest.approx([step[name] for step in one], rel=1e-5)
+    first, second = weights(tmp_path / "one"), weights(tmp_path / "two")
+    base = load_file(Path(model) / "model.safetensors")
+    assert max(float((first[name] - second[name]).abs().max()) for name in first) < 1e-5
+    assert max(float((first[name] - base[name]).abs().max()) for name in first) > 1e-3
+
+
+LAUNCHED = """
+import json, sys
+from pathlib import Path
+from lens_train import loop, methods, processes
+from lens_train.job import Job
+count = 0
+backward = loop.TopTrainer._backward
+def counted(self, items, steps):
+    global count
+    count += len(items)
+    return backward(self, items, steps)
+loop.TopTrainer._backward = counted
+job = json.loads(sys.argv[1])
+job |= {"data": Path(job["data"]), "output": Path(job["output"]), "languages": tuple(job["languages"])}
+methods.train(Job(**job))
+print(f"process {processes.rank()} of {processes.world()} took up {count} of 33 items", flush=True)
+"""
