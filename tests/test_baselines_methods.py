@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from baseline_helpers import LANGUAGES
 
 from lens_eval.errors import UserError
+from lens_eval.recipe import load_recipe
 from lens_train import methods
 from lens_train.job import Job
 
@@ -79,6 +81,25 @@ def test_a_method_of_the_users_own_is_one_file(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(UserError, match="my_method:train has no setting speed; it has rate"):
         methods.train(job(tmp_path / "other", "my_method:train", speed=1))
     assert not (tmp_path / "other").exists()
+
+
+def test_the_demos_settings_are_those_the_document_marks() -> None:
+    """docs/baselines.md lists what was tried on the dev split, the rows taken in bold."""
+    root = Path(__file__).resolve().parents[1]
+    recipe = load_recipe(root / "recipes" / "demo.yaml")
+    text = (root / "docs" / "baselines.md").read_text(encoding="utf-8")
+    assert all(f"| `{method}` |" in text for method in methods.METHODS if method != "lens")
+    marked = set(re.findall(r"^\| (\w+) \| \*\*(.+?)\*\* \|", text, flags=re.MULTILINE))
+    used = set()
+    for variant in recipe.variants:
+        get = variant.settings.get
+        if variant.method == "steer":
+            both = f"remove {get('remove_strength'):g}, restore {get('restore_strength'):g}"
+            used.add(("steer", f"add {get('add_strength'):g}" if get("add_strength") else both))
+        elif variant.method:
+            used.add((variant.method, f"{get('learning_rate'):.0e}".replace("e-0", "e-")))
+    assert used == marked
+    assert {method for method, _ in used} == set(methods.METHODS)
 
 
 def test_an_output_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
