@@ -461,9 +461,9 @@ def _mmlu(language: str, split: str) -> list[_Place]:
 
     def okapi(record: dict[str, Any]) -> Row:
         options = [record[f"option_{letter}"] for letter in "abcd"]
-        return _question(
-            record["id"].split("/")[0], record["instruction"], options, "ABCD".index(record["answer"])
-        )
+        subject, answer = record["id"].split("/")[0], "ABCD".index(record["answer"])
+        # Each language lacks other questions: the id says which are the same one.
+        return {"item": record["id"], **_question(subject, record["instruction"], options, answer)}
 
     def mmmlu(record: dict[str, Any]) -> Row:
         options = [record[letter] for letter in "ABCD"]
@@ -558,11 +558,11 @@ def load(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the splits of a task as `datasets.Dataset`s of documents, and the record of their rows.
 
-    A document is a row with `id` (its place in the split: items of one family are parallel by it),
-    `language`, `central` and `prompt` (the question as asked, for the language judge to set names aside).
-    `test` is what is evaluated, `train` what examples are taken from; a family without such a split has
-    only `test`. `sample` draws that many test items as the released evaluation does (`random.sample`, seed
-    112); the record is of those drawn.
+    A document is a row with `id` (its place in the split, or the data set's own `item` where languages lack
+    different rows: items of one family are parallel by it), `language`, `central` and `prompt` (the question
+    as asked, for the language judge to set names aside). `test` is what is evaluated, `train` what examples
+    are taken from; a family without such a split has only `test`. `sample` draws that many test items as the
+    released evaluation does (`random.sample`, seed 112); the record is of those drawn.
     """
     from datasets import Dataset
 
@@ -581,7 +581,13 @@ def load(
         if split.rows:
             pairs = zip(places, split.rows, strict=True)
             documents = [
-                {"id": place, "language": language, "central": central, "prompt": _asked(row), **row}
+                {
+                    "id": row.get("item", place),
+                    "language": language,
+                    "central": central,
+                    "prompt": _asked(row),
+                    **row,
+                }
                 for place, row in pairs
             ]
             splits[name] = Dataset.from_list(documents)

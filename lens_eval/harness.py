@@ -14,7 +14,7 @@ from lm_eval.api.group import Group
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
-from lens_eval import datasets
+from lens_eval import datasets, group_errors
 from lens_eval.datasets import DATA_DIR_VARIABLE, MissingItems
 from lens_eval.errors import UserError
 
@@ -60,6 +60,8 @@ class LensTask(ConfigurableTask):
         settings["metadata"] = {**settings["metadata"], "rows": self.rows}
         if settings.get("fewshot_split") not in self.items:
             settings.pop("fewshot_split", None)
+        self.item_scores: dict[str, dict[int | str, float]] = {}
+        group_errors.install()
         super().__init__(*arguments, config=settings, **keywords)
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **keywords: Any) -> None:
@@ -84,11 +86,17 @@ class LensTask(ConfigurableTask):
         super().build_all_requests(**keywords)
 
     def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:
-        """Score one document; a generated response also gets `cut_off`, where the tokenizer is known."""
+        """Score one document; a generated response also gets `cut_off`, where the tokenizer is known.
+
+        The numbers are kept by item, for the standard error of a group (`group_errors`).
+        """
         scores = super().process_results(doc, results)
         tokenizer = self._find_tokenizer() if self.OUTPUT_TYPE == "generate_until" else None
         if tokenizer is not None:
             scores["cut_off"] = float(cut_off(results[0], tokenizer, self._token_limit()))
+        for name, value in scores.items():
+            if isinstance(value, float):
+                self.item_scores.setdefault(name, {})[doc["id"]] = value
         return scores
 
     def _find_tokenizer(self) -> Any:

@@ -111,7 +111,7 @@ WORDS: dict[str, dict[str, str]] = {
         ),
         "final": "Jibu ni {number}.",
         "cause": "Ni nini kilichosababisha hili?",
-        "effect": "Ni nini kilichotokea kama matokeo?",
+        "effect": "Ni nini kilichotokea kutokana na hili?",
         "ending": "Ni mwisho upi unaofaa zaidi kwa hadithi hii?",
     },
     "es": {
@@ -182,7 +182,7 @@ WORDS: dict[str, dict[str, str]] = {
             "Реши следующую математическую задачу. Запиши ход решения по-русски и закончи словами «Ответ —» и числом."
         ),
         "final": "Ответ — {number}.",
-        "ending": "Какой конец лучше подходит к этой истории?",
+        "ending": "Какая концовка лучше подходит к этой истории?",
         "blank": "Какой вариант нужно вставить на место пропуска (_)?",
     },
     "th": {
@@ -214,12 +214,12 @@ WORDS: dict[str, dict[str, str]] = {
     "el": {
         "answer": "Απάντηση:",
         "reply": "Απάντησε με ένα μόνο γράμμα ({letters}).",
-        "premise": "Πρόταση:",
+        "premise": "Προκείμενη:",
         "hypothesis": "Υπόθεση:",
-        "relation": "Ποια είναι η σχέση της υπόθεσης με την πρόταση;",
-        "entailment": "Προκύπτει από την πρόταση.",
+        "relation": "Ποια είναι η σχέση της υπόθεσης με την προκείμενη;",
+        "entailment": "Προκύπτει από την προκείμενη.",
         "neutral": "Μπορεί να είναι αληθής ή ψευδής.",
-        "contradiction": "Αντιφάσκει με την πρόταση.",
+        "contradiction": "Αντιφάσκει με την προκείμενη.",
     },
     "hi": {
         "answer": "उत्तर:",
@@ -236,8 +236,8 @@ WORDS: dict[str, dict[str, str]] = {
         "answer": "Cevap:",
         "reply": "Yalnızca tek bir harfle cevap ver ({letters}).",
         "premise": "Öncül:",
-        "hypothesis": "Varsayım:",
-        "relation": "Varsayımın öncülle ilişkisi nedir?",
+        "hypothesis": "Hipotez:",
+        "relation": "Hipotezin öncülle ilişkisi nedir?",
         "entailment": "Öncülden çıkar.",
         "neutral": "Doğru da olabilir yanlış da.",
         "contradiction": "Öncülle çelişir.",
@@ -308,7 +308,7 @@ WORDS: dict[str, dict[str, str]] = {
         "answer": "Repons:",
         "reply": "Reponn ak yon sèl lèt ({letters}).",
         "cause": "Ki sa ki te lakòz sa?",
-        "effect": "Ki sa ki te rive apre sa?",
+        "effect": "Ki sa ki te rive kòm rezilta?",
     },
     "id": {
         "answer": "Jawaban:",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,9 @@ def _table(path: Path, rows: list[dict[str, Any]], delimiter: str) -> None:
         writer.writerows(rows)
 
 
-def write_hub_copies(root: Path) -> None:
-    """Write what a plain download of each hub repository holds, with `N` items a split."""
+def write_hub_copies(root: Path, sizes: Mapping[str, int] | None = None) -> None:
+    """Write what a plain download of each hub repository holds; `N` items a split, or `sizes` by family."""
+    size = dict.fromkeys(LANGUAGES, N) | dict(sizes or {})
     repos = {name: root / hub.repo for name, hub in HUB.items()}
     for code in LANGUAGES["xnli"]:
         for split, first in (("test", 0), ("validation", 100)):
@@ -52,7 +53,7 @@ def write_hub_copies(root: Path) -> None:
                     "hypothesis": native(code, first + 50 + i),
                     "label": i % 3,
                 }
-                for i in range(N)
+                for i in range(size["xnli"])
             ]
             _parquet(repos["xnli"], code, split, rows)
     for code in LANGUAGES["mgsm"]:
@@ -64,7 +65,7 @@ def write_hub_copies(root: Path) -> None:
                 "answer_number": 11 * i - 5,
                 "equation_solution": None,
             }
-            for i in range(N)
+            for i in range(size["mgsm"])
         ]
         train = [
             {
@@ -89,7 +90,7 @@ def write_hub_copies(root: Path) -> None:
                     "idx": i,
                     "changed": False,
                 }
-                for i in range(N)
+                for i in range(size["xcopa"])
             ]
             if code == "en":  # the hub's English test split has no labels
                 unlabelled = [{**row, "label": -1} for row in rows] if split == "test" else rows
@@ -104,7 +105,7 @@ def write_hub_copies(root: Path) -> None:
                 "option2": native(code, 20 + i),
                 "answer": str(i % 2 + 1),
             }
-            for i in range(N)
+            for i in range(size["xwinograd"])
         ]
         _parquet(repos["xwinograd"], {"ja": "jp"}.get(code, code), "test", rows)
     for code in LANGUAGES["xstorycloze"]:
@@ -116,7 +117,7 @@ def write_hub_copies(root: Path) -> None:
                 "sentence_quiz2": native(code, 70 + i),
                 "answer_right_ending": i % 2 + 1,
             }
-            for i in range(N)
+            for i in range(size["xstorycloze"])
         ]
         for split in ("eval", "train"):
             _table(repos["xstorycloze"] / f"spring2016.val.{code}.tsv.split_20_80_{split}.tsv", rows, "\t")
@@ -124,8 +125,8 @@ def write_hub_copies(root: Path) -> None:
         options = {letter: native(code, 10 + k) for k, letter in enumerate("ABCD")}
         if code in MMMLU_FILES:
             rows = [
-                {"": i, "Question": native(code, i), **options, "Answer": "ABCD"[i], "Subject": "anatomy"}
-                for i in range(N)
+                {"": i, "Question": native(code, i), **options, "Answer": "ABCD"[i % 4], "Subject": "anatomy"}
+                for i in range(size["mmlu"])
             ]
             _table(repos["mmmlu"] / "test" / f"mmlu_{MMMLU_FILES[code]}.csv", rows, ",")
         else:
@@ -133,10 +134,10 @@ def write_hub_copies(root: Path) -> None:
                 {
                     "instruction": native(code, i),
                     **{f"option_{letter.lower()}": text for letter, text in options.items()},
-                    "answer": "ABCD"[i],
+                    "answer": "ABCD"[i % 4],
                     "id": f"anatomy/test/{i}",
                 }
-                for i in range(N)
+                for i in range(size["mmlu"])
             ]
             for split in ("test", "train"):
                 _parquet(repos["m_mmlu"], code, split, rows)
@@ -144,9 +145,9 @@ def write_hub_copies(root: Path) -> None:
         {
             "question": native("ko", i),
             **{x: native("ko", 10 + k) for k, x in enumerate("ABCD")},
-            "answer": i + 1,
+            "answer": i % 4 + 1,
         }
-        for i in range(N)
+        for i in range(size["kmmlu"])
     ]
     for subject in ("Law", "Math"):
         for split in ("test", "dev"):
@@ -157,10 +158,14 @@ def write_hub_copies(root: Path) -> None:
         turns = [native(code, 1), native(code, 2)]
         if code == "ar":
             path = root / "vicuna80" / "questions_ar.jsonl"
-            lines = [{"question_id": i, "text": turns[0], "category": "generic"} for i in range(N)]
+            lines = [
+                {"question_id": i, "text": turns[0], "category": "generic"} for i in range(size["mtbench"])
+            ]
         else:
             path = root / "mt_bench" / code / "question.jsonl"
-            lines = [{"question_id": 81 + i, "turns": turns, "category": "writing"} for i in range(N)]
+            lines = [
+                {"question_id": 81 + i, "turns": turns, "category": "writing"} for i in range(size["mtbench"])
+            ]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 

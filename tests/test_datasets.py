@@ -233,6 +233,38 @@ def test_missing_items_are_told_in_one_line(tmp_path: Path, monkeypatch: pytest.
         assert "go online once" in message or family == "mtbench"
 
 
+@pytest.mark.parametrize("family", ["xnli", "xcopa", "xwinograd", "mmlu", "kmmlu"])
+def test_the_hubs_cache_is_read_without_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    """What `huggingface_hub` keeps of a download, by commit or by ref: the same rows, the pinned revision."""
+    from huggingface_hub import constants
+
+    copies, cache = tmp_path / "copies", tmp_path / "cache"
+    write_hub_copies(copies)
+    for hub in HUB.values():
+        repository = cache / f"datasets--{hub.repo.replace('/', '--')}"
+        commit = hub.revision if len(hub.revision) == 40 else "0" * 40
+        (repository / "snapshots").mkdir(parents=True)
+        (copies / hub.repo).rename(repository / "snapshots" / commit)
+        if commit != hub.revision:
+            (repository / "refs" / hub.revision).parent.mkdir(parents=True)
+            (repository / "refs" / hub.revision).write_text(commit, encoding="utf-8")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(datasets, "_unreachable", "the hub cannot be reached")
+    monkeypatch.delenv("LENS_DATA_DIR", raising=False)
+    for language in LANGUAGES[family][:3]:
+        split = load_split(family, language, "test")
+        assert len(split.rows) == (2 * N if family == "kmmlu" else N)
+        name = {"mmlu": "m_mmlu"}.get(family, family)
+        elsewhere = {("xcopa", "en"): "copa", ("mmlu", "ja"): "mmmlu"}
+        assert split.source == str(HUB[elsewhere.get((family, language), name)])
+    other = next((cache / f"datasets--{HUB[name].repo.replace('/', '--')}" / "snapshots").iterdir())
+    other.rename(other.with_name("1" * 40))  # the control: another revision is not taken for the pinned one
+    with pytest.raises(MissingItems):
+        load_split(family, LANGUAGES[family][-1] if family != "mmlu" else "zh", "test")
+
+
 def test_a_data_folder_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LENS_DATA_DIR", "/no/such/folder")
     with pytest.raises(UserError, match="no such folder"):
