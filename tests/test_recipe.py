@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_world
 import yaml
 
 from lens_eval import runner
@@ -65,7 +67,7 @@ def test_data_may_be_named_by_environment_variables(tmp_path: Path, monkeypatch:
     beside = parse_recipe(_raw(data={"train": "$MY_PAIRS/a.jsonl"}), folder=elsewhere).train_data
     assert beside == str(tmp_path.parent / "beside" / "a.jsonl")  # from the shell's folder, not the recipe's
     monkeypatch.delenv("MY_PAIRS")
-    recipe = parse_recipe(_raw(data={"train": "$MY_PAIRS/a.jsonl"}), folder=tmp_path)
+    recipe = parse_recipe(_raw(backbone="builtin", data={"train": "$MY_PAIRS/a.jsonl"}), folder=tmp_path)
     assert recipe.train_data == "$MY_PAIRS/a.jsonl"  # readable, so that it can be planned
     assert unset_variable(recipe.train_data) == "MY_PAIRS"
     assert unset_variable("${MY_PAIRS}/x") == "MY_PAIRS"
@@ -93,7 +95,7 @@ def test_an_optional_variant_is_left_out_where_nobody_named_its_data(
     assert "MY_PAIRS" in reasons["xsft"]
     # A folder that was named and is not there is a mistake, not a choice.
     monkeypatch.setenv("MY_PAIRS", str(tmp_path / "none"))
-    named = parse_recipe(_raw(variants=variants), folder=tmp_path)
+    named = parse_recipe(_raw(backbone="builtin", variants=variants), folder=tmp_path)
     assert runner.available(named) == (named, {})
     with pytest.raises(UserError, match=r"variants\.xsft: no parallel data"):
         runner.check(named, tmp_path / "out", "cpu")
@@ -225,3 +227,48 @@ def test_qwen3_does_not_think_in_training_nor_in_evaluation() -> None:
 
 def test_the_demo_says_that_it_is_simulated() -> None:
     assert load_recipe(RECIPES / "demo.yaml").simulated
+
+
+def test_what_the_data_folder_lacks_is_left_out_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lens_eval.evaluation import load_tasks
+
+    questions = tmp_path / "mt_bench" / "en"
+    questions.mkdir(parents=True)
+    row = {"question_id": 1, "category": "writing", "turns": ["Write a line.", "And another."]}
+    (questions / "question.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    monkeypatch.delenv("LENS_DATA_DIR", raising=False)
+    with pytest.raises(UserError, match="no test items for xcopa, language en"):
+        load_tasks(["lens_paper_official"], ["en"])
+    monkeypatch.setenv("LENS_DATA_DIR", str(tmp_path))
+    left_out: dict[str, str] = {}
+    tasks = load_tasks(["lens_paper_official"], ["en"], left_out=left_out)
+    assert [(task.name, task.items) for task in tasks] == [("lens_mtbench_en", 1)]
+    assert sorted(left_out) == [
+        "lens_mmlu_official_en",
+        "lens_xcopa_official_en",
+        "lens_xstorycloze_official_en",
+        "lens_xwinograd_official_en",
+    ]
+    assert left_out["lens_xcopa_official_en"].startswith("no test items for xcopa, language en")
+    # A task asked for by its own name is not left out.
+    with pytest.raises(UserError, match="no test items for xcopa"):
+        load_tasks(["lens_xcopa_official_en"], ["en"], left_out={})
+
+
+def test_a_run_says_what_it_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MY_PAIRS", raising=False)
+    variants = {"backbone": {}, "xsft": {"method": "xsft", "data": "$MY_PAIRS", "optional": True}}
+    folder = tiny_world.make_tasks(tmp_path / "tasks", items=2, languages=("en", "sw", "zh"))
+    path = tiny_world.make_recipe(
+        tmp_path, tiny_world.make_model(tmp_path / "model"), folder, variants=variants, tasks=["tiny_choice"]
+    )
+    said: list[str] = []
+    outcome = runner.run(load_recipe(path), tmp_path / "out", device="cpu", say=said.append)
+    assert outcome.status == 0
+    assert said[0].startswith("left out: xsft: the environment variable MY_PAIRS")
+    assert outcome.comparison is not None
+    assert outcome.comparison.variants == ("backbone",)
+    assert any(note.startswith("xsft was left out: ") for note in outcome.comparison.notes)
+    assert "xsft was left out" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
