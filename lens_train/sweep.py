@@ -215,7 +215,8 @@ def _check_judge(config: LensConfig) -> None:
 def _about(plan: lens.Plan, dev: DevData, request: Request) -> dict[str, Any]:
     """What all rows of one folder share; without paths."""
     shared = {name: value for name, value in plan.job.settings.items() if name not in lens.RUN_SETTINGS}
-    probed = plan.probe_data.sha256 if plan.subspaces is None and plan.probe_data else plan.subspaces.identity  # type: ignore[union-attr]
+    probed = plan.probe_data.sha256 if plan.probe_data is not None else ""
+    given = dict(plan.subspaces.identity) if plan.subspaces is not None else {}
     return {
         "model": {**plan.identity, "name": Path(plan.identity["name"]).name},
         "languages": list(plan.config.languages),
@@ -227,7 +228,7 @@ def _about(plan: lens.Plan, dev: DevData, request: Request) -> dict[str, Any]:
             "items": len(plan.train_data),
             "sha256": plan.train_data.sha256,
         },
-        "probe": key_of({"probe": probed}),
+        "probe": key_of({"data": probed, "subspaces": given}),
         "dev": {
             "name": dev.prompts.name,
             "items": len(dev.prompts),
