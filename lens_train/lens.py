@@ -29,10 +29,10 @@ from lens_train.layers import (
     resolve_device,
     resolve_dtype,
 )
-from lens_train.loop import TopTrainer, free_parameters, read_layers, trained_layers
+from lens_train.loop import TopTrainer, free_parameters, read_layers, step_items, trained_layers
 from lens_train.losses import Objective
 from lens_train.probe import STATE as PROBE_STATE
-from lens_train.probe import expected_identity, probe, probe_identity, renderer, save_folder
+from lens_train.probe import expected_identity, probe, probe_identity, probe_prompts, renderer, save_folder
 from lens_train.processes import join, rank
 from lens_train.stream import open_decoder
 from lens_train.subspace import RECORD, Subspaces
@@ -76,8 +76,6 @@ class Prepared:
     rows: Mapping[str, range]
     """Language -> row in the trunk of each item."""
     parameters: Mapping[str, torch.nn.Parameter]
-    tokens: int
-    """Of all training prompts."""
 
 
 def train(job: Job) -> None:
@@ -113,7 +111,7 @@ def train(job: Job) -> None:
     else:
         export.merge_tensors(checkpoint_folder(job.model), changed, job.output)
     (folder / TRUNK_STATE).unlink(missing_ok=True)
-    finish(plan, prepared.tokens, time.monotonic() - begun)
+    finish(plan, trained_tokens(plan, prepared), time.monotonic() - begun)
 
 
 def parameters_of(decoder: Decoder, layers: Sequence[int]) -> dict[int, torch.nn.Parameter]:
@@ -252,7 +250,7 @@ def prepare(plan: Plan, decoder: Decoder) -> Prepared:
     )
     if trunk.start:
         decoder.free_embeddings()
-    return Prepared(trunk, rows, parameters, sum(map(len, prompts)))
+    return Prepared(trunk, rows, parameters)
 
 
 def trainer(
@@ -306,6 +304,21 @@ def run_id(plan: Plan) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
+def trained_tokens(plan: Plan, prepared: Prepared) -> int:
+    """Tokens of the prompts of all steps, each as often as it is trained on."""
+    prompts, rows = prepared.trunk.prompts, prepared.rows.values()
+    steps = step_items(plan.config, len(plan.train_data), plan.job.seed)
+    return sum(len(prompts[own[item]]) for items in steps for item in items for own in rows)
+
+
+def probed_tokens(plan: Plan) -> int:
+    """Tokens of the prompts probed by this run; 0 where subspaces were given."""
+    if plan.probe_data is None:
+        return 0
+    probed = probe_prompts(plan.probe_data, plan.tokenizer, plan.config)
+    return sum(len(ids) for prompts in probed.values() for ids in prompts)
+
+
 def finish(plan: Plan, tokens: int, seconds: float) -> None:
     """Write `variant.json`, which makes the folder a finished variant."""
     data = plan.train_data
@@ -317,8 +330,13 @@ def finish(plan: Plan, tokens: int, seconds: float) -> None:
         central=plan.config.central,
         settings=dict(plan.job.settings),
         seed=plan.job.seed,
-        data={"name": data.name, "sha256": data.sha256, "items": len(data)},
-        tokens_seen=tokens * plan.config.epochs,
+        data={
+            "name": data.name,
+            "sha256": data.sha256,
+            "items": len(data),
+            "probe_tokens": probed_tokens(plan),
+        },
+        tokens_seen=tokens,
         wall_seconds=round(seconds, 2),
         peak_memory_bytes=peak_memory(plan.device),
         versions=versions(),

@@ -195,6 +195,39 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert [entry["loss"] for entry in logs[0]] == [entry["loss"] for entry in logs[1]]
 
 
+def test_tokens_trained_on_are_counted_alike_by_lens_and_by_tuning(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    """The same steps over the same items: prompts for Lens, prompts and answers for fine-tuning."""
+    from lens_train.config import LensConfig
+    from lens_train.layers import load_tokenizer
+    from lens_train.loop import step_items
+
+    items = pairs.read_pairs(data, LANGUAGES).items
+    tokenizer = load_tokenizer(str(model))
+    steps = step_items(LensConfig(LANGUAGES, steps=4, batch_size=4), len(items), 0)  # a second pass begins
+    chosen = [items[index] for step in steps for index in step]
+
+    def tokens(which: list[pairs.Item], *, answers: bool) -> int:
+        chats = [
+            [
+                {"role": "user", "content": item.prompt[code]},
+                *([{"role": "assistant", "content": item.response[code]}] if answers else []),
+            ]
+            for item in which
+            for code in LANGUAGES
+        ]
+        made = tokenizer.apply_chat_template(chats, add_generation_prompt=not answers, return_dict=True)
+        return sum(map(len, made["input_ids"]))
+
+    for method in ("lens", "xsft"):
+        methods.train(make_job(model, data, tmp_path / method, method, steps=4, batch_size=4))
+    lens, tuned = Variant.load(tmp_path / "lens"), Variant.load(tmp_path / "xsft")
+    assert lens.tokens_seen == tokens(chosen, answers=False)
+    assert tuned.tokens_seen == tokens(chosen, answers=True)
+    assert lens.data["probe_tokens"] == tokens(list(items), answers=False)
+
+
 @pytest.mark.parametrize("method", ["xsft", "xsft_lora"])
 def test_gradient_checkpointing_changes_memory_only(
     model: Path, data: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
