@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -524,6 +525,29 @@ def test_the_command_of_lm_eval_steers_and_ends_with_status_0(
     assert run.returncode == 0, run.stderr[-3000:]
     assert "terminate called" not in run.stderr
     _assert_same(_saved(tmp_path), _evaluate(_hf_steered(steering), QA[:2], task_folder))
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "message"),
+    [
+        ("steer", {"enforce_eager": False}, "CUDA graphs run past the hooks"),
+        ("steer", {"pipeline_parallel_size": 2}, "no process has all the layers"),
+        (None, {"data_parallel_size": 2}, "data_parallel_size=2 on a CPU"),
+    ],
+)
+def test_a_run_refuses_what_vllm_cannot_do_before_it_trains(
+    method: str | None, arguments: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    from lens_eval.recipe import Backend, Recipe, VariantSpec
+    from lens_eval.runner import check
+
+    variants = (VariantSpec("variant", method=method),)
+    recipe = Recipe("run", "builtin", LANGUAGES, variants, tuple(QA), train_data="builtin")
+    possible = replace(recipe, backend=Backend("vllm", {"tensor_parallel_size": 2}))
+    with pytest.raises(UserError, match=message):
+        check(replace(recipe, backend=Backend("vllm", arguments)), tmp_path / "out", "cpu")
+    # Control: what vLLM can do is let through.
+    check(possible, tmp_path / "out", "cpu")
 
 
 def test_what_vllm_cannot_do_ends_with_a_message_and_status_2(tmp_path: Path) -> None:
