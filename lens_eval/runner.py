@@ -13,6 +13,7 @@ or not at all, so a run that was killed goes on behind the last finished one.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -253,7 +254,7 @@ def run(
     for reason in dict.fromkeys(left_out.values()):
         names = [name for name, why in left_out.items() if why == reason]
         say(f"left out: {', '.join(names)}: {reason}")
-    with _cluster(ray, recipe, device, cpus) as cluster, lock(folder):
+    with _cluster(ray, recipe, device, cpus) as cluster, lock(folder), _full_disk_in_words(folder):
         _prepare(folder, recipe)
         if cluster is not None:
             device = cluster.device
@@ -262,6 +263,18 @@ def run(
         with work.bar():
             work.do() if cluster is None else cluster.do(work)
         return work.finish()
+
+
+@contextmanager
+def _full_disk_in_words(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror}; make room, and the same command goes on from here"
+        ) from error
 
 
 def _cluster(
@@ -317,9 +330,37 @@ def check(recipe: Recipe, folder: Path, device: str | None) -> None:
         task_folders(recipe.include_path)
     for spec in recipe.variants:
         if spec.method is None:
-            model_arguments(spec.model or recipe.backbone, spec.adapter)
+            _check_model(spec.model or recipe.backbone, spec.adapter)
     if any(spec.method for spec in recipe.variants):
         _check_training(recipe, folder)
+
+
+def _check_model(model: str, adapter: str | None) -> None:
+    """The model is there, or on the hub and to be had; it is asked for now, not after hours of other work."""
+    from lens_train.layers import checkpoint_folder
+
+    arguments = model_arguments(model, adapter)
+    checkpoint_folder(arguments["pretrained"])
+    if "peft" in arguments:
+        adapter_folder(arguments["peft"])
+
+
+def adapter_folder(name: str) -> Path:
+    """The folder of a PEFT adapter: a local one, or a hub id's snapshot.
+
+    Raises:
+        UserError: there is none, or it is no adapter.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        if name.startswith((".", "/")):
+            raise UserError(f"no adapter folder {name}")
+        from lens_train.layers import download
+
+        folder = download(name)
+    if not (folder / "adapter_config.json").is_file():
+        raise UserError(f"{name} is no adapter: it holds no adapter_config.json")
+    return folder
 
 
 def _check_folder(folder: Path, recipe: Recipe) -> None:
@@ -397,6 +438,8 @@ def job_of(recipe: Recipe, row: Row, output: Path, device: str) -> Job:
     from lens_train.job import Job
 
     assert row.spec.method is not None
+    # The diagnostics watch the dev data; no weight depends on them, so no key does.
+    watched = {"dev_data": recipe.dev_data} if recipe.dev_data and row.spec.method == "lens" else {}
     return Job(
         method=row.spec.method,
         model=recipe.backbone,
@@ -406,7 +449,7 @@ def job_of(recipe: Recipe, row: Row, output: Path, device: str) -> Job:
         central=recipe.central,
         seed=row.seed,
         device=device,
-        settings=row.spec.settings,
+        settings={**watched, **row.spec.settings},
     )
 
 
@@ -759,7 +802,10 @@ class Run:
         from lens_eval.report import write_of_run
         from lens_eval.tables import write_all
 
-        scores, document, holes = load([self.folder])
+        try:
+            scores, document, holes = load([self.folder])
+        except UserError as error:
+            raise UserError(f"{error}\nRemove that cell's folder: the same command makes it anew.") from error
         comparison = compare(scores, name=self.recipe.name, holes=holes, run=document)
         write_all(comparison, self.folder)
         models = {row.name: model for row in self.rows if (model := self.model_folder(row)) is not None}
@@ -787,7 +833,7 @@ class _Identities:
         if row.trained:
             model: Any = self.training(row)
         else:
-            model = [self._model(row.spec.model or recipe.backbone), self._model(row.spec.adapter)]
+            model = [self._model(row.spec.model or recipe.backbone), self._adapter(row.spec.adapter)]
         return key_of(
             {
                 "model": model,
@@ -836,7 +882,7 @@ class _Identities:
             arguments = model_arguments(name)
             if "peft" in arguments:
                 base = self._model(arguments["pretrained"]) or {}
-                self._models[name] = {**base, "adapter": file_hash(Path(arguments["peft"]))}
+                self._models[name] = {**base, "adapter": self._adapter(arguments["peft"]) or ""}
             else:
                 identity = dict(model_identity(name))
                 identity.pop("name")
@@ -845,6 +891,12 @@ class _Identities:
                 identity.update({f.name: file_hash(f) for f in small if f.is_file()})
                 self._models[name] = identity
         return self._models[name]
+
+    def _adapter(self, name: str | None) -> str | None:
+        """Hash of an adapter's files, whatever model they name."""
+        if name is not None and name not in self._hashes:
+            self._hashes[name] = file_hash(adapter_folder(name))
+        return None if name is None else self._hashes[name]
 
     def _source(self, package: str) -> str:
         if package not in self._sources:

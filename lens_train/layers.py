@@ -80,7 +80,7 @@ def checkpoint_folder(name: str) -> Path:
         name = resolve_model(name)
     folder = Path(name)
     if not folder.is_dir():
-        folder = _download(name)
+        folder = download(name)
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is no model folder: it has no config.json")
     if not weight_files(folder):
@@ -91,15 +91,36 @@ def checkpoint_folder(name: str) -> Path:
     return folder
 
 
-def _download(name: str) -> Path:
+def download(name: str) -> Path:
+    """The local snapshot of a model or adapter on the hub, downloaded where it is not there yet.
+
+    Raises:
+        UserError: there is none, or it is not to be had; says why and what helps.
+    """
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
     try:
         return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=["*/*"]))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"no model {name!r}: no such folder, and the hub says: {reason}") from None
+        raise UserError(f"no model {name!r}: no such folder, and {_hub_says(error, name)}") from None
+
+
+def _hub_says(error: Exception, name: str) -> str:
+    """Why the hub gave no model, and what helps."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"the hub gives it only to who has accepted its terms: do so at https://huggingface.co/{name}, "
+            "then `hf auth login`"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "the hub has none of that name (or it is private: `hf auth login`)"
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return "it is not in the local cache and the hub cannot be asked (offline?)"
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return f"the hub says: {reason}"
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import http.server
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from lens_eval.errors import UserError
 from lens_eval.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
+LENS = (sys.executable, "-m", "lens_eval.cli")
 
 
 @pytest.fixture(scope="session")
@@ -358,6 +361,155 @@ def test_a_gpu_that_is_not_there_is_refused(recipe: Path) -> None:
     missing = f"cuda:{torch.cuda.device_count()}"
     with pytest.raises(UserError, match="cuda"):
         runner.run(load_recipe(recipe), recipe.parent / "out", device=missing)
+
+
+class _Hub(http.server.BaseHTTPRequestHandler):
+    """A hub that knows one gated model and no other."""
+
+    def do_GET(self) -> None:
+        gated = "org/gated" in self.path
+        self.send_response(403 if gated else 404)
+        self.send_header("X-Error-Code", "GatedRepo" if gated else "RepoNotFound")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize(
+    ("model", "offline", "message"),
+    [
+        ("org/gated", "0", "accepted its terms: do so at https://huggingface.co/org/gated"),
+        ("org/none", "0", "the hub has none of that name"),
+        ("org/none", "1", "not in the local cache and the hub cannot be asked"),
+    ],
+)
+def test_a_model_that_is_not_to_be_had_is_refused_in_words(
+    recipe: Path, tmp_path: Path, model: str, offline: str, message: str
+) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        done = subprocess.run(
+            [*LENS, "reproduce", str(recipe), "--output", str(tmp_path / "out"), "--backbone", model],
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+                "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
+                "HF_HUB_OFFLINE": offline,
+                "HF_HOME": str(tmp_path / "hub"),
+            },
+            capture_output=True,
+            text=True,
+        )
+        hub.shutdown()
+    assert done.returncode == 2, done.stderr
+    assert f"no model '{model}'" in done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_ends_in_words_and_the_same_command_goes_on(
+    finished: Path, tmp_path: Path, model: Path
+) -> None:
+    """Simulated by a limit on the size of files: the weights of a trained variant do not fit."""
+    out = tmp_path / "out"
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));"
+        "from lens_eval.cli import main; sys.argv = ['lens', 'reproduce', *sys.argv[1:]]; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(finished / "tiny.yaml"), "--output", str(out)],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode in (1, 2), done.stderr
+    assert "Traceback" not in done.stderr
+    assert "File too large" in done.stderr + done.stdout
+    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    states = {cell["variant"]: cell["state"] for cell in record["cells"]}
+    assert states == {"backbone": "finished", "shaken": "failed"}
+    outcome, _ = _run(finished / "tiny.yaml", out)
+    assert (outcome.status, outcome.done) == (0, 6)
+    assert (out / "table.csv").read_bytes() == (finished / "out" / "table.csv").read_bytes()
+
+
+def test_a_corrupt_cell_is_named_with_what_to_do(finished: Path, tmp_path: Path) -> None:
+    out = _copy(finished, tmp_path)
+    cell = out / "shaken" / "tiny_qa_sw"
+    (samples,) = cell.glob("samples_*")
+    samples.write_bytes(samples.read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"tiny_qa_sw.*corrupt or cut short.*\n.*Remove that cell's folder"):
+        _run(finished / "tiny.yaml", out)
+    shutil.rmtree(cell)
+    outcome, _ = _run(finished / "tiny.yaml", out)
+    assert (outcome.status, outcome.done) == (0, 1)
+    assert (out / "table.csv").read_bytes() == (finished / "out" / "table.csv").read_bytes()
+
+
+def _make_adapter(folder: Path, model: Path, seed: int) -> Path:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(model), config).save_pretrained(folder)
+    return folder
+
+
+def test_a_changed_adapter_is_another_model(tmp_path: Path, model: Path) -> None:
+    tasks = tiny_world.make_tasks(tmp_path / "tasks", items=2, languages=("sw",))
+    adapter = _make_adapter(tmp_path / "adapter", model, 0)
+    # The model that an adapter was made for may be gone or renamed: the recipe says which one it goes on.
+    settings = adapter / "adapter_config.json"
+    named = json.loads(settings.read_text(encoding="utf-8")) | {"base_model_name_or_path": "org/renamed"}
+    settings.write_text(json.dumps(named), encoding="utf-8")
+    path = tiny_world.make_recipe(
+        tmp_path,
+        model,
+        tasks,
+        languages=["en", "sw"],
+        tasks=["tiny_qa_sw"],
+        variants={"backbone": {}, "tuned": {"adapter": str(adapter)}},
+    )
+    assert _run(path)[0].done == 2
+    assert _run(path)[0].done == 0
+    weights = adapter / "adapter_model.safetensors"
+    other = _make_adapter(tmp_path / "other", model, 1) / weights.name
+    weights.write_bytes(other.read_bytes())
+    outcome, said = _run(path)
+    assert outcome.done == 1
+    assert "backbone: nothing changed" in said[0]
+    settings.unlink()
+    with pytest.raises(UserError, match="is no adapter: it holds no adapter_config"):
+        _run(path)
+
+
+def test_the_same_samples_give_the_same_tables_byte_for_byte(
+    finished: Path, tmp_path: Path, model: Path
+) -> None:
+    """Rebuilt by `lens compare`, and by the same recipe run from nothing into another folder."""
+    rebuilt = tmp_path / "rebuilt"
+    done = subprocess.run(
+        [*LENS, "compare", str(finished / "out"), "--output", str(rebuilt)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert _run(finished / "tiny.yaml", tmp_path / "again")[0].status == 0
+    for name in ("table.md", "table.csv", "table.tex"):
+        made = (finished / "out" / name).read_bytes()
+        assert (rebuilt / name).read_bytes() == made, name
+        assert (tmp_path / "again" / name).read_bytes() == made, name
+    for name in ("table.json", "made.md"):
+        assert (rebuilt / name).read_bytes() == (finished / "out" / name).read_bytes(), name
+    assert b"machine" in (rebuilt / "made.md").read_bytes()
 
 
 # --- small parts --------------------------------------------------------------------------------
