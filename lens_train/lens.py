@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -328,7 +328,7 @@ def finish(plan: Plan, tokens: int, seconds: float) -> None:
         base=plan.identity,
         languages=plan.config.languages,
         central=plan.config.central,
-        settings=dict(plan.job.settings),
+        settings=every_setting(plan),
         seed=plan.job.seed,
         data={
             "name": data.name,
@@ -341,6 +341,13 @@ def finish(plan: Plan, tokens: int, seconds: float) -> None:
         peak_memory_bytes=peak_memory(plan.device),
         versions=versions(),
     ).save(plan.job.output)
+
+
+def every_setting(plan: Plan) -> dict[str, Any]:
+    """The method's settings, defaults included, and what was given of those of the run."""
+    own = asdict(plan.config)
+    del own["languages"], own["central"]
+    return {**plan.job.settings, **own}
 
 
 def peak_memory(device: torch.device) -> int:

@@ -57,6 +57,7 @@ def test_probe_train_merge(model: str, data: Path, tmp_path: Path) -> None:
     assert files[0].read_bytes() == files[1].read_bytes()
     record = Variant.load(tmp_path / "whole")
     assert record.settings["displacement"] == {"zh": 0.5}
+    assert record.settings["batch_size"] == 8  # defaults are settings too
     log = (tmp_path / "whole" / "training" / "log.jsonl").read_text().splitlines()
     assert {"loss", "retain", "separate.zh", "align.sw", "learning_rate", "grad_norm"} <= json.loads(
         log[1]
