@@ -49,6 +49,8 @@ def train(job: Job) -> None:
     if settings_type is not None:
         read_settings(settings_type, job.settings, job.method)
     check_output(job)
+    if job.method not in METHODS:
+        begin(job)  # a method of one's own need not know of this to be killed and started again
     getattr(module, function)(job)
 
 

@@ -6,11 +6,13 @@ import csv
 import http.server
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -219,11 +221,16 @@ def _start(recipe: Path, out: Path) -> subprocess.Popen[str]:
     )
 
 
-def _kill_when(process: subprocess.Popen[str], condition: object) -> None:
-    """Kill -9 as soon as `condition()` holds (or the run has ended)."""
+def _wait(process: subprocess.Popen[str], condition: object) -> None:
+    """Until `condition()` holds, or the run has ended."""
     assert callable(condition)
     while process.poll() is None and not condition():
-        pass
+        time.sleep(0.002)
+
+
+def _kill_when(process: subprocess.Popen[str], condition: object) -> None:
+    """Kill -9 as soon as `condition()` holds (or the run has ended)."""
+    _wait(process, condition)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert process.stdout is not None
@@ -257,18 +264,23 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_table(finished: Path, tmp_pat
 
 @pytest.mark.slow
 def test_twenty_kills_end_in_the_same_table(finished: Path, tmp_path: Path) -> None:
-    import random
-    import time
-
+    """Each at a random moment after the work began; `python -m benchmarks.kills` does it to the demo."""
     out = tmp_path / "out"
+    record = out / "run.json"
     delay = random.Random(0)
+    in_flight = 0
     for _ in range(20):
+        before = record.stat().st_mtime_ns if record.exists() else 0
         process = _start(finished / "tiny.yaml", out)
-        end = time.monotonic() + delay.uniform(0.5, 8.0)
+        _wait(process, lambda: record.exists() and record.stat().st_mtime_ns > before)  # noqa: B023
+        end = time.monotonic() + delay.uniform(0.0, 2.0)
         _kill_when(process, lambda end=end: time.monotonic() > end)
+        in_flight += any(file.parent.name in ("backbone", "shaken") for file in out.rglob("*.partial"))
+    assert in_flight, "no kill came in the middle of a cell"
     outcome, _ = _run(finished / "tiny.yaml", out)
     assert outcome.status == 0
     assert (out / "table.csv").read_bytes() == (finished / "out" / "table.csv").read_bytes()
+    assert not list(out.rglob("*.partial"))
 
 
 def test_two_runs_in_one_folder_are_refused(recipe: Path, tmp_path: Path) -> None:
