@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -18,13 +19,12 @@ from pathlib import Path
 import pytest
 import tiny_world
 
-from lens_eval import runner
+from lens_eval import run_cli, runner
 from lens_eval.cells import Paths, key_of, lock
 from lens_eval.errors import UserError
 from lens_eval.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-LENS = (sys.executable, "-m", "lens_eval.cli")
 
 
 @pytest.fixture(scope="session")
@@ -394,54 +394,36 @@ class _Hub(http.server.BaseHTTPRequestHandler):
 @pytest.mark.parametrize(
     ("model", "offline", "message"),
     [
-        ("org/gated", "0", "accepted its terms: do so at https://huggingface.co/org/gated"),
-        ("org/none", "0", "the hub has none of that name"),
-        ("org/none", "1", "not in the local cache and the hub cannot be asked"),
+        ("org/gated", False, "accepted its terms: do so at https://huggingface.co/org/gated"),
+        ("org/none", False, "the hub has none of that name"),
+        ("org/none", True, "not in the local cache and the hub cannot be asked"),
     ],
 )
 def test_a_model_that_is_not_to_be_had_is_refused_in_words(
-    recipe: Path, tmp_path: Path, model: str, offline: str, message: str
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, offline: bool, message: str
 ) -> None:
+    from huggingface_hub import constants
+
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub) as hub:
         threading.Thread(target=hub.serve_forever, daemon=True).start()
-        done = subprocess.run(
-            [*LENS, "reproduce", str(recipe), "--output", str(tmp_path / "out"), "--backbone", model],
-            env={
-                **os.environ,
-                "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
-                "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
-                "HF_HUB_OFFLINE": offline,
-                "HF_HOME": str(tmp_path / "hub"),
-            },
-            capture_output=True,
-            text=True,
-        )
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{hub.server_port}")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        with pytest.raises(UserError, match=f"no model '{model}'.*{message}"):
+            _run(recipe, backbone=model)
         hub.shutdown()
-    assert done.returncode == 2, done.stderr
-    assert f"no model '{model}'" in done.stderr
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_a_full_disk_ends_in_words_and_the_same_command_goes_on(
-    finished: Path, tmp_path: Path, model: Path
-) -> None:
-    """Simulated by a limit on the size of files: the weights of a trained variant do not fit."""
+def test_a_full_disk_ends_in_words_and_the_same_command_goes_on(finished: Path, tmp_path: Path) -> None:
+    """Simulated by a limit on the size of files: neither a trained variant's weights nor the page fit."""
     out = tmp_path / "out"
-    code = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));"
-        "from lens_eval.cli import main; sys.argv = ['lens', 'reproduce', *sys.argv[1:]]; main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(finished / "tiny.yaml"), "--output", str(out)],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode in (1, 2), done.stderr
-    assert "Traceback" not in done.stderr
-    assert "File too large" in done.stderr + done.stdout
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
+    try:
+        with pytest.raises(UserError, match="cannot write to .*make room, and the same command goes on"):
+            _run(finished / "tiny.yaml", out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))
     states = {cell["variant"]: cell["state"] for cell in record["cells"]}
     assert states == {"backbone": "finished", "shaken": "failed"}
@@ -507,13 +489,7 @@ def test_the_same_samples_give_the_same_tables_byte_for_byte(
 ) -> None:
     """Rebuilt by `lens compare`, and by the same recipe run from nothing into another folder."""
     rebuilt = tmp_path / "rebuilt"
-    done = subprocess.run(
-        [*LENS, "compare", str(finished / "out"), "--output", str(rebuilt)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    run_cli.compare([str(finished / "out")], output=rebuilt)
     assert _run(finished / "tiny.yaml", tmp_path / "again")[0].status == 0
     for name in ("table.md", "table.csv", "table.tex"):
         made = (finished / "out" / name).read_bytes()
