@@ -618,12 +618,13 @@ class _Design:
         self._balanced = bool(np.allclose(self.counts, self.counts[0]))
 
     def interval(self, values: np.ndarray) -> Interval:
-        """Mean and interval: of a rate (Wilson), or of a number that is no share (Student)."""
+        """Mean and interval: of a rate (Wilson), or of a number or grade that is no share (Student)."""
         import numpy as np
 
         from lens_eval.statistics import interval_of_sums, paired_difference
 
-        if values.min() < 0 or values.max() > 1:
+        grades = float(np.mean((values > 0) & (values < 1))) > 0.5
+        if grades or values.min() < 0 or values.max() > 1:
             return paired_difference((values * self.weights).tolist(), [0.0] * self.n, self.clusters.tolist())
         sums = np.bincount(self.clusters, values * self.weights)
         interval = interval_of_sums(list(zip(self.counts.tolist(), sums.tolist(), strict=True)))

@@ -208,6 +208,18 @@ def test_both_turns_are_graded_and_compared(
     assert table.get("lens_mtbench_turn2_judge_org_judge", "judge_score", "good", "zh")
 
 
+def test_grades_have_the_interval_of_their_own_spread(tmp_path: Path, serve: Any) -> None:
+    """Grades of 8 and 9 vary less than rights and wrongs do: not the interval of a rate of 85%."""
+    server = serve(lambda body, number: f"Grade: {8 + number % 2}")
+    folder = write_samples(tmp_path, {"zh": [f"answer {i}" for i in range(40)]})
+    run(folder, server, "--concurrency", "1")
+    scores, _, _ = load([folder])
+    entry = compare(scores).get("lens_mtbench_judge_org_judge", "judge_score", "org/model", "zh")
+    assert entry is not None
+    assert entry.interval.mean == pytest.approx(0.85)
+    assert entry.interval.high - entry.interval.low == pytest.approx(2 * 2.02 * 0.0507 / 40**0.5, rel=0.02)
+
+
 def test_what_the_judge_is_shown(tmp_path: Path) -> None:
     folder = write_samples(tmp_path, {"sw": ["jibu"]}, ["第二个回答"])
     first, second = sorted(find_answers(folder), key=lambda answer: answer.turn)
