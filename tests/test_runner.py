@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import http.server
 import json
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -414,19 +416,28 @@ def test_a_model_that_is_not_to_be_had_is_refused_in_words(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_full_disk_ends_in_words_and_the_same_command_goes_on(finished: Path, tmp_path: Path) -> None:
-    """Simulated by a limit on the size of files: neither a trained variant's weights nor the page fit."""
-    out = tmp_path / "out"
+@contextlib.contextmanager
+def _files_of_at_most(size: int) -> Iterator[None]:
+    """A full disk, simulated: no file can be larger than `size` bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
-        with pytest.raises(UserError, match="cannot write to .*make room, and the same command goes on"):
-            _run(finished / "tiny.yaml", out)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    states = {cell["variant"]: cell["state"] for cell in record["cells"]}
-    assert states == {"backbone": "finished", "shaken": "failed"}
+
+
+def test_after_a_full_disk_the_same_command_goes_on(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with _files_of_at_most(60_000):  # the weights of a trained variant do not fit
+        outcome, _ = _run(finished / "tiny.yaml", out)
+    assert (outcome.status, outcome.done) == (1, 6)
+    assert all(line.startswith("shaken") and "File too large" in line for line in outcome.failed)
+    with (
+        _files_of_at_most(3_000),  # nor does the record of the run
+        pytest.raises(UserError, match=r"cannot write to .*make room, and the same command goes on"),
+    ):
+        _run(finished / "tiny.yaml", out)
     outcome, _ = _run(finished / "tiny.yaml", out)
     assert (outcome.status, outcome.done) == (0, 6)
     assert (out / "table.csv").read_bytes() == (finished / "out" / "table.csv").read_bytes()
