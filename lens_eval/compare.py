@@ -426,7 +426,7 @@ def compare(
     notes = check_comparable(scores, reference, allow)
     scores, incomplete = _complete(scores)
     notes += incomplete
-    notes += [f"{part['what']} was left out: {part['reason']}" for part in (run or {}).get("left_out", ())]
+    notes += _left_out(run or {})
     builder = _Builder(scores, variants, reference, holes)
     return Comparison(
         name=name,
@@ -442,6 +442,17 @@ def compare(
         notes=tuple(notes),
         run=run or {},
     )
+
+
+def _left_out(run: Mapping[str, Any]) -> list[str]:
+    """What a run left out, a note per reason."""
+    reasons: dict[str, list[str]] = {}
+    for part in run.get("left_out", ()):
+        reasons.setdefault(str(part.get("reason")), []).append(str(part.get("what")))
+    return [
+        f"{', '.join(names)} {'was' if len(names) == 1 else 'were'} left out: {reason}"
+        for reason, names in reasons.items()
+    ]
 
 
 def check_comparable(scores: Sequence[Scores], reference: str, allow: Sequence[str] = ()) -> list[str]:
