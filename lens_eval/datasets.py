@@ -564,6 +564,7 @@ def load(
     are taken from; a family without such a split has only `test`. `sample` draws that many test items as the
     released evaluation does (`random.sample`, seed 112); the record is of those drawn.
     """
+    import pyarrow
     from datasets import Dataset
 
     splits, record = {}, {}
@@ -590,7 +591,7 @@ def load(
                 }
                 for place, row in pairs
             ]
-            splits[name] = Dataset.from_list(documents)
+            splits[name] = Dataset(pyarrow.Table.from_pylist(documents))
             record[name] = split.record()
     return splits, record
 

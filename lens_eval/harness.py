@@ -70,6 +70,7 @@ class LensTask(ConfigurableTask):
 
     def build_all_requests(self, **keywords: Any) -> None:
         """Build the requests; raises `UserError` where examples are asked for and there are none to take."""
+        self.item_scores.clear()  # a task can be asked again, of another model
         shots = self.config.num_fewshot or 0
         split = self.fewshot_cfg.split
         available = len(self.items[split]) - (split == self.config.test_split) if split else 0
