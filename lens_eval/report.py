@@ -365,7 +365,12 @@ def _bar(
 
 
 def accuracy_charts(comparison: Comparison) -> list[tuple[str, Markup]]:
-    """Accuracy against off-target: a family's own, or of another family where it has none itself."""
+    """Accuracy against off-target: a family's own, or of another family where it has none itself.
+
+    Empty for one variant: a point alone shows nothing.
+    """
+    if len(comparison.variants) < 2:
+        return []
     off = {f: m for f in comparison.families if (m := _metric(comparison, f, ["off_target"]))}
     panels = []
     for family in comparison.families:

@@ -203,6 +203,13 @@ def test_results_of_plain_lm_eval_make_a_page_too(run: Path) -> None:
     page = Page(report.to_html(compare(scores), scores))
     assert "At a glance" in page.text
     assert "Costs" not in page.text
+    # One variant alone is set against nothing.
+    alone = [own for own in scores if own.variant == "backbone"]
+    text = report.to_html(compare(alone), alone)
+    assert 'id="answers"' in text
+    for words in ('id="against"', 'id="show"', "before and after", "judged otherwise"):
+        assert words in _html(run)
+        assert words not in text
 
 
 def test_two_hundred_cells_stay_below_five_megabytes(tmp_path: Path) -> None:
