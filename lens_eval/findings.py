@@ -149,16 +149,16 @@ class Results:
     ) -> list[Part]:
         """Every pair of rows, family and language counts alike."""
         found: list[tuple[Scores, Scores, str]] = []
-        lacking: set[str] = set()
+        lacking: list[set[str]] = []
         for family in self.families:
             if task not in family:
                 continue
             pairs, absent = self._family(family, of, to, metrics, languages)
             # A family without one of the languages named would shift the contrast to the others.
             found += [] if absent else pairs
-            lacking |= absent
+            lacking.append(absent)
         if not found:
-            raise NotThere(self._what(metrics, languages, task, lacking))
+            raise NotThere(self._what(metrics, languages, task, min(lacking, key=len, default=set())))
         return [
             Part(a, b, metric, weight * (-1 if metric == "off_target" else 1) / len(found))
             for a, b, metric in found
@@ -196,7 +196,11 @@ class Results:
         where = f" in {', '.join(languages)}" if languages else " in a language that is not the central one"
         words = f"a {task} task" if task else "a task"
         absent = sorted(lacking)
-        short = f" (no family has them all; lacking: {', '.join(absent)})" if languages and absent else ""
+        short = (
+            f" (no family has them all; the nearest lacks {', '.join(absent)})"
+            if languages and absent
+            else ""
+        )
         return f"{words} {kind}{where}, in both variants{short}"
 
 

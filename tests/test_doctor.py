@@ -13,6 +13,7 @@ import pytest
 import tiny_lens
 import torch
 from tokenizers.processors import TemplateProcessing
+from typer.testing import CliRunner
 
 from lens_eval import doctor, doctor_cli, doctor_weights
 from lens_eval.doctor import Result
@@ -238,7 +239,7 @@ def test_stop_strings(sound: Path, tasks: list[Any]) -> None:
     assert "an answer that quotes it is cut" in found.words
 
 
-def test_tasks_without_items_are_skipped_and_unknown_ones_refused(
+def test_tasks_without_items_are_skipped_with_the_reason(
     sound: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LENS_DATA_DIR", raising=False)
@@ -247,8 +248,6 @@ def test_tasks_without_items_are_skipped_and_unknown_ones_refused(
     assert [(result.task, result.outcome) for result in skipped] == [("lens_xnli_en", "skipped")]
     assert skipped[0].words.startswith("no test items for xnli, language en")
     assert list(found.prompts) == [TASKS[0]]
-    with pytest.raises(UserError, match="did you mean lens_xnli"):
-        doctor.examine(_patient(sound), ["lens_xnlli_en"], weights=False)
 
 
 def test_training_data(sound: Path, tmp_path: Path) -> None:
@@ -374,19 +373,19 @@ def test_a_prompt_cannot_write_to_the_terminal() -> None:
     assert len(doctor_cli._cut("x" * 10_000)) < 600
 
 
-def _lens(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lens_eval.cli", "doctor", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
 def test_the_command_and_its_status(tmp_path: Path) -> None:
-    well = _lens("builtin", "--tasks", TASKS[0], "--quick")
-    assert well.returncode == 0, well.stderr
+    from lens_eval.cli import app
+
+    well = CliRunner().invoke(app, ["doctor", "builtin", "--tasks", TASKS[0], "--quick"])
+    assert well.exit_code == 0, well.output
     assert "<|begin|><|user|>What is the month after March?" in well.stdout
     assert "chat template" in well.stdout
-    ill = _lens("builtin", "--tasks", TASKS[0], "--quick", "--gen-kwargs", "max_gen_toks=4096")
-    assert ill.returncode == 1
+    too_long = ["--quick", "--gen-kwargs", "max_gen_toks=4096"]
+    ill = CliRunner().invoke(app, ["doctor", "builtin", "--tasks", TASKS[0], *too_long])
+    assert ill.exit_code == 1
     assert "no prompt fits" in " ".join(ill.stdout.split())
-    wrong = _lens(str(tmp_path / "none"))
+    command = [sys.executable, "-m", "lens_eval.cli", "doctor", str(tmp_path / "none")]
+    wrong = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert wrong.returncode == 2
+    assert "no model folder" in wrong.stderr
     assert "Traceback" not in wrong.stderr

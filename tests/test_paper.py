@@ -156,7 +156,7 @@ def test_too_few_items_show_nothing(tmp_path: Path) -> None:
     assert rises.interval.mean > 0  # the direction is there ...
     assert rises.outcome == "fails"  # ... but it is not shown
     assert "zh, ja, ar, bn" in found["fidelity_zh_ja_over_ar_bn"].detail
-    assert "lacking: ar, bn" in found["fidelity_zh_ja_over_ar_bn"].detail
+    assert "the nearest lacks ar, bn" in found["fidelity_zh_ja_over_ar_bn"].detail
 
 
 def test_equal_results_are_not_exactly_equal_models(tmp_path: Path) -> None:
