@@ -71,9 +71,10 @@ def judge(
         _judge_all(todo, target, file, concurrency)
         judgements = read_judgements(file)
         write_results(answers, judgements, model, folder_of(model))
-    _show(summarise(answers, judgements, model))
+    rows = summarise(answers, judgements, model)
+    _show(rows)
     _show_tokens([judgements[key] for key in {a.key(model) for a in answers} if key in judgements], prices)
-    failed = sum(row.failed for row in summarise(answers, judgements, model))
+    failed = sum(row.failed for row in rows)
     typer.echo(f"grades: {folder}; `lens compare {run}` shows them with intervals")
     if failed:
         typer.echo(
@@ -103,13 +104,13 @@ def _judge_all(todo: Sequence[Answer], endpoint: Endpoint, file: Path, concurren
     waiting: queue.SimpleQueue[Answer] = queue.SimpleQueue()
     finished: queue.SimpleQueue[Judgement | Exception] = queue.SimpleQueue()
 
-    def ask(messages: Sequence[Message], retries: int | None = None) -> tuple[str, int, int]:
-        reply = endpoint.complete(messages, retries)
+    def ask(messages: Sequence[Message], patient: bool) -> tuple[str, int, int]:
+        reply = endpoint.complete(messages, patient)
         return reply.text, reply.prompt_tokens, reply.completion_tokens
 
-    def judged(answer: Answer, retries: int | None = None) -> Judgement | Exception:
+    def judged(answer: Answer, patient: bool = True) -> Judgement | Exception:
         try:
-            return judge_answer(answer, endpoint.model, lambda messages: ask(messages, retries))
+            return judge_answer(answer, endpoint.model, lambda messages: ask(messages, patient))
         except Rejected as error:
             return Judgement(answer.key(endpoint.model), None, "", error=str(error))
         except Exception as error:
@@ -125,8 +126,8 @@ def _judge_all(todo: Sequence[Answer], endpoint: Endpoint, file: Path, concurren
 
     if not todo:
         return
-    # One alone first, with one more try: a wrong address, key or name is told at once.
-    finished.put(judged(todo[0], retries=min(1, endpoint.retries)))
+    # One alone first: a wrong address, key or name is told at once.
+    finished.put(judged(todo[0], patient=False))
     for answer in todo[1:]:
         waiting.put(answer)
     on_end = done = 0

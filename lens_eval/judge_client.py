@@ -73,20 +73,20 @@ class Endpoint:
         base = self.url.rstrip("/")
         return base if base.endswith("/chat/completions") else f"{base}/chat/completions"
 
-    def complete(self, messages: Sequence[Message], retries: int | None = None) -> Reply:
-        """Return the model's reply, decoded greedily.
+    def complete(self, messages: Sequence[Message], patient: bool = True) -> Reply:
+        """Return the model's reply, decoded greedily. Not `patient`: a server that is not there is told soon.
 
         Raises:
             UserError: the server refuses every request (key, model or address are wrong).
             Unreachable: no connection or "too many requests", `retries` times over.
             Rejected: this request alone failed.
         """
-        tries = 1 + (self.retries if retries is None else retries)
-        for attempt in range(tries):
+        for attempt in range(self.retries + 1):
             try:
                 return self._once(messages)
             except _Passing as failure:
-                if attempt == tries - 1:
+                hopeless = failure.silent and not patient and attempt == 1
+                if attempt == self.retries or hopeless:
                     raise failure.final() from None
                 if self.stop.wait(failure.wait or _backoff(attempt)):
                     raise Unreachable("stopped") from None
@@ -110,7 +110,7 @@ class Endpoint:
             )
             content = answer.content
         except requests.RequestException as error:
-            raise _Passing(f"{self.address} does not answer ({_why(error)})") from None
+            raise _Passing(f"{self.address} does not answer ({_why(error)})", silent=True) from None
         if answer.status_code == 200:
             return _reply(answer)
         said = f"{self.address} answered {answer.status_code}: {_short(content)}"
@@ -129,12 +129,16 @@ class Endpoint:
 
 
 class _Passing(Exception):
-    """A failure worth another try; `broken`: the server broke on this request, others may do better."""
+    """A failure worth another try.
 
-    def __init__(self, text: str, wait: float = 0.0, broken: bool = False) -> None:
+    `broken`: the server broke on this request, others may do better; `silent`: nothing answered.
+    """
+
+    def __init__(self, text: str, wait: float = 0.0, broken: bool = False, silent: bool = False) -> None:
         super().__init__(text)
         self.wait = wait
         self.broken = broken
+        self.silent = silent
 
     def final(self) -> Exception:
         return Rejected(str(self)) if self.broken else Unreachable(str(self))
