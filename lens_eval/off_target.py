@@ -173,6 +173,8 @@ class Judge:
         self.detector = get_detector(detector) if isinstance(detector, str) else detector
         self.split_chinese = split_chinese
         self._targets: dict[str, _Target] = {}
+        # What the detector said of this response's sentences: models in a loop repeat them without end.
+        self._said: dict[tuple[str, tuple[str, ...]], tuple[str, float]] = {}
         self.target(self.central)
 
     def describe(self) -> dict[str, object]:
@@ -213,6 +215,7 @@ class Judge:
         """Judge one response (None counts as empty) to a prompt that asked for an answer in `language`."""
         target = self.target(language)
         given = _read_prompt(prompt)
+        self._said = {}
         answer, thinking = split_thinking(readable(text or ""))
         verdict = self._judge_part(answer, target, given)
         if not thinking.strip():
@@ -284,15 +287,14 @@ class Judge:
         segments: list[Segment] = []
         for unit in units:
             segments.extend(self._judge_unit(unit, target, inside=len(units) > 1))
-        if any(code != UNDETERMINED for code, _ in segments):
+        if _decided(segments):
             return segments, []
         if len(units) > 1:
             whole: _Unit = []
             for unit in units:
                 _extend(whole, unit)
             units, segments = [whole], self._judge_unit(whole, target, inside=False)
-        unsure = all(code == UNDETERMINED for code, _ in segments)
-        return segments, units[0] if units and unsure else []
+        return segments, units[0] if units and not _decided(segments) else []
 
     def _judge_unit(self, unit: _Unit, target: _Target, inside: bool) -> list[Segment]:
         """Judge one sentence: its main script, and foreign runs in it that are long enough to be
@@ -362,7 +364,10 @@ class Judge:
         text = " ".join(words)[:MAX_PIECE]
         if not text:
             return "", False
-        code, confidence = self.detector.best(text, candidates)
+        said = self._said
+        if (text, candidates) not in said:
+            said[text, candidates] = self.detector.best(text, candidates)
+        code, confidence = said[text, candidates]
         letters = sum(map(len, words))
         needed = confidence_needed(letters)
         if inside and code != target.language:
@@ -373,6 +378,10 @@ class Judge:
 def confidence_needed(letters: float) -> float:
     """Return the share of the probability the first choice needs: .8 at 10 letters, .5 from 20 on."""
     return max(0.5, 1.1 - 0.03 * letters)
+
+
+def _decided(segments: Sequence[Segment]) -> bool:
+    return any(code != UNDETERMINED for code, _ in segments)
 
 
 def _amounts(unit: _Unit) -> dict[str, float]:

@@ -11,16 +11,18 @@ import itertools
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lens_eval.errors import UserError
 from lens_eval.languages import DEFAULT_LANGUAGES, normalise_code
 from lens_eval.off_target import Judge, Verdict
 from lens_eval.score_input import Broken, Fields, Response, Source
 from lens_eval.statistics import Interval, interval_of_sums
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _CHUNK = 256
 # Below this many responses a second process would cost more than it saves.
@@ -46,7 +48,7 @@ class Settings:
 class Tally:
     """Counts for one language asked for. Adding tallies is exact and the order does not matter."""
 
-    items: dict[int, Counter[str]] = field(default_factory=dict)
+    items: dict[int, dict[str, int]] = field(default_factory=dict)
     alone: Counter[str] = field(default_factory=Counter)
     lines: Counter[str] = field(default_factory=Counter)
     letters: Counter[str] = field(default_factory=Counter)
@@ -55,25 +57,30 @@ class Tally:
 
     def add(self, outcomes: Iterable[str], item: str | None) -> None:
         """Count one response under each of `outcomes`, as an answer to `item` or as one of its own."""
-        counter = self.alone
+        counter: dict[str, int] = self.alone
         if item is not None:
             bucket = zlib.crc32(item.encode("utf-8", "replace")) % _ITEM_BUCKETS
-            counter = self.items.setdefault(bucket, Counter())
-        counter["n"] += 1
-        counter.update(outcomes)
+            counter = self.items.setdefault(bucket, {})
+        for name in ("n", *outcomes):
+            counter[name] = counter.get(name, 0) + 1
 
     def merge(self, other: Tally) -> None:
         for bucket, counter in other.items.items():
-            self.items.setdefault(bucket, Counter()).update(counter)
-        for name in ("alone", "lines", "letters", "answered_in", "thinking"):
-            getattr(self, name).update(getattr(other, name))
+            if bucket not in self.items:
+                self.items[bucket] = counter.copy()
+                continue
+            mine = self.items[bucket]
+            for name, count in counter.items():
+                mine[name] = mine.get(name, 0) + count
+        for part in ("alone", "lines", "letters", "answered_in", "thinking"):
+            getattr(self, part).update(getattr(other, part))
 
     def count(self, name: str = "n") -> int:
-        return self.alone[name] + sum(counter[name] for counter in self.items.values())
+        return self.alone[name] + sum(counter.get(name, 0) for counter in self.items.values())
 
     def interval(self, name: str, of: str = "n") -> Interval:
         """Return the rate of `name` among the responses counted under `of`, clustered by item."""
-        clusters = [(counter[of], float(counter[name])) for counter in self.items.values() if counter[of]]
+        clusters = [(c[of], float(c.get(name, 0))) for c in self.items.values() if c.get(of)]
         hits, all_alone = self.alone[name], self.alone[of]
         clusters += [(1, 1.0)] * hits + [(1, 0.0)] * (all_alone - hits)
         return interval_of_sums(clusters)
@@ -106,9 +113,11 @@ def _count(verdict: Verdict, response: Response, tally: Tally) -> None:
             if verdict.outcome == "on_target":
                 outcomes.append("correct_on_target")
     tally.add(outcomes, response.item)
-    tally.lines.update(line.outcome for line in verdict.lines)
-    # Halves of letters at the finest: their sums are exact.
-    tally.letters.update(verdict.letters)
+    for line in verdict.lines:
+        tally.lines[line.outcome] += 1
+    for outcome, letters in verdict.letters.items():
+        if letters:  # halves of letters at the finest: their sums are exact
+            tally.letters[outcome] += letters  # type: ignore[assignment]
     tally.answered_in[verdict.answered_in] += 1
     if verdict.thinking is not None:
         tally.thinking[verdict.thinking] += 1
@@ -254,6 +263,7 @@ def _results(
     if following is None:
         return
     import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
 
     # Fresh processes: forking one whose detector has threads is not safe.
     context = multiprocessing.get_context("spawn")

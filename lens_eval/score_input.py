@@ -83,6 +83,7 @@ class Source:
         self.invalid_utf8 = 0  # lines read with replacement characters
         self.first_invalid_utf8: int | None = None
         self.other_filters = 0
+        self._ended: Broken | None = None  # the input broke off
         self._file = _open(name)
         # gzip is told by its first bytes, so that it may come through a pipe or without a suffix.
         zipped = self._file.peek(2)[:2] == b"\x1f\x8b"
@@ -120,6 +121,8 @@ class Source:
                 yield from self._read(line, row)
             except (UserError, ValueError) as error:
                 yield Broken(self.name, line, str(error))
+        if self._ended:
+            yield self._ended
 
     def position(self) -> int:
         """Return how many bytes of the file have been read, 0 for a pipe."""
@@ -215,9 +218,10 @@ class Source:
             )
 
         def find(row: dict[str, Any]) -> Any:
-            if not _has(row, field):
+            found, value = _look_up(row, field)
+            if not found:
                 raise ValueError(f"no field {field!r}")
-            return _get(row, field)
+            return value
 
         return find
 
@@ -239,7 +243,8 @@ class Source:
             try:
                 raw = self._stream.readline()
             except (OSError, EOFError, zlib.error) as error:
-                raise UserError(f"{self.name}: cannot be read on from line {number}: {error}") from error
+                self._ended = Broken(self.name, number, f"cannot be read on: {error}")
+                return
             if not raw:
                 return
             try:
@@ -264,6 +269,10 @@ class Source:
         for number, line in self._numbered:
             if not line.strip():
                 continue
+            if number == 1 and (line.strip() == "[" or line.lstrip().startswith("[{")):
+                raise UserError(
+                    f"{self.name} is one JSON array; one object a line is needed: jq -c '.[]' {self.name}"
+                )
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:

@@ -67,20 +67,24 @@ for _script, _letters in _RANGES.items():
 CASED = frozenset({"Latn", "Cyrl", "Grek", "Armn"})
 UNSPACED = frozenset({"CJK", "Thai", "Laoo", "Khmr", "Mymr", "Tibt"})
 _LETTER = re.compile(f"[{''.join(_RANGES.values())}]")
-_LETTERS_OF_OTHERS = {
-    group: re.compile(f"[{''.join(rest for other, rest in _GROUP_RANGES.items() if other != group)}]")
-    for group in _GROUP_RANGES
-}
-_WORDS = {
-    group: re.compile(f"[{letters}]+" + (f"(?:['’ʼ-][{letters}]+)*" if group == "Latn" else ""))
-    for group, letters in _GROUP_RANGES.items()
-}
 _NOT_HAN = re.compile(f"[^{_RANGES['Hani']}]+")
 
 
 def script_group(script: str) -> str:
     """Return the group of an ISO 15924 code: "CJK" for Han and kana, else the script itself."""
     return "CJK" if script in ("Hani", "Hira", "Kana") else script
+
+
+@lru_cache(maxsize=64)
+def _letters_but(group: str) -> re.Pattern[str]:
+    """Letters of all other groups. Compiled when needed: each takes a few milliseconds."""
+    return re.compile(f"[{''.join(letters for other, letters in _GROUP_RANGES.items() if other != group)}]")
+
+
+@lru_cache(maxsize=64)
+def _word(group: str) -> re.Pattern[str]:
+    letters = _GROUP_RANGES[group]
+    return re.compile(f"[{letters}]+" + (f"(?:['’ʼ-][{letters}]+)*" if group == "Latn" else ""))
 
 
 @lru_cache(maxsize=4096)
@@ -94,7 +98,7 @@ def stretches(text: str) -> list[tuple[str, str]]:
     place = 0
     while first := _LETTER.search(text, place):
         group = _group_of(first[0])
-        other = None if text.isascii() else _LETTERS_OF_OTHERS[group].search(text, first.end())
+        other = None if text.isascii() else _letters_but(group).search(text, first.end())
         end = other.start() if other else len(text)
         found.append((group, text[first.start() : end]))
         place = end
@@ -103,7 +107,7 @@ def stretches(text: str) -> list[tuple[str, str]]:
 
 def words_of(stretch: str, group: str) -> list[str]:
     """Return the words of a stretch of one script group; without spaces, its unbroken runs of letters."""
-    return _WORDS[group].findall(stretch)
+    return _word(group).findall(stretch)
 
 
 def letters_in(words: Sequence[str], group: str) -> float:
