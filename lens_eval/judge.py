@@ -267,7 +267,7 @@ def append_judgement(file: Path, judgement: Judgement) -> None:
     line = json.dumps(vars(judgement), ensure_ascii=False) + "\n"
     handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(handle, line.encode("utf-8", "surrogatepass"))
+        os.write(handle, line.encode("utf-8", "replace"))
     finally:
         os.close(handle)
 
@@ -326,13 +326,11 @@ def write_results(
 
 
 def _row(answer: Answer, judgement: Judgement | None) -> dict[str, Any]:
-    doc = answer.sample["doc"]
-    kept = {name: doc[name] for name in ("id", "question_id", "category", "language") if name in doc}
-    same = {name: answer.sample[name] for name in ("doc_id", "doc_hash", "prompt_hash", "target_hash")}
+    """Return the sample as lm_eval logged it, with the grades for its metrics."""
+    shown = ("doc", "target", "arguments", "resps", "filtered_resps", "on_target", "answered_in")
+    hashes = ("doc_id", "doc_hash", "prompt_hash", "target_hash")
     return {
-        **same,
-        "doc": kept,
-        "target": "",
+        **{name: answer.sample[name] for name in (*hashes, *shown) if name in answer.sample},
         "filter": "none",
         "metrics": list(METRICS),
         **metrics_of(answer, judgement),
@@ -374,7 +372,7 @@ def _add_task(
 
 def _replace(path: Path, text: str) -> None:
     aside = path.with_name(path.name + ".part")
-    aside.write_text(text, encoding="utf-8", errors="surrogatepass")
+    aside.write_text(text, encoding="utf-8", errors="replace")
     aside.replace(path)
 
 

@@ -33,6 +33,7 @@ from lens_eval.judge import (
     read_judgements,
 )
 from lens_eval.judge_client import Endpoint, Rejected, Unreachable
+from lens_eval.shown_answers import choose
 
 STAMP = "2026-01-01T00-00-00.000000"
 Responder = Callable[[dict[str, Any], int], Any]
@@ -139,9 +140,11 @@ def sample(language: str, number: int, text: str, second: bool = False) -> dict[
         doc["first_answer"] = f"own first answer {number}"
     digest = hashlib.sha256(f"{language}{number}".encode()).hexdigest()
     hashes = {f"{name}_hash": digest for name in ("doc", "prompt", "target")}
+    given = {"gen_args_0": {"arg_0": doc["turns"][0], "arg_1": {}}}
     return {
         "doc_id": number, "doc": doc, "target": "", "filter": "none", "metrics": ["on_target"],
-        "filtered_resps": [text], "resps": [[text]], "on_target": float("native" in text), **hashes,
+        "filtered_resps": [text], "resps": [[text]], "on_target": float("native" in text),
+        "arguments": given, **hashes,
     }  # fmt: skip
 
 
@@ -156,9 +159,13 @@ def run(folder: Path, server: Server, *more: str) -> None:
                 raise
 
 
+def file_of(folder: Path, task: str) -> Path:
+    return folder / "judge_org_judge" / f"samples_{task}_{STAMP}.jsonl"
+
+
 def judged(folder: Path, task: str) -> list[float | None]:
-    file = folder / "judge_org_judge" / f"samples_{task}_{STAMP}.jsonl"
-    return [json.loads(line)["judge_score"] for line in file.read_text(encoding="utf-8").splitlines()]
+    lines = file_of(folder, task).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["judge_score"] for line in lines]
 
 
 def shown(body: dict[str, Any]) -> str:
@@ -198,6 +205,7 @@ def test_both_turns_are_graded_and_compared(
     run(bad, server)
     scores, _, _ = load([f"good={good}", f"bad={bad}"])
     table = compare(scores, reference="bad")
+    assert choose(table, scores)  # the answers that `lens report` shows
     entry = table.get("lens_mtbench_judge_org_judge", "judge_score", "good", "zh")
     assert entry is not None
     assert entry.difference is not None
@@ -206,6 +214,8 @@ def test_both_turns_are_graded_and_compared(
     assert joint is not None
     assert joint.interval.mean == pytest.approx((0.9 + 0.1) / 2)  # the English answer counts 1 of 10
     assert table.get("lens_mtbench_turn2_judge_org_judge", "judge_score", "good", "zh")
+    rows = json.loads(file_of(good, "lens_mtbench_judge_org_judge_zh").read_text().splitlines()[0])
+    assert rows["resps"] == [["GOLD native"]]  # whole samples: what reads lm_eval's reads these
 
 
 def test_grades_have_the_interval_of_their_own_spread(tmp_path: Path, serve: Any) -> None:
