@@ -98,6 +98,7 @@ def _child(arguments: argparse.Namespace) -> None:
     from lens_train import export, lens, methods, trunk
     from lens_train.job import Job
     from lens_train.loop import TopTrainer
+    from lens_train.memory import peak_memory
 
     folder = arguments.child
     log = folder / PHASES
@@ -114,7 +115,7 @@ def _child(arguments: argparse.Namespace) -> None:
                 record = {
                     "phase": label,
                     "seconds": seconds,
-                    "peak_bytes": lens.peak_memory(torch.device("cpu")),
+                    "peak_bytes": peak_memory(torch.device("cpu")),
                 }
                 with log.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps(record) + "\n")

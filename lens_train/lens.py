@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +30,7 @@ from lens_train.layers import (
 )
 from lens_train.loop import TopTrainer, free_parameters, read_layers, step_items, trained_layers
 from lens_train.losses import Objective
+from lens_train.memory import peak_memory
 from lens_train.probe import STATE as PROBE_STATE
 from lens_train.probe import expected_identity, probe, probe_identity, probe_prompts, renderer, save_folder
 from lens_train.processes import join, rank
@@ -348,16 +348,6 @@ def every_setting(plan: Plan) -> dict[str, Any]:
     own = asdict(plan.config)
     del own["languages"], own["central"]
     return {**plan.job.settings, **own}
-
-
-def peak_memory(device: torch.device) -> int:
-    """Largest memory held so far, bytes: of the GPU where one is used, else of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def versions() -> dict[str, str]:

@@ -49,6 +49,9 @@ def train(job: Job) -> None:
     if settings_type is not None:
         read_settings(settings_type, job.settings, job.method)
     check_output(job)
+    from lens_train.memory import reset_peak
+
+    reset_peak()
     if job.method not in METHODS:
         begin(job)  # a method of one's own need not know of this to be killed and started again
     getattr(module, function)(job)

@@ -102,6 +102,23 @@ def test_the_demos_settings_are_those_the_document_marks() -> None:
     assert {method for method, _ in used} == set(methods.METHODS)
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak")
+def test_a_run_is_not_charged_the_memory_of_the_one_before() -> None:
+    import torch
+
+    from lens_train.memory import peak_memory, reset_peak
+
+    device, size = torch.device("cpu"), 200 << 20
+    before = peak_memory(device)
+    block = torch.ones(size, dtype=torch.uint8)
+    high = peak_memory(device)
+    assert high >= before + size // 2
+    del block
+    assert peak_memory(device) > high - size // 10, "a peak stays until it is forgotten"
+    reset_peak()
+    assert peak_memory(device) < high - size // 2
+
+
 def test_an_output_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

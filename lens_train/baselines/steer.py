@@ -270,7 +270,8 @@ def train(job: Job) -> None:
         resolve_device,
         resolve_dtype,
     )
-    from lens_train.lens import peak_memory, resolve_data, versions
+    from lens_train.lens import resolve_data, versions
+    from lens_train.memory import peak_memory
     from lens_train.probe import expected_identity, probe, probe_identity, probe_prompts
     from lens_train.subspace import Subspaces
 

@@ -12,9 +12,7 @@ import dataclasses
 import json
 import math
 import os
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from lens_eval.errors import UserError
 from lens_eval.progress import progress
 from lens_train import methods, pairs
 from lens_train.job import Job, Variant
+from lens_train.memory import peak_memory
 from lens_train.pairs import Example, PairData
 
 STATE = Path("training") / "state"
@@ -208,7 +207,7 @@ class Run:
 
     def finish(self, data: Mapping[str, Any]) -> None:
         """Write the variant folder: weights or adapter first, `variant.json` last; saved states go."""
-        from lens_train.layers import model_identity
+        from lens_train.layers import model_identity, resolve_device
 
         if methods.process():
             return
@@ -235,7 +234,7 @@ class Run:
             data=dict(data),
             tokens_seen=self._tokens,
             wall_seconds=round(self._seconds_before + time.perf_counter() - self._started, 3),
-            peak_memory_bytes=peak_memory(),
+            peak_memory_bytes=peak_memory(resolve_device(job.device)),
             versions={name: version(name) for name in PACKAGES},
         ).save(job.output)
         shutil.rmtree(aside, ignore_errors=True)
@@ -296,14 +295,6 @@ def lora_config(settings: LoraSettings) -> Any:
         target_modules=list(settings.targets) if settings.targets else "all-linear",
         task_type="CAUSAL_LM",
     )
-
-
-def peak_memory() -> int:
-    """Bytes: of the GPU where there is one (tensors), else of the process (resident, since it started)."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def messages(example: Example) -> dict[str, list[dict[str, str]]]:
