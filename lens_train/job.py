@@ -56,6 +56,7 @@ class Variant:
     padding does not; what was only read or written on the way (probing, own answers) is counted in `data`."""
     wall_seconds: float
     peak_memory_bytes: int
+    """Largest memory held by this run; see `lens_train.memory`."""
     versions: Mapping[str, str]
     format: int = 1
 
