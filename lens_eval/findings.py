@@ -158,7 +158,8 @@ class Results:
             found += [] if absent else pairs
             lacking.append(absent)
         if not found:
-            raise NotThere(self._what(metrics, languages, task, min(lacking, key=len, default=set())))
+            nearest = sorted(lacking, key=lambda absent: (len(absent), sorted(absent)))[:1]
+            raise NotThere(self._what(metrics, languages, task, set().union(*nearest)))
         return [
             Part(a, b, metric, weight * (-1 if metric == "off_target" else 1) / len(found))
             for a, b, metric in found
