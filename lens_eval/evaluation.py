@@ -308,7 +308,7 @@ class Evaluator:
         tracker = EvaluationTracker(output_path=str(aside / "results.json"))
         keep = Keep(folder.with_name(folder.name + ".responses.partial"), key, self.seed)
         before = self._lm.seconds
-        with quiet(on_progress), _short_environment(), self._lm.keeping(keep):
+        with quiet(on_progress), _no_work_twice(), self._lm.keeping(keep):
             results = simple_evaluate(
                 model=self._lm,
                 model_args=dict(self.model_args),
@@ -414,23 +414,30 @@ def _check_and_pack(folder: Path, task: EvalTask, count: int) -> None:
 
 
 @contextlib.contextmanager
-def _short_environment() -> Iterator[None]:
-    """lm_eval asks torch and git about the machine after every evaluation (three seconds, CPU flags and all).
+def _no_work_twice() -> Iterator[None]:
+    """Spare lm_eval what it would do over and over with the same result.
 
-    The run notes its environment once; results files get that in one line.
+    It asks torch and git about the machine after every evaluation (three seconds, CPU flags and all): the run
+    notes its environment once, and results files get that in one line. And it compiles the templates of a
+    task anew for every item, which takes longer than all scoring.
     """
     import lm_eval.evaluator
+    import lm_eval.utils
     import torch.utils.collect_env as collect_env
 
     known = _environment()
+    templates = lm_eval.utils.env
+    compiled = lru_cache(maxsize=256)(templates.from_string)
     describe, commit = collect_env.get_pretty_env_info, lm_eval.evaluator.get_git_commit_hash
     collect_env.get_pretty_env_info = lambda: json.dumps(known)
     lm_eval.evaluator.get_git_commit_hash = lambda: known["commit"]
+    templates.from_string = compiled
     try:
         yield
     finally:
         collect_env.get_pretty_env_info = describe
         lm_eval.evaluator.get_git_commit_hash = commit
+        del templates.from_string  # the class's own again
 
 
 @lru_cache(maxsize=1)
