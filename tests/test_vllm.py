@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def lens_variant(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _adapter(folder: Path, rank: int) -> Path:
-    """A random LoRA adapter of the built-in backbone, strong enough to change answers."""
+    """A random LoRA adapter of the built-in backbone."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -116,7 +117,7 @@ def _adapter(folder: Path, rank: int) -> Path:
     tuned = get_peft_model(model, config)
     for name, weight in tuned.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.05)
+            torch.nn.init.normal_(weight, std=0.1)
     tuned.save_pretrained(str(folder))
     return folder
 
@@ -503,7 +504,9 @@ def test_a_recipe_loads_one_backbone_for_steerings_and_one_for_adapters(
     assert outcome.failed == ()
     assert loaded == [0, 32]
     found = {name: _saved(tmp_path / "out" / name) for name in ("backbone", "steered", *adapters)}
-    assert len({str(_texts(samples)) for samples in found.values()}) == 4
+    # Control: no two of them are the same model.
+    firsts = [_scores(samples[LETTERS][0])[0] for samples in found.values()]
+    assert min(abs(a - b) for a, b in combinations(firsts, 2)) > 0.01
     _assert_same(found["backbone"], _evaluate(_hf(mini.backbone_path()), tasks, task_folder))
     for name, folder in adapters.items():
         # Options of several tokens too, which the stock way cannot score here: its engine dies.
