@@ -88,9 +88,10 @@ def main() -> None:
     except UserError as error:
         typer.echo(f"lens: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("lens: stopped; run the same command again to go on where that is possible", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # Typer turns Ctrl-C into this, without a word
+            typer.echo("lens: stopped; run the same command again to go on where that is possible", err=True)
+        raise
 
 
 if __name__ == "__main__":

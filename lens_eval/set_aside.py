@@ -31,8 +31,12 @@ _LINK = re.compile(r"!?\[([^\[\]\n]{0,400})\]\([^()\s]{0,400}\)")
 _TAG = re.compile(
     r"<\|[^|<>\n]{1,80}\|>|\[/?INST\]|<!--[^\n]{0,400}?-->|</?[A-Za-z][\w:-]{0,30}(?:\s[^<>\n]{0,300}?=[^<>\n]{0,300})?\s?/?>"
 )
+# What opens again before it closes is no formula: so each step stays linear.
 _DISPLAY_MATH = re.compile(
-    r"\$\$[^$]{1,4000}\$\$|\\\[[^\]]{1,4000}\\\]|\\\([^\n]{1,1000}?\\\)|\\begin\{(\w{1,20}\*?)\}.{1,4000}?\\end\{\1\}",
+    r"\$\$[^$]{1,4000}\$\$"
+    r"|\\\[(?:(?!\\[\[\]]).){1,4000}\\\]"
+    r"|\\\((?:(?!\\[()])[^\n]){1,1000}\\\)"
+    r"|\\begin\{(\w{1,20}\*?)\}(?:(?!\\(?:begin|end)\{\1).){1,4000}\\end\{\1\}",
     re.DOTALL,
 )
 # As in pandoc: no space inside the dollars and no digit behind them, so that two prices are not a formula.
