@@ -291,7 +291,7 @@ def _disk_line(
     download = "" if _folder(recipe.backbone) else f", {_bytes(parameters * BF16_BYTES)} for the backbone"
     return (
         f"disk: about {_bytes(disk)} for {len(full)} full and {len(trained) - len(full)} small variants and "
-        f"the results{download}; {_bytes(free)} free"
+        f"the results{download}; {_bytes(free)} free{'' if disk < free else ', not enough'}"
     )
 
 
@@ -403,8 +403,8 @@ def missing(recipe: Recipe) -> list[str]:
     lines = []
     for path, names in users.items():
         variable = unset_variable(path)
-        first = f"set {variable} to the folder of " if variable else ""
-        lines.append(f"missing: {first}{path}, for {', '.join(names)}")
+        what = f"the environment variable {variable} ({path})" if variable else path
+        lines.append(f"missing: {what}, for {', '.join(names)}")
     from importlib.util import find_spec
 
     if recipe.backend.model == "vllm" and find_spec("vllm") is None:

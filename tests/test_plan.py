@@ -115,6 +115,9 @@ def test_lines_say_what_is_unknown(tmp_path: Path) -> None:
     assert "GPU memory: about 20.8 GB to evaluate, 147 GB for the largest training (mine)" in text
     assert "training of mine unknown; without 1 tasks of unknown size" in text
     assert "no GPU is visible here" in text
+    assert "not enough" not in text
+    huge = plan.estimates(_recipe(variants=variants, backbone="org/huge-900000b"), tasks, "cpu", tmp_path)
+    assert "free, not enough" in huge[1]
     unknown = plan.estimates(_recipe(backbone="org/unheard-of"), tasks, "cpu", tmp_path)
     assert len(unknown) == 1
     assert "unknown, the size of org/unheard-of is not known here" in unknown[0]
@@ -157,7 +160,7 @@ def test_every_recipe_can_be_planned_without_data_or_network(
     needs = plan.missing(recipe)
     if path.stem != "demo":
         assert {task.source for task in tasks} == {"published"}
-        assert any(line.startswith("missing: set LENS_") for line in needs)
+        assert any(line.startswith("missing: the environment variable LENS_") for line in needs)
 
 
 def test_sizes_that_can_be_read_are_read(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +232,7 @@ def test_the_command_loads_and_asks_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "4 variants x 18 tasks = 72" in done.stdout
     assert "left out: xsft_lora, xsft_top, xsft, xsft_large, sdrrl, qalign" in done.stdout
-    assert "missing: set LENS_DATA_DIR" in done.stdout
+    assert "missing: the environment variable LENS_DATA_DIR" in done.stdout
     assert "time: roughly" in done.stdout
     assert not (tmp_path / "o").exists()
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -272,3 +276,26 @@ def test_a_run_says_what_it_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert outcome.comparison.variants == ("backbone",)
     assert any(note.startswith("xsft was left out: ") for note in outcome.comparison.notes)
     assert "xsft was left out" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_recipe_of_the_paper_runs_to_the_report_on_another_backbone(shared: Path, tmp_path: Path) -> None:
+    changes = ["--backbone", str(shared / "golden" / "model"), "--backend", "hf", "--limit", "2"]
+    command = [sys.executable, "-m", "lens_eval.cli", "reproduce", str(RECIPES / "llama3_8b_bilingual.yaml")]
+    environment = {**os.environ, "LENS_DATA_DIR": str(shared / "data")}
+    environment.pop("LENS_PAIRS", None)
+    output = tmp_path / "run"
+    more = ["--gen-kwargs", "max_gen_toks=16", "--output", str(output)]
+    done = subprocess.run(
+        [*command, *changes, *more], capture_output=True, text=True, timeout=1500, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert (output / "report.html").stat().st_size > 10_000
+    text = (output / "table.md").read_text(encoding="utf-8")
+    for words in ("lens_official", "lens_no_align", "lens_xcopa_official", "lens_mtbench", "were left out"):
+        assert words in text
+    assert "not applicable  sdrrl_above_backbone_on_xcopa" in done.stdout
+    weights = {
+        hashlib.sha256(file.read_bytes()).hexdigest() for file in output.glob("models/*/model.safetensors")
+    }
+    assert len(weights) == 3  # lens, lens_official and lens_no_align are three models
