@@ -146,7 +146,7 @@ def show(outcome: Outcome) -> None:
     from rich.table import Table
 
     console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     heads, rows = header(outcome), lines(outcome)
     left_out = {"seconds", f"{outcome.document['about']['central']} same"}
     left_out |= {"undetermined"} if _none_undetermined(outcome) else set()
