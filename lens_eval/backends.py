@@ -39,7 +39,6 @@ Scored = tuple[Any, list[int], list[int]]
 """lm_eval's request: key of its cache, token ids of the context, token ids of the continuation."""
 
 
-@register_model("lens_vllm")
 class LensVLLM(ByLanguage, VLLM):
     """lm_eval's `vllm` backend, with the same arguments and the same numbers.
 
@@ -272,6 +271,10 @@ class LensVLLM(ByLanguage, VLLM):
         return {token: entry.logprob for token, entry in output.outputs[0].logprobs[0].items()}
 
 
+if __name__ != "__main__":  # run as a command, this module is imported once more, under its own name
+    register_model("lens_vllm")(LensVLLM)
+
+
 def _one_token(tokens: list[int]) -> SamplingParams:
     """Generate one token greedily and tell the log-probabilities, before any processing, of these."""
     return SamplingParams(temperature=0, max_tokens=1, logprob_token_ids=tokens, detokenize=False)
@@ -312,7 +315,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Under the name that everybody else imports it by, so that there is one class and one registration.
+    # Under the name that everybody else imports it by, so that there is one class.
     from lens_eval.backends import main as run
 
     run()
