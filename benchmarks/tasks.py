@@ -1,7 +1,7 @@
 """Building every task of every family from local data: at most 60 s and 1 GB.
 
-Once from the published items in `LENS_DATA_DIR`, once from made-up items in the hub's layout, as many as the
-published splits have, so that every family counts. Each in a process of its own, like a user's.
+The published items in `LENS_DATA_DIR`; what it lacks, and MMLU in full, from made-up items in the hub's
+layout, as many as the published splits have. Each in a process of its own, like a user's.
 """
 
 from __future__ import annotations
@@ -18,16 +18,8 @@ from benchmarks.common import ROOT, write_table
 
 LIMIT_SECONDS, LIMIT_GB = 60.0, 1.0
 # Items of a test split of one language as published; KMMLU is made of two subjects here, of 45 there.
-SIZES = {
-    "xnli": 5010,
-    "mgsm": 250,
-    "xcopa": 500,
-    "xwinograd": 2325,
-    "xstorycloze": 1511,
-    "mmlu": 14042,
-    "kmmlu": 17515,
-    "mtbench": 80,
-}
+SIZES = {"xstorycloze": 1511, "mmlu": 14042, "kmmlu": 17515}
+
 
 _BUILD = """
 import json, os, resource, sys, time
@@ -73,24 +65,29 @@ def main() -> int:
     """Return 1 where a limit is passed."""
     from lens_eval.generate_tasks import FAMILIES
 
-    groups = [f"lens_{family.name}" for family in FAMILIES]
     rows = []
     local = os.environ.get("LENS_DATA_DIR") or str(ROOT.parent / "shared" / "data")
     if Path(local).is_dir():
-        absent = ("xstorycloze", "kmmlu")
-        own = [f"lens_{family.name}" for family in FAMILIES if family.items not in absent]
-        rows.append({"items from": "LENS_DATA_DIR, published", **build(own, Path(local))})
+        own = [f"lens_{family.name}" for family in FAMILIES if family.items not in ("xstorycloze", "kmmlu")]
+        rows.append({"items": "published, from LENS_DATA_DIR", **build(own, Path(local))})
     with tempfile.TemporaryDirectory() as folder:
         write_full_size(Path(folder))
-        rows.append({"items from": "made up, published sizes", **build(groups, Path(folder))})
-    met = all(row["CPU seconds"] <= LIMIT_SECONDS and row["peak GB"] <= LIMIT_GB for row in rows)
+        for name in ("xstorycloze", "kmmlu", "mmlu"):
+            groups = [f"lens_{family.name}" for family in FAMILIES if family.items == name]
+            rows.append({"items": f"{name}, made up", **build(groups, Path(folder))})
+    # What one process for all rows would need at most: lm_eval once, and what each row adds to it.
+    base = min(row["peak GB"] for row in rows)
+    seconds = sum(row["CPU seconds"] for row in rows)
+    peak = base + sum(row["peak GB"] - base for row in rows)
+    met = seconds <= LIMIT_SECONDS and peak <= LIMIT_GB
     notes = [
-        f"Limit: {LIMIT_SECONDS:.0f} s and {LIMIT_GB:.0f} GB for every task of every family: "
-        + ("met." if met else "not met."),
+        f"Limit: {LIMIT_SECONDS:.0f} s and {LIMIT_GB:.0f} GB for every task of every family; all rows "
+        f"together: {seconds:.0f} CPU seconds, about {peak:.2f} GB if they were one process. "
+        + ("Met." if met else "Not met."),
         "One process each; seconds include neither Python's start nor lm_eval's import (given beside).",
         "The limit is on CPU seconds: the machine was shared with other work.",
         "Peak memory is the whole process's, with lm_eval and what it imports.",
-        "The second row writes each family in every language, as large as its published test split.",
+        "Made-up items are as many as the published ones, in every language, of about 500 bytes.",
     ]
     write_table("tasks", "Building every task of every family", rows, notes)
     return 0 if met else 1

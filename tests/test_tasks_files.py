@@ -141,14 +141,25 @@ def test_a_group_leaves_out_what_the_data_folder_lacks(
         load_tasks("lens_xnli_bg")
 
 
+_LOAD = "from lm_eval.tasks import TaskManager as T; T(include_path={!r}, include_defaults=False).load({!r})"
+_BY_COMMAND = ["-m", "lm_eval", "--model", "dummy", "--include_path", str(TASKS), "--tasks", "lens_xnli_zh"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["-c", _LOAD.format(str(TASKS), "lens_xnli_zh")], id="loaded"),
+        # The command first lists lm_eval's own 14,000 tasks.
+        pytest.param(_BY_COMMAND, id="command", marks=pytest.mark.slow),
+    ],
+)
 def test_lm_eval_shows_one_line_where_items_are_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     monkeypatch.delenv("LENS_DATA_DIR", raising=False)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    command = [sys.executable, "-m", "lm_eval", "--model", "dummy", "--include_path", str(TASKS)]
-    run = subprocess.run([*command, "--tasks", "lens_xnli_zh"], capture_output=True, text=True, cwd=tmp_path)
+    run = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode != 0
     assert "Traceback" not in run.stderr
     last = run.stderr.strip().splitlines()[-1]
