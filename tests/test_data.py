@@ -135,3 +135,24 @@ def test_models_without_a_fitting_template() -> None:
     words.chat_template = "{{ raise_exception('System role not supported') }}"
     with pytest.raises(UserError, match="System role not supported"):
         Renderer(words, "chat", "Be brief.")
+
+
+def test_the_template_gets_its_arguments_and_the_release_its_system_message() -> None:
+    from lens_train.config import LensConfig
+    from lens_train.probe import renderer
+
+    words = tiny_lens.tokenizer()
+
+    template = tiny_lens.TEMPLATE.replace("<|assistant|>\n", "<|assistant|>\n{{ '#' if thinking is false }}")
+    words.chat_template = template
+
+    def rendered(stage: str = "train", **settings: Any) -> str:
+        return words.decode(renderer(words, LensConfig(("en", "zh"), **settings), stage)(["x"], 64)[0])
+
+    assert not rendered().endswith("#")
+    assert rendered(template_args={"thinking": False}).endswith("#")
+    assert rendered("probe", template_args={"thinking": False}).endswith("#")
+    # As released: an empty system message in Llama's training; what is given, in Phi's.
+    assert "<|system|>\n<|end|>" in rendered(compat="official")
+    assert "<|system|>\nBe kind.<|end|>" in rendered(compat="official", system_prompt="Be kind.")
+    assert "helpful assistant" in rendered("probe", compat="official", system_prompt="Be kind.")
