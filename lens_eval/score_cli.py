@@ -212,7 +212,8 @@ def calibrate(
     if languages and not files:
         texts = {code: texts[code] for code in candidates if code in texts}
     results = calibration.calibrate(texts, judge, cuts, other)
-    source = ", ".join(files) if files else "the built-in sample"
+    named = ["/".join(Path(name).parts[-2:]) for name in files or ()]
+    source = ", ".join(named) or "the built-in sample"
     report = calibration.report(results, judge, other, source)
     if output:
         _write(output, render_calibration(report, form or "md"))

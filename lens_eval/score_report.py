@@ -241,23 +241,30 @@ def render_calibration(report: dict[str, Any], form: str) -> str:
                 [language, each["letters"] or "all", *cells, detector["name"], detector["version"]]
             )
         return out.getvalue()
-    lengths = list(dict.fromkeys(each["letters"] for _, each in rows))
-    header = ["language", "n", *(f"{length} letters" if length else "whole" for length in lengths)]
-    table = []
-    for language, entries in report["languages"].items():
-        cells = [f"{_percent(e['false_off_target'])} / {_percent(e['undetermined'])}" for e in entries]
-        table.append([language, str(max(each["n"] for each in entries)), *cells])
-    text = "False off-target % / undetermined %, of all texts, by length:\n\n" + _table(header, table)
+    text = "False off-target % / undetermined %, of all texts, by length:\n\n" + calibration_table(report)
     if report["second_detector"]:
         second = report["second_detector"]
         cells = [
             [language, "", *(_percent(e["agreement"]) for e in entries)]
             for language, entries in report["languages"].items()
         ]
-        text += f"\nAgreement % with {second['name']} {second['version']} where both decide:\n\n" + _table(
-            header, cells
-        )
+        text += f"\nAgreement % with {second['name']} {second['version']} where both decide:\n\n"
+        text += _table(_calibration_header(report), cells)
     return text + (
         f"\nDetector {detector['name']} {detector['version']}; gold text: {report['source']}; "
         f"candidates {', '.join(report['candidates'])}.\n"
     )
+
+
+def _calibration_header(report: dict[str, Any]) -> list[str]:
+    lengths = dict.fromkeys(each["letters"] for entries in report["languages"].values() for each in entries)
+    return ["language", "n", *(f"{length} letters" if length else "whole" for length in lengths)]
+
+
+def calibration_table(report: dict[str, Any]) -> str:
+    """Return false off-target and undetermined rates by language and length as a Markdown table."""
+    table = []
+    for language, entries in report["languages"].items():
+        cells = [f"{_percent(e['false_off_target'])} / {_percent(e['undetermined'])}" for e in entries]
+        table.append([language, str(max(each["n"] for each in entries)), *cells])
+    return _table(_calibration_header(report), table)

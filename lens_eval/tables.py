@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SIMULATED = "simulated: a tiny self-made model on self-made items; it shows the mechanism, no model's quality"
 MARK = "*"
 HOLE = "–"
+FLOOR = "false floor"
 MADE = "made.md"
 """Beside the tables: what differs from one run to the next though the numbers are the same."""
 
@@ -47,6 +48,19 @@ def difference_cell(entry: Entry | None) -> str:
         return ""
     d = entry.difference
     return f"{_signed(d.mean)} [{_signed(d.low)}, {_signed(d.high)}]{MARK if entry.differs else ''}"
+
+
+def floor_cells(comparison: Comparison, family: str, metric: str, own: Sequence[str]) -> list[str]:
+    """How often gold text is called off-target (`lens calibrate`), by column; empty for other metrics."""
+    if metric != "off_target":
+        return []
+    from lens_eval.calibrate import measured_floor
+
+    floors = {code: interval.mean for code, interval in measured_floor().items()}
+    others = [code for code in comparison.languages[family] if code != comparison.central[family]]
+    if others and all(code in floors for code in others):
+        floors[AVERAGE] = sum(floors[code] for code in others) / len(others)
+    return [percent(floors[code]) if code in floors else HOLE for code in own]
 
 
 def columns(comparison: Comparison, family: str) -> list[str]:
@@ -92,6 +106,8 @@ def legend(comparison: Comparison) -> list[str]:
         lines.append(
             f"{MARK} the paired difference to {comparison.reference} excludes zero (95%, clustered by item)."
         )
+    if any("off_target" in metrics for metrics in comparison.metrics.values()):
+        lines.append("False floor: how often gold sentences of that language are called off-target.")
     if any(comparison.central.values()):
         lines.append("Averages are over the non-central languages, each counting alike.")
     return lines
@@ -162,6 +178,8 @@ def _print_block(
         found = [comparison.get(family, metric, variant, language) for language in part]
         table.add_row(Text(variant), *(Text(_value(entry)) for entry in found))
         table.add_row("", *(Text(_range(entry), style="dim") for entry in found))
+    if floor := floor_cells(comparison, family, metric, part):
+        table.add_row(Text(FLOOR, style="dim"), *(Text(each + " ", style="dim") for each in floor))
     console.print(table)
 
 
@@ -251,6 +269,9 @@ def _markdown_table(comparison: Comparison, family: str, metric: str) -> list[st
             row.pop()
         row += [cell(comparison.get(family, metric, variant, language)) for language in own[1:]]
         lines.append("| " + " | ".join(_md(c) for c in row) + " |")
+    if floor := floor_cells(comparison, family, metric, own):
+        row = [FLOOR, floor[0], *([] if len(comparison.variants) == 1 else [""]), *floor[1:]]
+        lines.append("| " + " | ".join(row) + " |")
     return lines
 
 
@@ -345,11 +366,19 @@ def to_json(comparison: Comparison) -> str:
         "languages": comparison.languages,
         "central": comparison.central,
         "rows": list(rows(comparison)),
+        "false_off_target_floor": _floor(comparison),
         "holes": [asdict(hole) for hole in comparison.holes],
         "notes": comparison.notes,
         "run": comparison.run,
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def _floor(comparison: Comparison) -> dict[str, float]:
+    from lens_eval.calibrate import measured_floor
+
+    wanted = {code for languages in comparison.languages.values() for code in languages}
+    return {code: floor.mean for code, floor in measured_floor().items() if code in wanted}
 
 
 def to_latex(comparison: Comparison) -> str:
@@ -366,6 +395,7 @@ def to_latex(comparison: Comparison) -> str:
             " & ".join(["", *(_tex(column_name(comparison, family, c)) for c in own)]) + r" \\",
             r"\midrule",
             *(_latex_row(comparison, family, metric, variant, own) for variant in comparison.variants),
+            *_latex_floor(floor_cells(comparison, family, metric, own)),
             r"\bottomrule",
             r"\end{tabular}",
             rf"\caption{{{_tex(family)}: {_tex(label(metric))}, \%, with 95\% intervals clustered by item"
@@ -388,6 +418,12 @@ def _latex_row(comparison: Comparison, family: str, metric: str, variant: str, o
         mark = r"\textsuperscript{*}" if entry.differs else ""
         found.append(rf"{percent(i.mean)}{mark} {{\tiny [{percent(i.low)}, {percent(i.high)}]}}")
     return " & ".join([_tex(variant), *found]) + r" \\"
+
+
+def _latex_floor(cells: list[str]) -> list[str]:
+    return (
+        [r"\midrule", " & ".join([FLOOR, *(c.replace(HOLE, "--") for c in cells)]) + r" \\"] if cells else []
+    )
 
 
 _TEX = {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lens_eval.calibrate import built_in_sample, calibrate, cut, false_floor, report
+from lens_eval.calibrate import built_in_sample, calibrate, cut, false_floor, measured_floor, report
 from lens_eval.languages import DEFAULT_LANGUAGES
 from lens_eval.off_target import Judge, get_judge
 from lens_eval.score_report import render_calibration
@@ -66,3 +66,9 @@ def test_a_cut_is_a_beginning_of_at_most_so_many_letters(text: str, letters: int
     assert text.startswith(piece)
     amount = sum(len(m[0]) * LETTERS_PER_CHARACTER.get(m.lastgroup or "", 1.0) for m in WORD.finditer(piece))
     assert piece == text if not letters else amount <= letters
+
+
+def test_the_floor_shown_beside_comparisons_is_of_many_sentences_in_every_language() -> None:
+    floors = measured_floor()
+    assert set(floors) == set(DEFAULT_LANGUAGES)
+    assert all(floor.n > 1000 and floor.mean <= floor.high < 0.01 for floor in floors.values())

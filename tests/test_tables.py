@@ -12,6 +12,7 @@ from lm_eval_files import write_results
 from rich.console import Console
 
 from lens_eval import tables
+from lens_eval.calibrate import measured_floor
 from lens_eval.compare import Comparison, Hole, compare, load
 
 CODES = ("zh", "sw", "ar", "ja", "ko", "bn", "en")
@@ -46,6 +47,19 @@ def test_the_terminal_table_fits_eighty_columns(comparison: Comparison) -> None:
     assert "50.0*" in text
     assert "n = 40 items per language" in text
     assert "Missing: broken|<b>, lens_x_zh: out | of memory <script>" in " ".join(text.split())
+
+
+def test_the_floor_stands_beside_off_target_rates(comparison: Comparison) -> None:
+    floors = measured_floor()
+    for text in (tables.to_markdown(comparison), _printed(comparison), tables.to_latex(comparison)):
+        assert "false floor" in text
+    [row] = [line for line in tables.to_markdown(comparison).splitlines() if line.startswith("| false floor")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    average = sum(floors[code].mean for code in CODES[:-1]) / (len(CODES) - 1)
+    assert cells[1:3] == [tables.percent(average), ""]
+    assert sorted(cells[3:]) == sorted(tables.percent(floors[code].mean) for code in CODES)
+    stored = json.loads(tables.to_json(comparison))["false_off_target_floor"]
+    assert stored == {code: floors[code].mean for code in floors if code in CODES}
 
 
 def test_many_languages_go_on_below(tmp_path: Path) -> None:
