@@ -69,12 +69,12 @@ def main() -> int:
     local = os.environ.get("LENS_DATA_DIR") or str(ROOT.parent / "shared" / "data")
     if Path(local).is_dir():
         own = [f"lens_{family.name}" for family in FAMILIES if family.items not in ("xstorycloze", "kmmlu")]
-        rows.append({"items": "published, from LENS_DATA_DIR", **build(own, Path(local))})
+        rows.append({"items from": "published, from LENS_DATA_DIR", **build(own, Path(local))})
     with tempfile.TemporaryDirectory() as folder:
         write_full_size(Path(folder))
         for name in ("xstorycloze", "kmmlu", "mmlu"):
             groups = [f"lens_{family.name}" for family in FAMILIES if family.items == name]
-            rows.append({"items": f"{name}, made up", **build(groups, Path(folder))})
+            rows.append({"items from": f"{name}, made up", **build(groups, Path(folder))})
     # What one process for all rows would need at most: lm_eval once, and what each row adds to it.
     base = min(row["peak GB"] for row in rows)
     seconds = sum(row["CPU seconds"] for row in rows)
