@@ -21,6 +21,8 @@ Config = Annotated[
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, as `name=value`; may be repeated.")
 ]
+Subspaces = Annotated[Path | None, typer.Option("--subspaces", help="Folder made by `lens probe`.")]
+ProbeData = Annotated[str | None, typer.Option("--probe-data", help="Data to probe with; --data if absent.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="Use the first N items only.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of the order of the items.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
@@ -63,12 +65,8 @@ def train(
             help="lens, xsft, xsft_top, xsft_lora, xsft_large, sdrrl, qalign, steer, or own module:function.",
         ),
     ] = "lens",
-    subspaces: Annotated[
-        Path | None, typer.Option("--subspaces", help="Folder made by `lens probe`.")
-    ] = None,
-    probe_data: Annotated[
-        str | None, typer.Option("--probe-data", help="Data to probe with; --data if absent.")
-    ] = None,
+    subspaces: Subspaces = None,
+    probe_data: ProbeData = None,
     config: Config = None,
     set_: Set = None,
     template: Template = None,
@@ -112,12 +110,8 @@ def sweep(
     config: Config = None,
     set_: Set = None,
     template: Template = None,
-    subspaces: Annotated[
-        Path | None, typer.Option("--subspaces", help="Folder made by `lens probe`.")
-    ] = None,
-    probe_data: Annotated[
-        str | None, typer.Option("--probe-data", help="Data to probe with; --data if absent.")
-    ] = None,
+    subspaces: Subspaces = None,
+    probe_data: ProbeData = None,
     margin: Annotated[
         float, typer.Option("--margin", help="Points of the central language that may be lost.")
     ] = 2.0,
