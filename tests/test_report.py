@@ -717,6 +717,9 @@ def test_paper_gets_everything_and_nothing_is_cut_off(
     chromium.open(wide, width=690)  # an A4 page less its margins
     chromium.call("Emulation.setEmulatedMedia", media="print")
     assert chromium.run("document.documentElement.scrollWidth") == 690
+    # Nor where the reader's font is wider than ours here.
+    chromium.run("document.body.style.letterSpacing = '0.04em'")
+    assert chromium.run("document.documentElement.scrollWidth") == 690
     chromium.run("window.dispatchEvent(new Event('beforeprint'))")
     assert chromium.run("document.querySelectorAll('details:not([open])').length") == 0
     chromium.call("Emulation.setEmulatedMedia", media="")
