@@ -7,7 +7,9 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,46 @@ PACKAGES = (
     "peft",
     "vllm",
 )
+
+
+class Phases:
+    """Seconds of the named parts of a run, on a GPU until its work is done."""
+
+    def __init__(self, device: str) -> None:
+        """Begin to count."""
+        self.seconds: dict[str, float] = {}
+        self._device = device
+        self._begun = self._now()
+
+    def whole(self) -> float:
+        """Seconds since the beginning."""
+        return self._now() - self._begun
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Add what the block takes to the part `name`."""
+        begun = self._now()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + self._now() - begun
+
+    def wrap(self, owner: Any, function: str, name: str) -> None:
+        """Let every call of a function or method count to the part `name`."""
+        plain: Callable[..., Any] = getattr(owner, function)
+
+        def run(*positional: Any, **named: Any) -> Any:
+            with self(name):
+                return plain(*positional, **named)
+
+        setattr(owner, function, run)
+
+    def _now(self) -> float:
+        if self._device == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
+        return time.monotonic()
 
 
 def environment() -> dict[str, Any]:

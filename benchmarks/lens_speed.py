@@ -1,10 +1,10 @@
 """Lens against the plain two-model trainer: probe, one training run, and each further run of a sweep.
 
-Writes results/bench/lens_speed.{md,json}. A 126M Llama (16 layers x 768, float32, random weights), 300
-probing prompts per language and 200 training pairs in 25 steps, on the CPU. Every way runs in a process of
-its own on the same model, prompts and order, in `ROUNDS` rounds that alternate; the fastest of each counts.
-The losses of every item are compared, so that what is timed is the same computation. Goals: probe and one
-run at least 2.5 times faster, each further configuration 15 times, at most 0.6 of the memory.
+Writes results/bench/lens_speed.{md,json}: a 126M Llama (16 layers x 768, float32, random weights), 300
+probing prompts per language and 200 training pairs in 25 steps, on the CPU. With `--device cuda`,
+lens_speed_gpu: the same recipe on the shape of an 8B Llama in bfloat16. Every way runs in a process of its
+own on the same model, prompts and order, in `--rounds` rounds that alternate; the fastest of each counts.
+The losses of every item are compared, so that what is timed is the same computation.
 """
 
 from __future__ import annotations
@@ -17,13 +17,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, write_table
-from benchmarks.random_llama import LANGUAGES, PROBE_ITEMS, TRAIN_ITEMS, save_data, save_small, save_tokenizer
+from benchmarks.common import ROOT, Phases, write_table
+from benchmarks.random_llama import (
+    LANGUAGES,
+    PROBE_ITEMS,
+    TRAIN_ITEMS,
+    save_data,
+    save_large,
+    save_small,
+    save_tokenizer,
+)
 
 ROUNDS = 2
 SEED = 42
@@ -34,9 +42,41 @@ FURTHER: tuple[dict[str, Any], ...] = (
     {"align_weight": 0.0},
 )
 """Configurations that a sweep adds to the first one."""
+GOALS = {
+    "cpu": "Goals: one run 2.5 times the speed at 0.6 of the memory, a further configuration 15 times.",
+    "cuda": "Goal: one run 20 times the speed.",
+}
 
 
-def plain(folder: Path, output: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Setup:
+    """What is measured on what."""
+
+    folder: Path
+    """Holds model and data."""
+    device: str
+    """`cpu` or `cuda`."""
+
+    @property
+    def dtype(self) -> str:
+        """Type that the model is loaded in."""
+        return "bfloat16" if self.device == "cuda" else "float32"
+
+    @property
+    def model(self) -> str:
+        """Folder of the model."""
+        return str(self.folder / "model")
+
+    def job(self, output: Path, **settings: Any) -> Any:
+        """A run of Lens."""
+        from lens_train.job import Job
+
+        own = {"probe_data": str(self.folder / "probe"), "dtype": self.dtype, **settings}
+        data = self.folder / "train"
+        return Job("lens", self.model, data, LANGUAGES, output, seed=SEED, device=self.device, settings=own)
+
+
+def plain(setup: Setup, output: Path) -> dict[str, Any]:
     """Probe and train the plain way; returns seconds of each part and the loss of every item."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -45,77 +85,91 @@ def plain(folder: Path, output: Path) -> dict[str, Any]:
     from lens_train.config import LensConfig
     from lens_train.data import read_prompts
     from lens_train.loop import step_items
+    from lens_train.memory import peak_memory
     from lens_train.probe import probe_prompts, renderer
     from lens_train.subspace import Subspaces
     from lens_train.trunk import pad
 
-    begun = time.perf_counter()
+    phases = Phases(setup.device)
+    device = torch.device(setup.device)
     config = LensConfig(LANGUAGES, compat="official")
-    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
-    prompts = probe_prompts(read_prompts(folder / "probe", LANGUAGES, PROBE_ITEMS), tokenizer, config)
-    cpu, fill = torch.device("cpu"), tokenizer.pad_token_id
-    batches: dict[str, list[dict[str, Any]]] = {}
-    for code, rows in prompts.items():
-        width = max(map(len, rows))
-        parts = [range(at, min(at + PROBE_BATCH, len(rows))) for at in range(0, len(rows), PROBE_BATCH)]
-        padded = [pad(rows, part, cpu, fill=fill, width=width) for part in parts]
-        batches[code] = [{"input_ids": batch.ids, "attention_mask": batch.mask} for batch in padded]
-    states = plain_probe(model, batches)
-    means = {code: read.double().mean(dim=1) for code, read in states.items()}
-    subspaces = Subspaces.from_means(means, "en", 1, {})
-    probed = time.perf_counter()
-    reference = copy.deepcopy(model)
-    data = read_prompts(folder / "train", LANGUAGES, TRAIN_ITEMS)
-    render = renderer(tokenizer, config, "train")
-    ids = {code: render(data.texts[code], config.train_tokens) for code in LANGUAGES}
-    order = [item for items in step_items(config, TRAIN_ITEMS, SEED) for item in items]
-    losses = plain_train(
-        model,
-        reference,
-        model.model.layers,
-        [{code: torch.tensor([ids[code][item]]) for code in LANGUAGES} for item in order],
-        subspaces.agnostic[-1].float(),
-        subspaces.specific[-1].float(),
-        {code: direction[-1].float() for code, direction in subspaces.directions.items()},
-        PlainSettings(),
-    )
-    model.save_pretrained(output)
-    done = time.perf_counter()
-    return {"probe": probed - begun, "train": done - probed, "losses": losses, "items": order}
+    with phases("load"):
+        tokenizer = AutoTokenizer.from_pretrained(setup.model)
+        model = AutoModelForCausalLM.from_pretrained(
+            setup.model, dtype=getattr(torch, setup.dtype), device_map={"": device}
+        )
+    with phases("probe"):
+        texts = read_prompts(setup.folder / "probe", LANGUAGES, PROBE_ITEMS)
+        batches: dict[str, list[dict[str, Any]]] = {}
+        for code, rows in probe_prompts(texts, tokenizer, config).items():
+            width = max(map(len, rows))
+            parts = [range(at, min(at + PROBE_BATCH, len(rows))) for at in range(0, len(rows), PROBE_BATCH)]
+            padded = [pad(rows, part, device, fill=tokenizer.pad_token_id, width=width) for part in parts]
+            batches[code] = [{"input_ids": batch.ids, "attention_mask": batch.mask} for batch in padded]
+        states = plain_probe(model, batches)
+        means = {code: read.double().mean(dim=1) for code, read in states.items()}
+        subspaces = Subspaces.from_means(means, "en", 1, {})
+    with phases("training"):
+        reference = copy.deepcopy(model)
+        data = read_prompts(setup.folder / "train", LANGUAGES, TRAIN_ITEMS)
+        render = renderer(tokenizer, config, "train")
+        ids = {code: render(data.texts[code], config.train_tokens) for code in LANGUAGES}
+        order = [item for items in step_items(config, TRAIN_ITEMS, SEED) for item in items]
+        losses = plain_train(
+            model,
+            reference,
+            model.model.layers,
+            [{code: torch.tensor([ids[code][i]], device=device) for code in LANGUAGES} for i in order],
+            subspaces.agnostic[-1].float().to(device),
+            subspaces.specific[-1].float().to(device),
+            {code: direction[-1].float().to(device) for code, direction in subspaces.directions.items()},
+            PlainSettings(low=setup.dtype == "bfloat16"),
+        )
+    memory = peak_memory(device)
+    with phases("save"):
+        model.to(getattr(torch, setup.dtype)).save_pretrained(output)
+    return {**phases.seconds, "whole": phases.whole(), "memory": memory, "losses": losses, "items": order}
 
 
-def lens(folder: Path, output: Path, compat: str | None) -> dict[str, Any]:
+def lens(setup: Setup, output: Path, **settings: Any) -> dict[str, Any]:
     """Probe and train with this project, from the model's folder to a checkpoint."""
-    from lens_train import methods
-    from lens_train.job import Job
-    from lens_train.loop import LOG
+    import torch
 
-    begun = time.perf_counter()
-    settings: dict[str, Any] = {"probe_data": str(folder / "probe"), "compat": compat, "dtype": "float32"}
-    settings |= {"diagnose": 0} if compat else {}
-    model, data = str(folder / "model"), folder / "train"
-    methods.train(Job("lens", model, data, LANGUAGES, output, seed=SEED, device="cpu", settings=settings))
-    seconds = time.perf_counter() - begun
+    from lens_train import export, methods
+    from lens_train import lens as method
+    from lens_train.loop import LOG, TopTrainer
+    from lens_train.memory import peak_memory
+
+    phases = Phases(setup.device)
+    phases.wrap(method, "check", "load")
+    phases.wrap(method, "open_decoder", "load")
+    phases.wrap(method, "find_subspaces", "probe")
+    phases.wrap(method, "prepare", "training")
+    phases.wrap(TopTrainer, "run", "training")
+    phases.wrap(export, "merge_tensors", "save")
+    phases.wrap(export, "save_delta", "save")
+    methods.train(setup.job(output, **settings))
+    whole = phases.whole()
     log = (output / "training" / LOG).read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in log]
     return {
-        "whole": seconds,
+        **phases.seconds,
+        "whole": whole,
+        "memory": peak_memory(torch.device(setup.device)),
         "losses": [loss for record in records for loss in record["item_losses"]],
         "items": [item for record in records for item in record["items"]],
     }
 
 
-def further(folder: Path, output: Path) -> dict[str, Any]:
-    """Train further configurations over one trunk, as `lens sweep` does; seconds of each."""
+def further(setup: Setup, output: Path) -> dict[str, Any]:
+    """Train further configurations over one trunk, as `lens sweep` does; mean seconds of each."""
+    import torch
+
     from lens_train import lens as method
-    from lens_train.job import Job
+    from lens_train.memory import peak_memory
     from lens_train.stream import open_decoder
 
-    settings = {"probe_data": str(folder / "probe"), "compat": "official", "dtype": "float32", "diagnose": 0}
-    job = Job(
-        "lens", str(folder / "model"), folder / "train", LANGUAGES, output, seed=SEED, settings=settings
-    )
+    job = setup.job(output, compat="official", diagnose=0)
     plan = method.make_plan(job)
     decoder = open_decoder(job.model, plan.device, plan.dtype, plan.config.stream, len(plan.trained))
     subspaces = method.find_subspaces(plan, decoder)
@@ -124,37 +178,47 @@ def further(folder: Path, output: Path) -> dict[str, Any]:
     references: dict[Any, Any] = {}
     seconds = []
     for changes in ({}, *FURTHER):
-        begun = time.perf_counter()
+        phases = Phases(setup.device)
         for name, parameter in prepared.parameters.items():
             parameter.data.copy_(initial[name])
         one = method.with_settings(plan, changes, SEED)
         method.trainer(one, prepared, subspaces, None, references).run()
-        seconds.append(time.perf_counter() - begun)
-    return {"each": sum(seconds[1:]) / len(FURTHER)}
+        seconds.append(phases.whole())
+    return {"whole": sum(seconds[1:]) / len(FURTHER), "memory": peak_memory(torch.device(setup.device))}
 
 
-WAYS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
+WAYS: dict[str, Callable[[Setup, Path], dict[str, Any]]] = {
     "plain": plain,
-    "lens_official": lambda folder, output: lens(folder, output, "official"),
-    "lens": lambda folder, output: lens(folder, output, None),
+    "lens_official": lambda setup, output: lens(setup, output, compat="official", diagnose=0),
+    "lens_delta": lambda setup, output: lens(setup, output, compat="official", diagnose=0, delta=True),
+    "lens": lambda setup, output: lens(setup, output),
     "further": further,
+}
+LABELS = {
+    "plain": "plain two-model trainer: probe, one run",
+    "lens_official": "lens_train, `compat: official`: probe, one run",
+    "lens_delta": "the same with `delta`: changed tensors only",
+    "lens": "lens_train, default: probe, one run",
+    "further": "lens_train: each further configuration of a sweep",
 }
 
 
-def measure(way: str, folder: Path, threads: int) -> dict[str, Any]:
-    """Run one way in a process of its own; adds its CPU seconds and peak memory."""
-    output, result = folder / f"out-{way}", folder / f"{way}.json"
+def measure(way: str, setup: Setup, threads: int) -> dict[str, Any]:
+    """Run one way in a process of its own; adds its CPU seconds, and on the CPU its peak memory."""
+    output, result = setup.folder / f"out-{way}", setup.folder / f"{way}.json"
     shutil.rmtree(output, ignore_errors=True)
-    command = [sys.executable, "-m", "benchmarks.lens_speed", "--way", way, "--folder", str(folder)]
+    command = [sys.executable, "-m", "benchmarks.lens_speed", "--way", way, "--folder", str(setup.folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment)
+    process = subprocess.Popen([*command, "--device", setup.device], cwd=ROOT, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{way} ended with status {process.returncode}")
     shutil.rmtree(output, ignore_errors=True)
     found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-    return {**found, "cpu": usage.ru_utime + usage.ru_stime, "memory": usage.ru_maxrss / 1e6}
+    if setup.device == "cpu":
+        found["memory"] = usage.ru_maxrss * 1024
+    return {**found, "cpu": usage.ru_utime + usage.ru_stime}
 
 
 def best(runs: Sequence[dict[str, Any]], key: str) -> float:
@@ -162,60 +226,56 @@ def best(runs: Sequence[dict[str, Any]], key: str) -> float:
     return float(min(run[key] for run in runs))
 
 
-def report(runs: dict[str, list[dict[str, Any]]], threads: int) -> None:
+def alone(runs: Sequence[dict[str, Any]]) -> float | None:
+    """Seconds of probing and training without loading and saving."""
+    return min(run["probe"] + run["training"] for run in runs) if "probe" in runs[0] else None
+
+
+def report(runs: dict[str, list[dict[str, Any]]], device: str, layers: int, threads: int) -> None:
     """Write the table."""
     base = runs["plain"]
-    whole = best(base, "probe") + best(base, "train")
-    memory = best(base, "memory")
-    rows: list[dict[str, Any]] = [
-        {
-            "what": "plain two-model trainer: probe, one run",
-            "seconds": whole,
-            "CPU seconds": best(base, "cpu"),
-            "times the plain one's speed": 1.0,
-            "peak memory, GB": memory,
-            "of the plain one's memory": 1.0,
-            "losses differ by": 0.0,
-        }
-    ]
-    names = {"lens_official": "lens_train, `compat: official`", "lens": "lens_train, default"}
-    for way, label in names.items():
+    base_alone = alone(base)
+    assert base_alone is not None
+    rows: list[dict[str, Any]] = []
+    for way, found in runs.items():
+        whole = best(found, "whole")
+        work = whole if way == "further" else alone(found)
+        assert work is not None
+        same = way not in ("lens", "further")
         rows.append(
             {
-                "what": f"{label}: probe, one run",
-                "seconds": best(runs[way], "whole"),
-                "CPU seconds": best(runs[way], "cpu"),
-                "times the plain one's speed": whole / best(runs[way], "whole"),
-                "peak memory, GB": best(runs[way], "memory"),
-                "of the plain one's memory": best(runs[way], "memory") / memory,
-                "losses differ by": difference(base[0], runs[way][0])
-                if way == "lens_official"
-                else "other prompts",
+                "what": LABELS[way],
+                "seconds": whole,
+                "times the plain one's speed": best(base, "whole") / whole,
+                "probe and training alone, seconds": work,
+                "times the plain one's": base_alone / work,
+                "peak memory, GB": best(found, "memory") / 1e9,
+                "of the plain one's": best(found, "memory") / best(base, "memory"),
+                "losses differ by": difference(base[0], found[0]) if same else "other settings",
             }
         )
-    each = best(runs["further"], "each")
-    rows.append(
-        {
-            "what": "lens_train: each further configuration of a sweep",
-            "seconds": each,
-            "CPU seconds": "",
-            "times the plain one's speed": whole / each,
-            "peak memory, GB": best(runs["further"], "memory"),
-            "of the plain one's memory": best(runs["further"], "memory") / memory,
-            "losses differ by": "other settings",
-        }
+    shape = (
+        "126M Llama, 16 layers x 768, float32"
+        if device == "cpu"
+        else f"Shape of an 8B Llama, {layers} layers x 4096, bfloat16 (trained layers in float32)"
     )
+    where = f"{threads} threads" if device == "cpu" else "the model's files in the page cache"
     notes = [
-        f"126M Llama, 16 layers x 768, float32, random weights; {PROBE_ITEMS} probing prompts per language, "
-        f"{TRAIN_ITEMS} pairs in 25 steps; {threads} threads; fastest of {len(base)} alternating rounds.",
-        "Each way from loading the model to a saved checkpoint, in a process of its own.",
-        f"The plain one's parts: probe {best(base, 'probe'):.1f} s, training {best(base, 'train'):.1f} s; "
-        f"a further configuration has {best(base, 'train') / each:.1f} times the speed of training alone.",
+        f"{shape}, random weights; {PROBE_ITEMS} probing prompts per language, {TRAIN_ITEMS} pairs in 25 "
+        f"steps; {where}; fastest of {len(base)} alternating rounds.",
+        "Each way from loading the model to a saved checkpoint, in a process of its own that has imported "
+        "its libraries. " + ("Memory is that of the process." if device == "cpu" else "Memory is the GPU's."),
+        *[f"{LABELS[way]}: {_parts(found)}." for way, found in runs.items() if way != "further"],
         "The default run also writes its diagnostics, which the others leave out.",
-        "Losses: largest relative difference over all items. Goals: one run 2.5 times the speed at 0.6 of "
-        "the memory, a further configuration 15 times.",
+        f"Losses: largest relative difference over all items. {GOALS[device]}",
     ]
-    write_table("lens_speed", "Lens against a plain two-model trainer", rows, notes)
+    name = "lens_speed" if device == "cpu" else "lens_speed_gpu"
+    write_table(name, "Lens against a plain two-model trainer", rows, notes)
+
+
+def _parts(runs: Sequence[dict[str, Any]]) -> str:
+    fastest = min(runs, key=lambda run: run["whole"])
+    return ", ".join(f"{name} {fastest[name]:.1f} s" for name in ("load", "probe", "training", "save"))
 
 
 def difference(one: dict[str, Any], other: dict[str, Any]) -> float:
@@ -229,24 +289,32 @@ def difference(one: dict[str, Any], other: dict[str, Any]) -> float:
 def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--device", choices=sorted(GOALS), default="cpu")
+    parser.add_argument("--layers", type=int, default=32, help="of the model on a GPU")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--way", choices=sorted(WAYS), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.way:
-        found = WAYS[arguments.way](arguments.folder, arguments.folder / f"out-{arguments.way}")
+        setup = Setup(arguments.folder, arguments.device)
+        found = WAYS[arguments.way](setup, arguments.folder / f"out-{arguments.way}")
         (arguments.folder / f"{arguments.way}.json").write_text(json.dumps(found), encoding="utf-8")
         return
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        save_data(folder, save_tokenizer(folder / "model"))
-        save_small(folder / "model")
+        setup = Setup(Path(name), arguments.device)
+        save_data(setup.folder, save_tokenizer(setup.folder / "model"))
+        if arguments.device == "cpu":
+            save_small(setup.folder / "model")
+        else:
+            save_large(setup.folder / "model", arguments.layers)
         runs: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
         for _ in range(arguments.rounds):
-            for way, found in runs.items():
-                found.append(measure(way, folder, arguments.threads))
-    report(runs, arguments.threads)
+            for way in WAYS:
+                runs[way].append(measure(way, setup, arguments.threads))
+                seconds = {key: value for key, value in runs[way][-1].items() if isinstance(value, float)}
+                print(way, seconds, file=sys.stderr, flush=True)
+    report(runs, arguments.device, arguments.layers, arguments.threads)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ class PlainSettings:
     retain_weight: float = 1.0
     total_steps: int | None = None
     """Optimizer steps that the schedule is laid out for; as many as the prompts give when None."""
+    low: bool = False
+    """Arithmetic in bfloat16 with float32 trained weights, for a model that was loaded in bfloat16."""
 
 
 @torch.no_grad()
@@ -73,6 +75,7 @@ def plain_train(
         parameter.requires_grad_(False)
     trained = list(layers[-settings.trained_layers :].named_parameters())
     for _, parameter in trained:
+        parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW(
         [
@@ -105,9 +108,10 @@ def _cosine(step: int, warmup: int, steps: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def _final_states(model: nn.Module, ids: Tensor) -> Tensor:
-    output: Any = model(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True)
-    return output.hidden_states[-1]
+def _final_states(model: nn.Module, ids: Tensor, low: bool) -> Tensor:
+    with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=low):
+        output: Any = model(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True)
+    return output.hidden_states[-1].float()
 
 
 def _loss(
@@ -120,9 +124,9 @@ def _loss(
     settings: PlainSettings,
     central: str,
 ) -> Tensor:
-    states = {language: _final_states(model, ids) for language, ids in prompt.items()}
+    states = {language: _final_states(model, ids, settings.low) for language, ids in prompt.items()}
     with torch.no_grad():
-        before = {language: _final_states(reference, ids) for language, ids in prompt.items()}
+        before = {language: _final_states(reference, ids, settings.low) for language, ids in prompt.items()}
     mse = nn.functional.mse_loss
     loss = settings.retain_weight * mse(states[central].mean(dim=1), before[central].mean(dim=1))
     shared = agnostic / agnostic.norm()

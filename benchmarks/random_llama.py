@@ -109,10 +109,12 @@ def save_large(folder: Path, layers: int = 32) -> None:
         dtype="bfloat16",
     )
     folder.mkdir(parents=True, exist_ok=True)
-    generator = torch.Generator().manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    generator = torch.Generator(device).manual_seed(0)
 
     def weight(*shape: int) -> torch.Tensor:
-        return torch.empty(shape, dtype=torch.bfloat16).normal_(0, 0.02, generator=generator)
+        empty = torch.empty(shape, dtype=torch.bfloat16, device=device)
+        return empty.normal_(0, 0.02, generator=generator).cpu()
 
     ones = torch.ones(4096, dtype=torch.bfloat16)
     names = [f"model-{number:05d}-of-{layers + 1:05d}.safetensors" for number in range(1, layers + 2)]

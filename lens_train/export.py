@@ -10,6 +10,7 @@ import json
 import shutil
 import struct
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from lens_train.job import VARIANT_FILE, Variant
 from lens_train.layers import checkpoint_folder, model_identity, weight_files
 
 DELTA = "delta.safetensors"
+WRITERS = 4
+"""Files of a checkpoint that are copied at once."""
 TYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -108,9 +111,14 @@ def merge_tensors(base: Path, changed: Mapping[str, Tensor], output: Path) -> No
             and file.name != VARIANT_FILE
         ):
             _copy(file, output / file.name, {})
-    for file in progress(weights, label="writing checkpoint"):
-        here = {name: tensor for name, tensor in changed.items() if places[name].file == file}
-        _copy(file, output / file.name, {places[name]: tensor for name, tensor in here.items()})
+
+    def write(file: Path) -> None:
+        here = {places[name]: tensor for name, tensor in changed.items() if places[name].file == file}
+        _copy(file, output / file.name, here)
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for _ in progress(pool.map(write, weights), label="writing checkpoint", total=len(weights)):
+            pass
 
 
 def _copy(source: Path, target: Path, changed: Mapping[Place, Tensor]) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +164,11 @@ def load_model(name: str, device: str | torch.device = "cpu", dtype: str | torch
     kind = resolve_dtype(dtype, place) if isinstance(dtype, str) else dtype
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
+    # A GPU is filled tensor by tensor, without a copy of the model in main memory first.
+    placed = {"device_map": {"": place}} if place.type == "cuda" else {}
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            checkpoint_folder(name), config=config, dtype=kind, trust_remote_code=False
+            checkpoint_folder(name), config=config, dtype=kind, trust_remote_code=False, **placed
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(f"cannot load {name} as a causal language model: {_first_line(error)}") from None
@@ -196,7 +200,10 @@ def _first_line(error: Exception) -> str:
 
 @lru_cache(maxsize=8)
 def model_identity(name: str) -> dict[str, str]:
-    """Identity of a model: its name, and SHA-256 of its weight files and of its chat template."""
+    """Identity of a model: its name, and SHA-256 of its weights and of its chat template.
+
+    The hash of the weights is that of their file; of several files, the hash of their hashes.
+    """
     folder = checkpoint_folder(name)
     template = json.dumps(load_tokenizer(name).chat_template, sort_keys=True)
     return {
@@ -207,14 +214,20 @@ def model_identity(name: str) -> dict[str, str]:
 
 
 def _hash_files(files: list[Path]) -> str:
-    digest = hashlib.sha256()
     size = sum(file.stat().st_size for file in files)
-    with progress(label="hashing weights", total=size) as bar:
-        for file in files:
-            with file.open("rb") as stream:
-                while block := stream.read(1 << 22):
-                    digest.update(block)
-                    bar.update(len(block))
+    with progress(label="hashing weights", total=size) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+        hashes = list(pool.map(partial(_hash_file, bar=bar), files))
+    if len(hashes) == 1:
+        return hashes[0]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _hash_file(file: Path, bar: Any) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+            bar.update(len(block))
     return digest.hexdigest()
 
 

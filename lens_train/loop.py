@@ -29,6 +29,8 @@ LOG = "log.jsonl"
 STATE = "state.safetensors"
 SAVE_AT_LEAST = 1.0
 """Seconds between two saved states, at least."""
+DISK_SPEED = 1e9
+"""Bytes per second that a disk is thought to take, until a state has been saved."""
 
 Rows = Mapping[str, Sequence[int]]
 """Language -> row in the trunk of each item."""
@@ -151,7 +153,7 @@ class TopTrainer:
         done = self._load_state()
         log = self._open_log(done)
         self.first = dict(log[0]) if log else {}
-        saved_at, saving = time.monotonic(), 0.0
+        saved_at, saving = time.monotonic(), self._state_bytes() / DISK_SPEED
         with _interruptible() as interrupted, progress(label="training", total=len(plan)) as bar:
             bar.update(done)
             for step in range(done, len(plan)):
@@ -159,13 +161,10 @@ class TopTrainer:
                 log.append(record)
                 self._append_log(record)
                 bar.update()
-                last = step + 1 == len(plan)
-                if (
-                    last
-                    or interrupted
-                    or time.monotonic() - saved_at > max(SAVE_AT_LEAST, SAVING_SHARE * saving)
-                ):
-                    begun = time.monotonic()
+                begun = time.monotonic()
+                # After the last step a state is worth what repeating the steps since the last one would take.
+                wait = saving if step + 1 == len(plan) else max(SAVE_AT_LEAST, SAVING_SHARE * saving)
+                if interrupted or begun - saved_at > wait:
                     self._save_state(step + 1)
                     saved_at = time.monotonic()
                     saving = saved_at - begun
@@ -298,6 +297,10 @@ class TopTrainer:
             {"params": plain, "weight_decay": 0.0},
         ]
         return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0)
+
+    def _state_bytes(self) -> int:
+        """Size of a saved state: float32 weights and the two moments of AdamW."""
+        return 12 * sum(parameter.numel() for parameter in self.parameters.values())
 
     def _save_state(self, step: int) -> None:
         if rank() or self.folder is None:
