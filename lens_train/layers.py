@@ -248,7 +248,8 @@ class Decoder:
         self.config = model.config.get_text_config()
         self.base = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
         self.layers = find_layers(self.base, self.config.num_hidden_layers, self.name)
-        self._takes_positions = "position_ids" in inspect.signature(self.base.forward).parameters
+        self.takes_positions = "position_ids" in inspect.signature(self.base.forward).parameters
+        """Whether tokens may be told where they stand."""
         self._dtype: torch.dtype = model.dtype
         self._wraps: list[int] = [0] * len(self.layers)
         self.device: torch.device = device or model.device
@@ -309,6 +310,7 @@ class Decoder:
         hidden: Tensor | None = None,
         taps: Mapping[int, Tap] | None = None,
         past: Past | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Run layers `start` to `stop - 1`.
 
@@ -320,6 +322,7 @@ class Decoder:
             hidden: states entering layer `start`, (batch, tokens, width); needed unless `start` is 0.
             taps: layer -> function that is given hidden[layer], (batch, tokens, width).
             past: keys and values of earlier tokens; may end the pass early.
+            positions: where the tokens stand, (batch, tokens); None = counted from `mask`.
 
         Returns:
             States entering layer `stop`, or hidden[n - 1]; (batch, tokens, width).
@@ -336,22 +339,25 @@ class Decoder:
             if end < len(self):
                 stack.enter_context(_halting(self.layers[end], caught))
             try:
-                output = self.base(**self._inputs(ids, mask, hidden, past)).last_hidden_state
+                output = self.base(**self._inputs(ids, mask, hidden, past, positions)).last_hidden_state
             except Noted:
                 return caught[0] if caught else mask.new_empty(0)
         if last_tap is not None:
             last_tap(output)
         return output
 
-    def _inputs(self, ids: Tensor, mask: Tensor, hidden: Tensor | None, past: Past | None) -> dict[str, Any]:
+    def _inputs(
+        self, ids: Tensor, mask: Tensor, hidden: Tensor | None, past: Past | None, positions: Tensor | None
+    ) -> dict[str, Any]:
         # With states at hand the embeddings are not needed, and may have been freed.
         tokens = {"input_ids": ids} if hidden is None else {"inputs_embeds": hidden}
         inputs: dict[str, Any] = {**tokens, "attention_mask": mask, "use_cache": False}
         if past is not None:
             inputs["past_key_values"] = past
-        if self._takes_positions and not bool(
-            mask[:, 0].all()
-        ):  # left padding: count positions from the first token
+        if positions is not None:
+            inputs["position_ids"] = positions
+        elif self.takes_positions and not bool(mask[:, 0].all()):
+            # Left padding: count positions from the first token.
             new = ids if hidden is None else hidden
             inputs["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -new.shape[1] :]
         return inputs

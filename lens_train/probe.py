@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lens_train.config import LensConfig
 from lens_train.data import ParallelPrompts, Renderer
@@ -102,14 +103,40 @@ def _read(hidden: Tensor, batch: Batch, config: LensConfig) -> Tensor:
 def _batches(
     decoder: Decoder, prompts: Prompts, rows: Sequence[int], head: int, config: LensConfig, pad_token: int
 ) -> list[Batch]:
-    """Batches of what follows the head; as released, all padded to the longest prompt of the language."""
+    """Batches of what follows the head."""
     rests = {row: prompts[row][head:] for row in rows}
-    if not config.official:
-        return list(make_batches(rests, rows, config.batch_tokens, decoder.device))
-    width = max(map(len, rests.values()))
-    size = max(1, config.batch_tokens // width)
-    chunks = [rows[at : at + size] for at in range(0, len(rows), size)]
-    return [pad(rests, chunk, decoder.device, fill=pad_token, width=width) for chunk in chunks]
+    if config.official:
+        return list(_released_batches(decoder, rests, head, config.batch_tokens, pad_token))
+    return list(make_batches(rests, rows, config.batch_tokens, decoder.device))
+
+
+def _released_batches(
+    decoder: Decoder, rests: Mapping[int, Sequence[int]], head: int, budget: int, pad_token: int
+) -> Iterator[Batch]:
+    """Batches whose last column is position -1 of the language's prompts, all padded to the longest.
+
+    A padding token sees the prompt and no other padding, so of all padding the last token is run alone, and
+    is told where it stands. A window is counted in columns, so that there all padding stays.
+    """
+    width, rows = max(map(len, rests.values())), list(rests)
+    window = getattr(decoder.config, "sliding_window", None)
+    if not decoder.takes_positions or (window and head + width > window):
+        size = max(1, budget // width)
+        for at in range(0, len(rows), size):
+            yield pad(rests, rows[at : at + size], decoder.device, fill=pad_token, width=width)
+        return
+    yield from make_batches(rests, [row for row in rows if len(rests[row]) == width], budget, decoder.device)
+    for batch in make_batches(
+        rests, [row for row in rows if len(rests[row]) < width], budget, decoder.device
+    ):
+        positions = torch.arange(head, head + batch.ids.shape[1] + 1, device=decoder.device)
+        positions[-1] = head + width - 1
+        yield replace(
+            batch,
+            ids=nn.functional.pad(batch.ids, (0, 1), value=pad_token),
+            mask=nn.functional.pad(batch.mask, (0, 1)),
+            positions=positions.expand(len(batch.rows), -1),
+        )
 
 
 def _run_id(identity: Mapping[str, Any], prompts: Prompts, config: LensConfig) -> str:

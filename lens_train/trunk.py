@@ -43,6 +43,8 @@ class Batch:
     """(batch, tokens)"""
     mask: Tensor
     """1 for real tokens, 0 for padding; (batch, tokens)."""
+    positions: Tensor | None = None
+    """Where each token stands in its prompt, (batch, tokens); None = as `mask` says."""
 
 
 def make_batches(
@@ -197,6 +199,7 @@ def walk(
                         hidden=hidden.pop(place, None),
                         taps=_taps(read, batch, first, last),
                         past=past if head else None,
+                        positions=batch.positions,
                     )
                     if last < len(decoder):
                         hidden[place] = states

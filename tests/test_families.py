@@ -11,7 +11,9 @@ import transformers
 from torch import Tensor
 
 from lens_eval.errors import UserError
+from lens_train.config import LensConfig
 from lens_train.layers import Decoder
+from lens_train.probe import read_states
 from lens_train.trunk import Trunk, last_token, pad
 
 SMALL = {
@@ -73,6 +75,22 @@ def plain(model: Any, prompt: list[int]) -> list[Tensor]:
 
 def assert_close(ours: Tensor, theirs: Tensor) -> None:
     assert float((ours - theirs).detach().abs().max()) < 1e-5 * max(1.0, float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_released_probing_reads_the_last_column_of_the_padded_prompts(family: str) -> None:
+    model, fill = build(family), 5
+    prompts = [*PROMPTS, [3, 4, 30], [3, 4]]
+    config = LensConfig(("en", "zh"), compat="official")
+    ours = read_states(Decoder(model), prompts, config, fill)
+    whole = pad(prompts, range(len(prompts)), torch.device("cpu"), fill=fill)
+    with torch.no_grad():
+        output = model(input_ids=whole.ids, attention_mask=whole.mask, output_hidden_states=True)
+    theirs = torch.stack([states[:, -1] for states in output.hidden_states[1:]], dim=1)
+    assert_close(ours, theirs)
+    right = read_states(Decoder(model), prompts, LensConfig(("en", "zh")))
+    assert float((right - theirs)[1].abs().max()) > 1e-3, "a control: no state of a real token"
+    assert_close(right[0], theirs[0])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
