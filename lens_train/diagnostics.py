@@ -58,7 +58,7 @@ from lens_train.data import ParallelPrompts
 from lens_train.files import write_text
 from lens_train.layers import Decoder
 from lens_train.subspace import Subspaces, project, split
-from lens_train.trunk import Batch, Trunk, last_token
+from lens_train.trunk import Batch, Trunk
 
 FILE = "diagnostics.json"
 FORMAT = 1
@@ -120,7 +120,7 @@ class Watch:
         lower = torch.empty(len(flat), start, decoder.width)
 
         def keep(layer: int, batch: Batch, hidden: Tensor) -> None:
-            lower[list(batch.rows), layer] = last_token(hidden, batch.mask).float().cpu()
+            lower[list(batch.rows), layer] = hidden.float().cpu()
 
         trunk = Trunk.build(decoder, flat, range(len(flat)), start, budget, read=keep)
         before = _states(trunk, rows, lower)

@@ -60,6 +60,13 @@ class Past(DynamicCache):
         return self.length + query_length, 0
 
 
+def before_end(shared: Pair | None, fresh: Pair) -> Pair:
+    """Keys and values of all tokens but the last column, the tokens that open every prompt first."""
+    whole = [_join(old, new) for old, new in zip(shared, fresh, strict=True)] if shared else list(fresh)
+    keys, values = (part[:, :, :-1] for part in whole)
+    return keys, values
+
+
 def before_last(shared: Pair | None, fresh: Pair, lengths: Tensor) -> tuple[Pair, Tensor]:
     """What the last token of each row looks back on, moved to the right end so that distances stay true.
 

@@ -16,7 +16,7 @@ from lens_train.config import LensConfig
 from lens_train.data import ParallelPrompts, Renderer
 from lens_train.layers import Decoder
 from lens_train.subspace import Subspaces
-from lens_train.trunk import Batch, Prompts, WalkState, last_token, make_batches, pad, shared_tokens, walk
+from lens_train.trunk import Batch, Prompts, WalkState, make_batches, pad, shared_tokens, walk
 
 STATE = "probing.safetensors"
 OFFICIAL_PROBE_SYSTEM = "You are a helpful assistant."
@@ -67,8 +67,7 @@ def probe(
         batches += _batches(decoder, flat, rows, head, config, tokenizer.pad_token_id or 0)
 
     def add(layer: int, batch: Batch, hidden: Tensor) -> None:
-        read = _read(hidden, batch, config).double().cpu()
-        sums[:, layer].index_add_(0, language[list(batch.rows)], read)
+        sums[:, layer].index_add_(0, language[list(batch.rows)], hidden.double().cpu())
 
     state = folder and WalkState(folder / STATE, _run_id(identity, flat, config), {"probe": sums})
     walk(decoder, flat[0][:head], batches, len(decoder), "probing", add, state or None)
@@ -88,16 +87,12 @@ def read_states(decoder: Decoder, prompts: Prompts, config: LensConfig, pad_toke
     states = torch.empty(len(prompts), len(decoder), decoder.width)
 
     def store(layer: int, batch: Batch, hidden: Tensor) -> None:
-        states[list(batch.rows), layer] = _read(hidden, batch, config).float().cpu()
+        states[list(batch.rows), layer] = hidden.float().cpu()
 
     head = shared_tokens(decoder, prompts)
     batches = _batches(decoder, prompts, range(len(prompts)), head, config, pad_token)
     walk(decoder, prompts[0][:head], batches, len(decoder), "probing", store)
     return states
-
-
-def _read(hidden: Tensor, batch: Batch, config: LensConfig) -> Tensor:
-    return hidden[:, -1] if config.official else last_token(hidden, batch.mask)
 
 
 def _batches(
@@ -123,7 +118,8 @@ def _released_batches(
     if not decoder.takes_positions or (window and head + width > window):
         size = max(1, budget // width)
         for at in range(0, len(rows), size):
-            yield pad(rests, rows[at : at + size], decoder.device, fill=pad_token, width=width)
+            chunk = rows[at : at + size]
+            yield replace(pad(rests, chunk, decoder.device, fill=pad_token, width=width), reads_end=True)
         return
     yield from make_batches(rests, [row for row in rows if len(rests[row]) == width], budget, decoder.device)
     for batch in make_batches(
@@ -131,11 +127,12 @@ def _released_batches(
     ):
         positions = torch.arange(head, head + batch.ids.shape[1] + 1, device=decoder.device)
         positions[-1] = head + width - 1
-        yield replace(
-            batch,
-            ids=nn.functional.pad(batch.ids, (0, 1), value=pad_token),
-            mask=nn.functional.pad(batch.mask, (0, 1)),
-            positions=positions.expand(len(batch.rows), -1),
+        yield Batch(
+            batch.rows,
+            nn.functional.pad(batch.ids, (0, 1), value=pad_token),
+            nn.functional.pad(batch.mask, (0, 1)),
+            positions.expand(len(batch.rows), -1),
+            reads_end=True,
         )
 
 

@@ -23,7 +23,7 @@ from lens_eval.errors import UserError
 from lens_eval.progress import progress
 from lens_train.files import write_tensors
 from lens_train.layers import Decoder, Tap
-from lens_train.past import Past, before_last
+from lens_train.past import Past, before_end, before_last
 from lens_train.processes import rank
 
 SAVING_SHARE = 20
@@ -45,6 +45,12 @@ class Batch:
     """1 for real tokens, 0 for padding; (batch, tokens)."""
     positions: Tensor | None = None
     """Where each token stands in its prompt, (batch, tokens); None = as `mask` says."""
+    reads_end: bool = False
+    """The token that is read of a row is that of the last column, not the last real one."""
+
+    def read(self, states: Tensor) -> Tensor:
+        """States of the token that is read of each row: (batch, tokens, width) -> (batch, width)."""
+        return states[:, -1] if self.reads_end else last_token(states, self.mask)
 
 
 def make_batches(
@@ -169,7 +175,7 @@ def walk(
         batches: what follows.
         stop: layer before which to stop.
         label: of the progress bar.
-        read: is given hidden[layer] of a batch, for every layer.
+        read: is given hidden[layer] of the token that is read of each row, (batch, width), for every layer.
         state: where to keep the way of a streamed model; not used for one in memory.
 
     Returns:
@@ -191,18 +197,24 @@ def walk(
                     head_hidden = decoder(ids, mask, start=first, stop=last, hidden=head_hidden, past=past)
                 past = Past(past.fresh)
                 for place, batch in enumerate(batches):
-                    states = decoder(
-                        batch.ids,
-                        _with_head(batch.mask, head),
-                        start=first,
-                        stop=last,
-                        hidden=hidden.pop(place, None),
-                        taps=_taps(read, batch, first, last),
-                        past=past if head else None,
-                        positions=batch.positions,
-                    )
-                    if last < len(decoder):
-                        hidden[place] = states
+                    entering, below = hidden.pop(place, None), last
+                    if read and last == len(decoder) and decoder.reuses_past and batch.ids.shape[1] > 1:
+                        below = last - 1
+                    if below > first:
+                        entering = decoder(
+                            batch.ids,
+                            _with_head(batch.mask, head),
+                            start=first,
+                            stop=below,
+                            hidden=entering,
+                            taps=_taps(read, batch, first, below),
+                            past=past if head else None,
+                            positions=batch.positions,
+                        )
+                    if read and below < last:
+                        read(below, batch, read_state(decoder, batch, head, below, entering, past))
+                    if last < len(decoder) and entering is not None:
+                        hidden[place] = entering
                     bar.update()
             if state:
                 states_now = {f"batch.{place}": tensor for place, tensor in hidden.items()}
@@ -217,7 +229,48 @@ def _taps(
 ) -> dict[int, Tap]:
     if read is None:
         return {}
-    return {layer: partial(read, layer, batch) for layer in range(first, last)}
+    return {layer: partial(_read, read, layer, batch) for layer in range(first, last)}
+
+
+def _read(read: Callable[[int, Batch, Tensor], None], layer: int, batch: Batch, states: Tensor) -> None:
+    read(layer, batch, batch.read(states))
+
+
+def read_state(
+    decoder: Decoder, batch: Batch, head: Sequence[int], layer: int, hidden: Tensor | None, past: Past
+) -> Tensor:
+    """Run one layer for the token that is read of each row; the others give only their keys and values.
+
+    Args:
+        decoder: the model; it must be one that `reuses_past`.
+        batch: of at least two tokens a row.
+        head: tokens that stand before every row.
+        layer: which one.
+        hidden: states that enter it, (batch, tokens, width); None where it is the first.
+        past: keys and values of the head.
+
+    Returns:
+        hidden[layer], (batch, width).
+    """
+    mask, noting = _with_head(batch.mask, head), Past(past.before, stop_at=layer)
+    decoder(batch.ids, mask, start=layer, hidden=hidden, past=noting, positions=batch.positions)
+    shared, fresh = past.before.get(layer), noting.fresh[layer]
+    if batch.reads_end:
+        pair, looks_back = before_end(shared, fresh), mask
+    else:
+        pair, looks_back = before_last(shared, fresh, batch.mask.sum(dim=1))
+    state: dict[int, Tensor] = {}
+    decoder(
+        batch.read(batch.ids[..., None]),
+        looks_back,
+        start=layer,
+        stop=layer + 1,
+        hidden=None if hidden is None else batch.read(hidden)[:, None],
+        taps={layer: _keep(state, layer)},
+        past=Past({layer: pair}),
+        positions=None if batch.positions is None else batch.positions[:, -1:],
+    )
+    return state[layer][:, 0]
 
 
 @dataclass(frozen=True)
@@ -248,7 +301,7 @@ class Trunk:
     ) -> Trunk:
         """Run the layers below `start` on the prompts `rows`.
 
-        A streamed model goes on from `state`; `read` is given hidden[layer] of each batch, without the head.
+        A streamed model goes on from `state`; `read` is given hidden[layer] of the last token of each prompt.
         """
         head = tuple(prompts[0][: shared_tokens(decoder, prompts)])
         rests = [prompt[len(head) :] for prompt in prompts]
@@ -322,7 +375,7 @@ class Trunk:
         if not self.decoder.reuses_past or top < self.start or batch.ids.shape[1] < 2:
             states = self._run(batch, layers, past)
             return torch.stack([last_token(layer, batch.mask) for layer in states])
-        decoder, mask, lengths = self.decoder, _with_head(batch.mask, self.head), batch.mask.sum(dim=1)
+        decoder, mask = self.decoder, _with_head(batch.mask, self.head)
         caught: dict[int, Tensor] = {}
         taps = {layer: _keep(caught, layer) for layer in layers if layer != top}
         hidden = self._entering(batch)
@@ -330,16 +383,8 @@ class Trunk:
             hidden = decoder(
                 batch.ids, mask, start=self.start, stop=top, hidden=hidden, taps=taps, past=self._past(past)
             )
-        noting = Past(past.before, stop_at=top)
-        decoder(batch.ids, mask, start=top, hidden=hidden, past=noting)
-        pair, looks_back = before_last(past.before.get(top), noting.fresh[top], lengths)
-        last = None if hidden is None else last_token(hidden, batch.mask)[:, None]
-        ids = last_token(batch.ids[..., None], batch.mask)
-        state: dict[int, Tensor] = {}
-        tap = {top: _keep(state, top)}
-        decoder(ids, looks_back, start=top, stop=top + 1, hidden=last, taps=tap, past=Past({top: pair}))
         parts = {layer: last_token(states, batch.mask) for layer, states in caught.items()}
-        parts[top] = state[top][:, 0]
+        parts[top] = read_state(decoder, batch, self.head, top, hidden, past)
         return torch.stack([parts[layer].float() for layer in layers])
 
     def _past(self, past: Past) -> Past | None:

@@ -24,13 +24,16 @@ def save(family: str, folder: Path) -> str:
 
 
 def all_states(decoder: Decoder) -> torch.Tensor:
-    """States of every layer at every token of every prompt, in a fixed order."""
-    found: list[torch.Tensor] = []
+    """States entering every layer, at every token, and those read after every layer; in a fixed order."""
     batches = list(make_batches(PROMPTS, range(len(PROMPTS)), 20, CPU))
-    read: Any = lambda layer, batch, hidden: found.append(hidden[batch.mask.bool()].flatten())  # noqa: E731
-    for layers in range(len(decoder)):
-        walk(decoder, (), batches, layers + 1, "test", read if layers + 1 == len(decoder) else None)
-    return torch.cat(sorted(found, key=lambda part: (len(part), float(part.sum()))))
+    found: list[torch.Tensor] = []
+    for layers in range(1, len(decoder)):
+        _, states = walk(decoder, (), batches, layers, "test")
+        found += [part[batch.mask.bool()].flatten() for part, batch in zip(states, batches, strict=True)]
+    read: dict[tuple[int, tuple[int, ...]], torch.Tensor] = {}
+    keep: Any = lambda layer, batch, hidden: read.update({(layer, batch.rows): hidden.flatten()})  # noqa: E731
+    walk(decoder, (), batches, len(decoder), "test", keep)
+    return torch.cat(found + [read[key] for key in sorted(read)])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
