@@ -241,7 +241,8 @@ class Judge:
             if not line or line.isspace():
                 continue
             segments, unsure = self._judge_line(line, target, prompt)
-            _extend(short, unsure)
+            if unsure:
+                _extend(short, unsure)
             answered_in, outcome = self._sum_up(segments, target)
             lines.append(Line(number, outcome if segments else "set_aside", answered_in, tuple(segments)))
         segments = [segment for line in lines for segment in line.segments]
@@ -263,6 +264,8 @@ class Judge:
 
     def _sum_up(self, segments: Sequence[Segment], target: _Target) -> tuple[str, str]:
         """Return language and outcome of a line or response: off target if any judged part of it is."""
+        if len(segments) == 1:
+            return segments[0][0], self._outcome(segments[0][0], target)
         letters: dict[str, float] = {}
         for code, amount in segments:
             if code != UNDETERMINED:
@@ -284,17 +287,17 @@ class Judge:
     def _judge_line(self, line: str, target: _Target, prompt: Prompt) -> tuple[list[Segment], _Unit]:
         """Return the segments of a line, and its words if none of them could be judged."""
         units = [] if is_code(line) else _units(without_list_mark(line), prompt)
-        segments: list[Segment] = []
-        for unit in units:
-            segments.extend(self._judge_unit(unit, target, inside=len(units) > 1))
+        if len(units) == 1:
+            segments = self._judge_unit(units[0], target, inside=False)
+            return segments, [] if _decided(segments) else units[0]
+        segments = [segment for unit in units for segment in self._judge_unit(unit, target, inside=True)]
         if _decided(segments):
             return segments, []
-        if len(units) > 1:
-            whole: _Unit = []
-            for unit in units:
-                _extend(whole, unit)
-            units, segments = [whole], self._judge_unit(whole, target, inside=False)
-        return segments, units[0] if units and not _decided(segments) else []
+        whole: _Unit = []
+        for unit in units:
+            _extend(whole, unit)
+        segments = self._judge_unit(whole, target, inside=False) if whole else []
+        return segments, [] if _decided(segments) else whole
 
     def _judge_unit(self, unit: _Unit, target: _Target, inside: bool) -> list[Segment]:
         """Judge one sentence: its main script, and foreign runs in it that are long enough to be
@@ -429,10 +432,14 @@ def _sentences(line: str) -> list[str]:
 
 def _units(line: str, prompt: Prompt) -> list[_Unit]:
     """Cut a line into sentences as runs of words, short ones joined with their neighbours."""
+    sentences = _sentences(line)
+    if len(sentences) == 1:
+        runs = _runs(line, prompt)
+        return [runs] if runs else []
     units: list[_Unit] = []
     current: _Unit = []
     letters = 0.0
-    for sentence in _sentences(line):
+    for sentence in sentences:
         runs = _runs(sentence, prompt)
         if letters >= UNIT_LETTERS and runs:
             units.append(current)
