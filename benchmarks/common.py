@@ -113,13 +113,18 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _commit() -> str:
+    """The commit, marked where code differs from it; earlier results may differ, this writes some."""
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=True
+        commit, changed = (
+            subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+            for command in (
+                ("rev-parse", "--short", "HEAD"),
+                ("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results"),
+            )
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return done.stdout.strip()
+    return commit.strip() + ("-dirty" if changed.strip() else "")
 
 
 def _processor() -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from vllm.lora.request import LoRARequest
 
 from lens_eval import vllm_limits
 from lens_eval.errors import UserError
-from lens_eval.steering import ByLanguage, load_steering
+from lens_eval.steering import ByLanguage, lm_eval_command, load_steering
 
 _AT_ONCE = 128
 """vLLM returns the log-probabilities of at most this many named tokens per request."""
@@ -303,13 +302,8 @@ def close_all() -> None:
 
 def main() -> None:
     """lm_eval's command with `--model lens_vllm`."""
-    from lm_eval.__main__ import cli_evaluate
-
     try:
-        cli_evaluate()
-    except UserError as error:
-        print(f"lens: {error}", file=sys.stderr)
-        sys.exit(2)
+        lm_eval_command()
     finally:
         close_all()
 

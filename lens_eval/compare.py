@@ -287,7 +287,7 @@ def read_lines(file: Path) -> Iterator[dict[str, Any]]:
         with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
             for line in stream:
                 number += 1
-                yield json.loads(line)
+                yield json.loads(line.decode("utf-8", "surrogatepass"))
     except (json.JSONDecodeError, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
         raise UserError(f"{file}, line {max(number, 1)}: corrupt or cut short ({error})") from error
 
@@ -335,6 +335,9 @@ def _read_samples(file: Path, results: Mapping[str, Any], task: str, variant: st
     )
 
 
+_NUMBERS = {bool, int, float, type(None)}
+
+
 class _Columns:
     """The numbers of samples by filter and metric, gathered row by row: 200,000 rows are not unusual."""
 
@@ -364,7 +367,7 @@ class _Columns:
                 continue
             for index, name in enumerate(names):
                 column = [rows[item][index] for item in order]
-                if all(value is None or isinstance(value, (int, float)) for value in column):
+                if set(map(type, column)) <= _NUMBERS:
                     array = np.array(column, dtype=float)
                     if not np.isnan(array).all():
                         found[name if filtered == "none" else f"{name},{filtered}"] = array

@@ -13,6 +13,7 @@ import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import sub
 
 from lens_eval.errors import UserError
 
@@ -108,14 +109,19 @@ def paired_difference(
     n = len(a)
     if not n:
         return Interval(math.nan, math.nan, math.nan, 0)
-    differences: dict[Hashable, list[float]] = {}
-    for x, y, cluster in zip(a, b, range(n) if clusters is None else clusters, strict=True):
-        differences.setdefault(cluster, []).append(x - y)
-    mean = math.fsum(d for each in differences.values() for d in each) / n
-    groups = len(differences)
+    differences = list(map(sub, a, b))
+    mean = math.fsum(differences) / n
+    if clusters is None:
+        apart = [difference - mean for difference in differences]
+    else:
+        grouped: dict[Hashable, list[float]] = {}
+        for difference, cluster in zip(differences, clusters, strict=True):
+            grouped.setdefault(cluster, []).append(difference)
+        apart = [math.fsum(each) - len(each) * mean for each in grouped.values()]
+    groups = len(apart)
     if groups < 2:
         return Interval(mean, -math.inf, math.inf, n)
-    squares = math.fsum((math.fsum(each) - len(each) * mean) ** 2 for each in differences.values())
+    squares = math.fsum([each**2 for each in apart])
     error = math.sqrt(squares * groups / (groups - 1)) / n
     if not error and all(value in (0, 1) for value in (*a, *b)):
         error = 1 / (groups + 2)

@@ -9,14 +9,12 @@ Importing this module loads torch and lm_eval's hf backend.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
-from lens_eval.errors import UserError
-from lens_eval.steering import ByLanguage, load_steering
+from lens_eval.steering import ByLanguage, lm_eval_command, load_steering
 
 
 @register_model("lens_steered")
@@ -53,16 +51,5 @@ class SteeredLM(ByLanguage, HFLM):
             return super()._model_generate(*args, **kwargs)
 
 
-def main() -> None:
-    """Run lm_eval's command line; a mistake of the user's ends with one message and status 2."""
-    from lm_eval.__main__ import cli_evaluate
-
-    try:
-        cli_evaluate()
-    except UserError as error:
-        print(f"lens: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    lm_eval_command()

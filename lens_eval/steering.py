@@ -1,10 +1,11 @@
-"""What the steered backends share: a steering that fits the model, and requests language by language.
+"""What the steered backends share: a steering that fits the model, requests language by language, a command.
 
 Importing this module loads torch and lm_eval.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,17 @@ def load_steering(folder: str | Path, pretrained: str) -> Steering:
     if model_identity(pretrained)["weights_sha256"] != steering.base["weights_sha256"]:
         raise UserError(f"the steering {folder} was made for {steering.base['name']}, not for {pretrained}")
     return steering
+
+
+def lm_eval_command() -> None:
+    """Run lm_eval's command line; a mistake of the user's ends with one message and status 2."""
+    from lm_eval.__main__ import cli_evaluate
+
+    try:
+        cli_evaluate()
+    except UserError as error:
+        print(f"lens: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 class ByLanguage(TemplateLM):
