@@ -95,7 +95,7 @@ def main() -> None:
         for number in range(arguments.kills):
             # One in four counts from the start of the process, and so falls into the time before any work.
             from_start = number % 4 == 3
-            delay = chance.uniform(0.5, total / 6)
+            delay = chance.uniform(0.5, total / arguments.kills)
             if (row := kill_once(arguments.recipe, disturbed, delay, from_start)) is None:
                 break
             rows.append({"kill": number + 1, **row})
