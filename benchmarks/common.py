@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +49,14 @@ class Phases:
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + self._now() - begun
+            self._add(name, self._now() - begun)
 
     def wrap(self, owner: Any, function: str, name: str) -> None:
         """Let every call of a function or method count to the part `name`."""
-        plain: Callable[..., Any] = getattr(owner, function)
+        timed(owner, function, partial(self._add, name), self._now)
 
-        def run(*positional: Any, **named: Any) -> Any:
-            with self(name):
-                return plain(*positional, **named)
-
-        setattr(owner, function, run)
+    def _add(self, name: str, seconds: float) -> None:
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
     def _now(self) -> float:
         if self._device == "cuda":
@@ -66,6 +64,22 @@ class Phases:
 
             torch.cuda.synchronize()
         return time.monotonic()
+
+
+def timed(
+    owner: Any, function: str, note: Callable[[float], None], clock: Callable[[], float] = time.monotonic
+) -> None:
+    """Put in place of a function or method one that tells `note` the seconds of each call, failed or not."""
+    plain: Callable[..., Any] = getattr(owner, function)
+
+    def run(*positional: Any, **named: Any) -> Any:
+        begun = clock()
+        try:
+            return plain(*positional, **named)
+        finally:
+            note(clock() - begun)
+
+    setattr(owner, function, run)
 
 
 def environment() -> dict[str, Any]:

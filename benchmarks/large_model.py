@@ -22,7 +22,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, write_table
+from benchmarks.common import ROOT, timed, write_table
 from benchmarks.random_llama import LANGUAGES, PROBE_ITEMS, TRAIN_ITEMS, save_data, save_large, save_tokenizer
 
 LAYERS = 32
@@ -103,32 +103,25 @@ def _child(arguments: argparse.Namespace) -> None:
     folder = arguments.child
     log = folder / PHASES
 
-    def timed(owner: Any, name: str, label: str) -> None:
-        plain: Callable[..., Any] = getattr(owner, name)
+    def phase(label: str) -> Callable[[float], None]:
+        def note(seconds: float) -> None:
+            record = {
+                "phase": label,
+                "seconds": round(seconds, 1),
+                "peak_bytes": peak_memory(torch.device("cpu")),
+            }
+            with log.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(record) + "\n")
 
-        def run(*positional: Any, **named: Any) -> Any:
-            begun = time.monotonic()
-            try:
-                return plain(*positional, **named)
-            finally:
-                seconds = round(time.monotonic() - begun, 1)
-                record = {
-                    "phase": label,
-                    "seconds": seconds,
-                    "peak_bytes": peak_memory(torch.device("cpu")),
-                }
-                with log.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps(record) + "\n")
+        return note
 
-        setattr(owner, name, run)
-
-    timed(lens, "check", "checks and hashes")
-    timed(lens, "open_decoder", "open")
-    timed(lens, "find_subspaces", "probe")
-    timed(lens, "prepare", "frozen layers")
-    timed(TopTrainer, "run", "training")
-    timed(export, "merge_tensors", "export")
-    timed(trunk.WalkState, "save", "state")
+    timed(lens, "check", phase("checks and hashes"))
+    timed(lens, "open_decoder", phase("open"))
+    timed(lens, "find_subspaces", phase("probe"))
+    timed(lens, "prepare", phase("frozen layers"))
+    timed(TopTrainer, "run", phase("training"))
+    timed(export, "merge_tensors", phase("export"))
+    timed(trunk.WalkState, "save", phase("state"))
     settings: dict[str, Any] = {
         "probe_data": str(folder / "probe"),
         "probe_items": arguments.probe,

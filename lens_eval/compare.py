@@ -287,7 +287,7 @@ def read_lines(file: Path) -> Iterator[dict[str, Any]]:
         with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
             for line in stream:
                 number += 1
-                yield json.loads(line.decode("utf-8", "surrogatepass"))
+                yield json.loads(line)
     except (json.JSONDecodeError, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
         raise UserError(f"{file}, line {max(number, 1)}: corrupt or cut short ({error})") from error
 

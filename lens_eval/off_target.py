@@ -241,8 +241,7 @@ class Judge:
             if not line or line.isspace():
                 continue
             segments, unsure = self._judge_line(line, target, prompt)
-            if unsure:
-                _extend(short, unsure)
+            _extend(short, unsure)
             answered_in, outcome = self._sum_up(segments, target)
             lines.append(Line(number, outcome if segments else "set_aside", answered_in, tuple(segments)))
         segments = [segment for line in lines for segment in line.segments]
@@ -264,7 +263,7 @@ class Judge:
 
     def _sum_up(self, segments: Sequence[Segment], target: _Target) -> tuple[str, str]:
         """Return language and outcome of a line or response: off target if any judged part of it is."""
-        if len(segments) == 1:
+        if len(segments) == 1:  # as nearly every line has
             return segments[0][0], self._outcome(segments[0][0], target)
         letters: dict[str, float] = {}
         for code, amount in segments:
@@ -433,7 +432,7 @@ def _sentences(line: str) -> list[str]:
 def _units(line: str, prompt: Prompt) -> list[_Unit]:
     """Cut a line into sentences as runs of words, short ones joined with their neighbours."""
     sentences = _sentences(line)
-    if len(sentences) == 1:
+    if len(sentences) == 1:  # as most lines are
         runs = _runs(line, prompt)
         return [runs] if runs else []
     units: list[_Unit] = []

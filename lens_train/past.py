@@ -62,9 +62,8 @@ class Past(DynamicCache):
 
 def before_end(shared: Pair | None, fresh: Pair) -> Pair:
     """Keys and values of all tokens but the last column, the tokens that open every prompt first."""
-    whole = [_join(old, new) for old, new in zip(shared, fresh, strict=True)] if shared else list(fresh)
-    keys, values = (part[:, :, :-1] for part in whole)
-    return keys, values
+    keys, values = _whole(shared, fresh)
+    return keys[:, :, :-1], values[:, :, :-1]
 
 
 def before_last(shared: Pair | None, fresh: Pair, lengths: Tensor) -> tuple[Pair, Tensor]:
@@ -78,7 +77,7 @@ def before_last(shared: Pair | None, fresh: Pair, lengths: Tensor) -> tuple[Pair
     Returns:
         Keys and values, and the mask over them and the last token, (batch, tokens).
     """
-    whole = [_join(old, new) for old, new in zip(shared, fresh, strict=True)] if shared else list(fresh)
+    whole = _whole(shared, fresh)
     width = fresh[0].shape[2]
     slots = torch.arange(whole[0].shape[2] - 1, device=lengths.device)
     source = slots - (width - lengths)[:, None]
@@ -86,6 +85,12 @@ def before_last(shared: Pair | None, fresh: Pair, lengths: Tensor) -> tuple[Pair
     index = source.clamp(min=0)[:, None, :, None]
     keys, values = (part.gather(2, index.expand(-1, part.shape[1], -1, part.shape[3])) for part in whole)
     return (keys, values), mask
+
+
+def _whole(shared: Pair | None, fresh: Pair) -> Pair:
+    if shared is None:
+        return fresh
+    return _join(shared[0], fresh[0]), _join(shared[1], fresh[1])
 
 
 def _join(old: Tensor, new: Tensor) -> Tensor:

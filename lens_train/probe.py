@@ -121,10 +121,10 @@ def _released_batches(
             chunk = rows[at : at + size]
             yield replace(pad(rests, chunk, decoder.device, fill=pad_token, width=width), reads_end=True)
         return
-    yield from make_batches(rests, [row for row in rows if len(rests[row]) == width], budget, decoder.device)
-    for batch in make_batches(
-        rests, [row for row in rows if len(rests[row]) < width], budget, decoder.device
-    ):
+    longest = [row for row in rows if len(rests[row]) == width]
+    shorter = [row for row in rows if len(rests[row]) < width]
+    yield from make_batches(rests, longest, budget, decoder.device)
+    for batch in make_batches(rests, shorter, budget, decoder.device):
         positions = torch.arange(head, head + batch.ids.shape[1] + 1, device=decoder.device)
         positions[-1] = head + width - 1
         yield Batch(

@@ -197,9 +197,9 @@ def walk(
                     head_hidden = decoder(ids, mask, start=first, stop=last, hidden=head_hidden, past=past)
                 past = Past(past.fresh)
                 for place, batch in enumerate(batches):
-                    entering, below = hidden.pop(place, None), last
-                    if read and last == len(decoder) and decoder.reuses_past and batch.ids.shape[1] > 1:
-                        below = last - 1
+                    entering = hidden.pop(place, None)
+                    alone = read and last == len(decoder) and reads_alone(decoder, batch)
+                    below = last - 1 if alone else last
                     if below > first:
                         entering = decoder(
                             batch.ids,
@@ -236,14 +236,19 @@ def _read(read: Callable[[int, Batch, Tensor], None], layer: int, batch: Batch, 
     read(layer, batch, batch.read(states))
 
 
+def reads_alone(decoder: Decoder, batch: Batch) -> bool:
+    """Whether a layer can be run for one token of each row, by `read_state`."""
+    return decoder.reuses_past and batch.ids.shape[1] > 1
+
+
 def read_state(
     decoder: Decoder, batch: Batch, head: Sequence[int], layer: int, hidden: Tensor | None, past: Past
 ) -> Tensor:
     """Run one layer for the token that is read of each row; the others give only their keys and values.
 
     Args:
-        decoder: the model; it must be one that `reuses_past`.
-        batch: of at least two tokens a row.
+        decoder: the model.
+        batch: one that this model `reads_alone`.
         head: tokens that stand before every row.
         layer: which one.
         hidden: states that enter it, (batch, tokens, width); None where it is the first.
@@ -372,7 +377,7 @@ class Trunk:
         The last layer whose state is wanted gives only keys and values for the tokens before it.
         """
         top = max(layers)
-        if not self.decoder.reuses_past or top < self.start or batch.ids.shape[1] < 2:
+        if top < self.start or not reads_alone(self.decoder, batch):
             states = self._run(batch, layers, past)
             return torch.stack([last_token(layer, batch.mask) for layer in states])
         decoder, mask = self.decoder, _with_head(batch.mask, self.head)

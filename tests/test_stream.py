@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from lens_eval.errors import UserError
 from lens_train import stream, trunk
 from lens_train.layers import Decoder, load_model
 from lens_train.stream import StreamedDecoder, open_decoder
-from lens_train.trunk import Trunk, WalkState, make_batches, walk
+from lens_train.trunk import Batch, Trunk, WalkState, make_batches, walk
 
 CPU = torch.device("cpu")
 
@@ -31,7 +30,10 @@ def all_states(decoder: Decoder) -> torch.Tensor:
         _, states = walk(decoder, (), batches, layers, "test")
         found += [part[batch.mask.bool()].flatten() for part, batch in zip(states, batches, strict=True)]
     read: dict[tuple[int, tuple[int, ...]], torch.Tensor] = {}
-    keep: Any = lambda layer, batch, hidden: read.update({(layer, batch.rows): hidden.flatten()})  # noqa: E731
+
+    def keep(layer: int, batch: Batch, hidden: torch.Tensor) -> None:
+        read[layer, batch.rows] = hidden.flatten()
+
     walk(decoder, (), batches, len(decoder), "test", keep)
     return torch.cat(found + [read[key] for key in sorted(read)])
 
