@@ -41,7 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     files, count = arguments.files, arguments.lines
     texts = gold_files(files, None, None) if files else _with_short_ones(built_in_sample())
-    lines = _lines(texts, count)
+    lines = lines_in_turn(texts, count)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         one = _write(folder / "one.jsonl", lines[:1], 1)
@@ -83,12 +83,12 @@ def _with_short_ones(sample: dict[str, list[str]]) -> dict[str, list[str]]:
     }
 
 
-def _lines(texts: dict[str, list[str]], count: int) -> list[tuple[str, str]]:
+def lines_in_turn(texts: dict[str, list[str]], count: int) -> list[tuple[str, str]]:
     """`count` pairs of line and language, the languages in turn, in an order that is always the same."""
     draw = random.Random(0)
     codes = [code for code in DEFAULT_LANGUAGES if code in texts] or sorted(texts)
     flat = {code: [" ".join(text.split()) for text in texts[code]] for code in codes}
-    blocks = [(codes[i % len(codes)]) for i in range(0, count, LINES_PER_REPLY)]
+    blocks = [codes[i % len(codes)] for i in range(-(-count // LINES_PER_REPLY))]
     return [(draw.choice(flat[code]), code) for code in blocks for _ in range(LINES_PER_REPLY)][:count]
 
 

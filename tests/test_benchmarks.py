@@ -1,4 +1,4 @@
-"""The speed benchmark's baseline must be the released algorithm, or its ratios mean nothing."""
+"""What the benchmarks measure must be what they say they measure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from benchmarks.off_target import lines_in_turn  # noqa: E402
 from benchmarks.plain_lens import PlainSettings, plain_train  # noqa: E402
+from lens_eval.languages import DEFAULT_LANGUAGES  # noqa: E402
 
 
 @pytest.mark.parametrize("setting", ["bilingual", "multilingual"])
 def test_plain_trainer_gives_the_released_losses(shared: Path, setting: str) -> None:
+    """The speed benchmark's baseline must be the released algorithm, or its ratios mean nothing."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = shared / "golden" / "model"
@@ -56,3 +59,11 @@ def _ids(tokenizer: object, prompt: str) -> torch.Tensor:
     )
     ids = tokenizer(text, add_special_tokens=False)["input_ids"][:128]  # type: ignore[operator]
     return torch.tensor([ids])
+
+
+def test_off_target_lines_are_in_all_languages_alike() -> None:
+    texts = {code: [f"{code} {i}" for i in range(3)] for code in DEFAULT_LANGUAGES}
+    lines = lines_in_turn(texts, 480)
+    counts = {code: sum(language == code for _, language in lines) for code in DEFAULT_LANGUAGES}
+    assert set(counts.values()) == {480 // len(DEFAULT_LANGUAGES)}
+    assert all(text.startswith(language) for text, language in lines)

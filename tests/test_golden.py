@@ -38,14 +38,18 @@ def golden(shared: Path, setting: str) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def official(shared: Path, setting: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The released recipe, from probing to the checkpoint, through the public entry point."""
+    """The released recipe on the CPU."""
+    return run_released_recipe(shared, setting, tmp_path_factory.mktemp(setting) / "variant", "cpu")
+
+
+def run_released_recipe(shared: Path, setting: str, output: Path, device: str) -> Path:
+    """Train from probing to the checkpoint, through the public entry point."""
     languages, probing = SETTINGS[setting]
     data = shared / "data" / "lens_official"
-    output = tmp_path_factory.mktemp(setting) / "variant"
-    settings = {"compat": "official", "probe_data": str(data / probing)}
+    settings = {"compat": "official", "probe_data": str(data / probing), "dtype": "float32"}
     model = str(shared / "golden" / "model")
     methods.train(
-        Job("lens", model, data / TRAIN, languages, output, seed=42, device="cpu", settings=settings)
+        Job("lens", model, data / TRAIN, languages, output, seed=42, device=device, settings=settings)
     )
     return output
 
@@ -123,3 +127,17 @@ def test_golden_training(shared: Path, official: Path, golden: dict[str, np.ndar
     assert max(float((ours[name] - base[name]).abs().max()) for name in ours) > 1e-5, (
         "a control: training moves"
     )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_golden_training_on_a_gpu(
+    shared: Path, golden: dict[str, np.ndarray], setting: str, tmp_path: Path
+) -> None:
+    """Ten times the CPU's tolerance: products are summed in another order."""
+    output = run_released_recipe(shared, setting, tmp_path / "variant", "cuda")
+    log = [json.loads(line) for line in (output / "training" / "log.jsonl").read_text().splitlines()]
+    losses = np.array([loss for step in log for loss in step["item_losses"]])
+    np.testing.assert_allclose(losses, golden["train.loss_per_example"], rtol=1e-4)
+    ours = load_file(output / "model.safetensors")
+    theirs = load_file(shared / "golden" / f"{setting}_trained.safetensors")
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 1e-5
