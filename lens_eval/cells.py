@@ -39,16 +39,20 @@ _SHOWING = {
     "doctor_weights",
     "evaluation",
     "findings",
+    "identities",
     "paper",
     "plan",
+    "preflight",
     "progress",
     "recipe",
     "report",
     "run_cli",
     "runner",
     "shown_answers",
+    "sources",
     "training_charts",
     "training_record",
+    "workplace",
 }
 _SHOWING |= {"judge", "judge_cli", "judge_client", "score_cli", "statistics", "tables"}
 

@@ -30,8 +30,9 @@ from typing import Any
 from lens_eval.cells import source_hash, versions
 from lens_eval.errors import UserError
 from lens_eval.evaluation import EvalTask, load_tasks, stopwatch
-from lens_eval.recipe import Recipe
-from lens_eval.runner import Cell, Result, Row, Run, Workplace, by_entry
+from lens_eval.recipe import Recipe, Row
+from lens_eval.runner import Cell, Run, by_entry
+from lens_eval.workplace import Result, Workplace
 
 ATTEMPTS = 4
 """Times a task is started, all in all, when its node or process is lost."""

@@ -102,7 +102,7 @@ def admit(model: str, adapter: str | None, backend: Backend, device: str = "auto
     Raises:
         UserError: no such model or adapter, or no tokenizer.
     """
-    from lens_eval.runner import model_arguments
+    from lens_eval.sources import model_arguments
     from lens_train.layers import causal_config, checkpoint_folder, load_tokenizer, resolve_device
 
     resolve_device(device)
@@ -596,7 +596,7 @@ def _looks_special(text: str) -> bool:
 def check_data(patient: Patient, data: str, languages: Sequence[str]) -> Result:
     """Parallel data can be read, and what is cut of it."""
     from lens_eval.recipe import require_set
-    from lens_eval.runner import data_path
+    from lens_eval.sources import data_path
     from lens_train.config import LensConfig
     from lens_train.data import read_prompts
 

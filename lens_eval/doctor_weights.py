@@ -107,9 +107,10 @@ def _answered(patient: Patient, backend: str, tasks: Sequence[Any]) -> dict[str,
 
     from lens_eval.cells import Paths
     from lens_eval.evaluation import Evaluator, quiet
-    from lens_eval.runner import _ANY_BACKEND, model_arguments
+    from lens_eval.recipe import ANY_BACKEND
+    from lens_eval.sources import model_arguments
 
-    kept = {key: value for key, value in patient.backend.args.items() if key in _ANY_BACKEND}
+    kept = {key: value for key, value in patient.backend.args.items() if key in ANY_BACKEND}
     args = patient.backend.args if backend == patient.backend.model else kept
     settings = replace(patient.backend, model=backend, args=args, batch_size=1 if backend == "hf" else "auto")
     arguments = model_arguments(patient.model, patient.adapter, backend)

@@ -16,17 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lens_eval.recipe import Recipe, unset_variable
-from lens_eval.runner import (
-    ADAPTER_METHODS,
-    Row,
-    available,
-    data_path,
-    output_of,
-    paths_of,
-    resolve_model,
-    rows_of,
-)
+from lens_eval.preflight import ADAPTER_METHODS, available
+from lens_eval.recipe import Recipe, Row, output_of, rows_of, unset_variable
+from lens_eval.sources import data_path, paths_of, resolve_model
 
 # Tokens of one request, in the middle of what the tasks of this project send and get.
 PROMPT_TOKENS = 200

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lens_eval.errors import UserError, did_you_mean
 
 BACKENDS = ("hf", "vllm")
+ANY_BACKEND = ("dtype", "revision", "enable_thinking", "think_end_token", "chat_template_args")
+"""Arguments of a model that every backend knows by the same name."""
 RESERVED = ("models", "errors")
 _TOP = (
     "name",
@@ -119,6 +121,36 @@ class Recipe:
         return (bare or [self.variants[0].name])[0]
 
 
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: a variant, and the seed it is trained with."""
+
+    name: str
+    spec: VariantSpec
+    seed: int
+
+    @property
+    def trained(self) -> bool:
+        """Whether a method makes this variant."""
+        return self.spec.method is not None
+
+
+def rows_of(recipe: Recipe) -> list[Row]:
+    """Rows in the order of the recipe; a trained variant has one per seed, any other one in all."""
+    rows = []
+    for spec in recipe.variants:
+        seeds = recipe.seeds if spec.method else recipe.seeds[:1]
+        for seed in seeds:
+            name = f"{spec.name}-seed{seed}" if len(seeds) > 1 else spec.name
+            rows.append(Row(name, spec, seed))
+    return rows
+
+
+def output_of(recipe: Recipe, output: Path | None) -> Path:
+    """The folder of a run."""
+    return output or Path(recipe.output or f"results/{recipe.name}")
+
+
 def load_recipe(path: str | Path) -> Recipe:
     """Read and check a recipe file.
 
@@ -139,6 +171,37 @@ def load_recipe(path: str | Path) -> Recipe:
     if not isinstance(raw, dict):
         raise UserError(f"{path}: a recipe is a mapping of settings, this holds {type(raw).__name__}")
     return parse_recipe(raw, where=str(path), folder=path.resolve().parent, default_name=path.stem)
+
+
+def with_changes(
+    recipe: Recipe,
+    *,
+    limit: int | None = None,
+    backbone: str | None = None,
+    backend: str | None = None,
+    gen_kwargs: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """The recipe with what the command line says otherwise.
+
+    Another backend keeps `dtype` and what concerns the chat template; the other arguments are words that
+    only the first one knows.
+    """
+    changes: dict[str, Any] = {}
+    if limit is not None:
+        if limit < 1:
+            raise UserError(f"--limit is {limit}; name a number of items per task, at least 1")
+        changes["limit"] = limit
+    if backbone is not None:
+        changes["backbone"] = backbone
+    changed = recipe.backend
+    if backend is not None and backend != changed.model:
+        kept = {key: value for key, value in changed.args.items() if key in ANY_BACKEND}
+        # hf's `auto` tries out what a GPU holds; on a CPU that costs more than it saves.
+        batch = changed.batch_size if backend == "vllm" or changed.batch_size != "auto" else 8
+        changed = replace(changed, model=backend, args=kept, batch_size=batch)
+    if gen_kwargs:
+        changed = replace(changed, gen_kwargs={**changed.gen_kwargs, **gen_kwargs})
+    return replace(recipe, backend=changed, **changes)
 
 
 def parse_recipe(

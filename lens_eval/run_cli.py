@@ -44,8 +44,8 @@ def reproduce(
 
     What is done already is kept, so the same command goes on where a run was stopped.
     """
-    from lens_eval.recipe import load_recipe
-    from lens_eval.runner import output_of, run, with_changes
+    from lens_eval.recipe import load_recipe, output_of, with_changes
+    from lens_eval.runner import run
 
     if plan:  # asks nobody: neither for models nor for data
         os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
@@ -86,8 +86,8 @@ def evaluate(
 
     OUTPUT is a results folder of lm_eval: `lens compare` sets several side by side.
     """
-    from lens_eval.recipe import Backend, Recipe, VariantSpec
-    from lens_eval.runner import run, with_changes
+    from lens_eval.recipe import Backend, Recipe, VariantSpec, with_changes
+    from lens_eval.runner import run
 
     name = Path(model).name if Path(model).exists() else model
     recipe = Recipe(

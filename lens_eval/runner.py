@@ -15,164 +15,26 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
-import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lens_eval.cells import Paths, environment, file_hash, key_of, lock, source_hash, versions, write_json
+from lens_eval.cells import environment, lock, write_json
 from lens_eval.compare import RUN_FILE, Comparison, compare, load
 from lens_eval.errors import UserError
-from lens_eval.evaluation import EvalTask, Evaluator, load_tasks, only_own_bars, stopwatch
-from lens_eval.recipe import PATH_SETTINGS, Recipe, VariantSpec, require_set, unset_variable
+from lens_eval.evaluation import EvalTask, Evaluator, load_tasks, stopwatch
+from lens_eval.identities import Identities, cell_record
+from lens_eval.preflight import available, check
+from lens_eval.recipe import Recipe, Row, output_of, rows_of
+from lens_eval.workplace import MODELS, Result, Workplace, machine_paths
 
 if TYPE_CHECKING:
     from lens_eval.cluster import Cluster
-    from lens_train.job import Job
 
-CELL_FILE = "cell.json"
-MODELS = "models"
 _IGNORED = "models/\nerrors/\n.lock\ncell.json\n*.partial\n"
-_ANY_BACKEND = ("dtype", "revision", "enable_thinking", "think_end_token", "chat_template_args")
-ADAPTER_METHODS = ("xsft_lora", "steer")
-"""Methods that leave a small file instead of a whole checkpoint; only for estimates of disk."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the table: a variant, and the seed it is trained with."""
-
-    name: str
-    spec: VariantSpec
-    seed: int
-
-    @property
-    def trained(self) -> bool:
-        """Whether a method makes this variant."""
-        return self.spec.method is not None
-
-
-@dataclass(frozen=True)
-class Result:
-    """How the evaluation of one cell ended; a cell that failed has a reason and the whole traceback."""
-
-    task: str
-    seconds: float = 0.0
-    inference_seconds: float = 0.0
-    reason: str = ""
-    trace: str = ""
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """What a part of a run has to know wherever it is done: a plain value, to be sent to another machine."""
-
-    recipe: Recipe
-    folder: Path
-    device: str
-
-    def train(self, row: Row, model: Path) -> bool:
-        """Train a row into the folder `model`; False where that was done before."""
-        from lens_train.job import VARIANT_FILE
-        from lens_train.methods import train
-
-        if (model / VARIANT_FILE).is_file():
-            return False
-        with only_own_bars():
-            train(job_of(self.recipe, row, model, self.device))
-        return True
-
-    def weights(self, model: Path | None) -> str:
-        """Hash of a trained row's weights, computed once; an empty string for a row that is not trained."""
-        if model is None:
-            return ""
-        return _once(model.with_name(model.name + ".sha256"), lambda: file_hash_of_weights(model))
-
-    def evaluator(
-        self, row: Row, model: Path | None, loaded: Evaluator | None = None, adapters: Sequence[Path] = ()
-    ) -> Evaluator:
-        """Load a row's model; `model` is its folder where it was trained.
-
-        Args:
-            loaded: goes on as the row's model where it can (an adapter or a steering of its backbone under
-                vLLM); closed where it cannot.
-            adapters: of all rows, for which vLLM makes room.
-        """
-        label = row.name if row.trained else row.spec.model or self.recipe.backbone
-        paths = _paths(self.folder, self.recipe)
-        arguments = self._arguments(row, model)
-        if loaded is not None:
-            with ExitStack() as otherwise:
-                otherwise.callback(loaded.close)
-                if loaded.go_on_as(arguments, paths.text(label), row.seed):
-                    otherwise.pop_all()
-                    return loaded
-        if "lora_local_path" in arguments:
-            from lens_eval.vllm_limits import largest_rank
-
-            rank = largest_rank([Path(arguments["lora_local_path"]), *adapters])
-            arguments = {**arguments, "max_lora_rank": str(rank)}
-        return Evaluator(arguments, self.recipe.backend, self.device, paths.text(label), row.seed, paths)
-
-    def _arguments(self, row: Row, model: Path | None) -> dict[str, str]:
-        """lm_eval's arguments for the row's model."""
-        backend = self.recipe.backend.model
-        if model is None:
-            return model_arguments(row.spec.model or self.recipe.backbone, row.spec.adapter, backend)
-        from lens_train.job import Variant
-
-        variant = Variant.load(model)
-        if variant.kind == "adapter":
-            return model_arguments(self.recipe.backbone, str(model), backend)
-        if variant.kind == "steering":
-            return {**model_arguments(self.recipe.backbone, None, backend), "steering": str(model)}
-        return model_arguments(str(model), None, backend)
-
-    def evaluate(
-        self,
-        evaluator: Evaluator,
-        row: Row,
-        task: EvalTask,
-        key: str,
-        weights: str,
-        on_progress: Callable[[float], None] = lambda _: None,
-    ) -> Result:
-        """Evaluate one cell and note its key with the results; an exception becomes the reason of a hole."""
-        seconds = stopwatch()
-        folder = self.folder / row.name / task.name
-        try:
-            # The old key goes first: a cell is only ever kept with the results that belong to it.
-            (folder / CELL_FILE).unlink(missing_ok=True)
-            of_weights = key_of({"cell": key, "weights": weights})
-            inference = evaluator.evaluate(task, folder, self.recipe.limit, of_weights, on_progress)
-            result = Result(task.name, seconds(), inference)
-            record = {
-                "key": key,
-                "seconds": result.seconds,
-                "inference_seconds": inference,
-                "weights": weights,
-            }
-            write_json(folder / CELL_FILE, record)
-            return result
-        except Exception as error:
-            return self.failure(task.name, error)
-
-    def kept(self, row: Row, task: str, key: str, weights: str) -> Result | None:
-        """The result of a cell that is there with this key and these weights."""
-        record = cell_record(self.folder / row.name / task)
-        if record.get("key") != key or record.get("weights") != weights:
-            return None
-        return Result(task, float(record["seconds"]), float(record.get("inference_seconds", 0.0)))
-
-    def failure(self, task: str, error: Exception) -> Result:
-        """The result of a cell that could not be evaluated."""
-        reason = _paths(self.folder, self.recipe).text(_first_line(error))
-        return Result(task, reason=reason, trace="".join(traceback.format_exception(error)))
 
 
 @dataclass
@@ -208,22 +70,6 @@ class Outcome:
     def status(self) -> int:
         """Exit status: 1 where a cell failed."""
         return 1 if self.failed else 0
-
-
-def rows_of(recipe: Recipe) -> list[Row]:
-    """Rows in the order of the recipe; a trained variant has one per seed, any other one in all."""
-    rows = []
-    for spec in recipe.variants:
-        seeds = recipe.seeds if spec.method else recipe.seeds[:1]
-        for seed in seeds:
-            name = f"{spec.name}-seed{seed}" if len(seeds) > 1 else spec.name
-            rows.append(Row(name, spec, seed))
-    return rows
-
-
-def output_of(recipe: Recipe, output: Path | None) -> Path:
-    """The folder of a run."""
-    return output or Path(recipe.output or f"results/{recipe.name}")
 
 
 def run(
@@ -287,229 +133,6 @@ def _cluster(
     return connected(ray, recipe, device, cpus)
 
 
-def available(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
-    """The recipe without its optional variants whose data nobody named; those with the reason.
-
-    Raises:
-        UserError: no variant is left.
-    """
-    left_out = {}
-    for spec in recipe.variants:
-        variables = [unset_variable(path) for path in paths_of(recipe, spec)]
-        unset = next((name for name in variables if name), None)
-        if spec.optional and unset:
-            left_out[spec.name] = f"the environment variable {unset}, which names its data, is not set"
-    variants = tuple(spec for spec in recipe.variants if spec.name not in left_out)
-    if not variants:
-        raise UserError(f"recipe {recipe.name}: no variant is left, {next(iter(left_out.values()))}")
-    return replace(recipe, variants=variants), left_out
-
-
-def paths_of(recipe: Recipe, spec: VariantSpec) -> list[str]:
-    """Data that a variant is trained with: paths and `builtin...` names, as the recipe gives them."""
-    if spec.method is None:
-        return []
-    settings = [spec.settings[key] for key in PATH_SETTINGS if spec.settings.get(key)]
-    return [spec.data or recipe.train_data or "", *settings]
-
-
-def check(recipe: Recipe, folder: Path, device: str | None) -> None:
-    """Everything that can be refused before work starts; `device` is None where it is not this machine's.
-
-    Raises:
-        UserError: as the name says.
-    """
-    _check_folder(folder, recipe)
-    if device is not None:
-        _check_device(device)
-    if recipe.backend.model == "vllm":
-        _check_vllm(recipe)
-    if recipe.include_path:
-        from lens_eval.evaluation import task_folders
-
-        task_folders(recipe.include_path)
-    for spec in recipe.variants:
-        if spec.method is None:
-            _check_model(spec.model or recipe.backbone, spec.adapter)
-    if any(spec.method for spec in recipe.variants):
-        _check_training(recipe, folder)
-
-
-def _check_model(model: str, adapter: str | None) -> None:
-    """The model is there, or on the hub and to be had; it is asked for now, not after hours of other work."""
-    from lens_train.layers import checkpoint_folder
-
-    arguments = model_arguments(model, adapter)
-    checkpoint_folder(arguments["pretrained"])
-    if "peft" in arguments:
-        adapter_folder(arguments["peft"])
-
-
-def adapter_folder(name: str) -> Path:
-    """The folder of a PEFT adapter: a local one, or a hub id's snapshot.
-
-    Raises:
-        UserError: there is none, or it is no adapter.
-    """
-    folder = Path(name)
-    if not folder.is_dir():
-        if name.startswith((".", "/")):
-            raise UserError(f"no adapter folder {name}")
-        from lens_train.layers import download
-
-        folder = download(name)
-    if not (folder / "adapter_config.json").is_file():
-        raise UserError(f"{name} is no adapter: it holds no adapter_config.json")
-    return folder
-
-
-def _check_folder(folder: Path, recipe: Recipe) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"output {folder} is a file; name a folder")
-    if not folder.is_dir() or not any(p.name != ".lock" for p in folder.iterdir()):
-        return
-    if not (folder / RUN_FILE).is_file():
-        raise UserError(f"output {folder} is not empty and holds no run; name another folder")
-    try:
-        name = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["name"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise UserError(
-            f"{folder / RUN_FILE} is corrupt; remove that file, or name another --output"
-        ) from None
-    if name != recipe.name:
-        raise UserError(
-            f"output {folder} holds another run ({name}); name another --output for {recipe.name}"
-        )
-
-
-def _check_device(device: str) -> None:
-    from lens_train.layers import resolve_device
-
-    resolve_device(device)
-
-
-def _check_vllm(recipe: Recipe) -> None:
-    from importlib.util import find_spec
-
-    if find_spec("vllm") is None:
-        raise UserError(
-            "the backend vllm is not installed; pip install 'lens-multilingual[vllm]', or say `model: hf`"
-        )
-    from lens_eval import vllm_limits
-
-    for spec in recipe.variants:
-        model = model_arguments(spec.model or recipe.backbone, spec.adapter, "vllm")
-        # The folder of a steering is there after training; that there will be one decides what can be done.
-        steering = {"steering": "to be made"} if spec.method == "steer" else {}
-        vllm_limits.checked({**recipe.backend.args, **model, **steering}, vllm_limits.is_cpu())
-
-
-def _check_training(recipe: Recipe, folder: Path) -> None:
-    from lens_train.layers import checkpoint_folder, load_tokenizer
-    from lens_train.methods import load, read_settings, settings_of
-
-    for row in rows_of(recipe):
-        spec = row.spec
-        if spec.method is None:
-            continue
-        for path in paths_of(recipe, spec):
-            require_set(path, f"variants.{spec.name}")
-            if not data_path(path).exists():
-                raise UserError(f"variants.{spec.name}: no parallel data {data_path(path)}")
-        kind = settings_of(spec.method)
-        if kind is not None:
-            read_settings(kind, spec.settings, spec.method)
-        # A method may know more to check: languages of the data, empty prompts, subspaces of another model.
-        method_check = getattr(load(spec.method)[0], "check", None)
-        if method_check is not None:
-            method_check(job_of(recipe, row, folder / MODELS / f"{row.name}.check", "cpu"))
-    if not load_tokenizer(recipe.backbone).chat_template:
-        raise UserError(
-            f"{recipe.backbone} has no chat template; the training methods need one (an instruct model)"
-        )
-    size = sum(f.stat().st_size for f in checkpoint_folder(recipe.backbone).glob("*.safetensors"))
-    full = [row for row in rows_of(recipe) if row.trained and row.spec.method not in ADAPTER_METHODS]
-    there = len(list(folder.glob(f"{MODELS}/*/variant.json")))
-    check_disk(folder, size * max(0, len(full) - there))
-
-
-def job_of(recipe: Recipe, row: Row, output: Path, device: str) -> Job:
-    """The training job of a row."""
-    from lens_train.job import Job
-
-    assert row.spec.method is not None
-    # The diagnostics watch the dev data; no weight depends on them, so no key does.
-    watched = {"dev_data": recipe.dev_data} if recipe.dev_data and row.spec.method == "lens" else {}
-    return Job(
-        method=row.spec.method,
-        model=recipe.backbone,
-        data=data_path(row.spec.data or recipe.train_data or ""),
-        languages=recipe.languages,
-        output=output,
-        central=recipe.central,
-        seed=row.seed,
-        device=device,
-        settings={**watched, **row.spec.settings},
-    )
-
-
-def check_disk(folder: Path, needed: int) -> None:
-    """Refuse a run that cannot fit.
-
-    Raises:
-        UserError: less than `needed` bytes (and a little air) are free where `folder` is or would be.
-    """
-    place = next(p for p in (folder, *folder.resolve().parents) if p.is_dir())
-    free = shutil.disk_usage(place).free
-    wanted = int(needed * 1.05) + (50 << 20)
-    if free < wanted:
-        raise UserError(
-            f"not enough disk for {folder}: about {wanted / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free"
-        )
-
-
-def data_path(name: str) -> Path:
-    """Parallel data by path or `builtin...` name."""
-    if name.partition(":")[0] == "builtin":
-        from lens_eval.mini import resolve_data
-
-        return resolve_data(name)
-    return Path(name)
-
-
-def resolve_model(name: str) -> str:
-    """`builtin` as its folder, anything else as it is."""
-    if name == "builtin":
-        from lens_eval.mini import resolve_model as resolve
-
-        return resolve(name)
-    return name
-
-
-def model_arguments(model: str, adapter: str | None = None, backend: str = "hf") -> dict[str, str]:
-    """lm_eval's arguments for a hub id, a checkpoint folder, or a PEFT adapter folder.
-
-    Raises:
-        UserError: a folder that is neither, or an adapter that does not name its model.
-    """
-    folder = Path(resolve_model(model))
-    if adapter is None and (folder / "adapter_config.json").is_file():
-        base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get(
-            "base_model_name_or_path"
-        )
-        if not base:
-            raise UserError(f"the adapter {folder} does not name its base model; give both")
-        return model_arguments(base, str(folder), backend)
-    if adapter is not None:
-        key = "lora_local_path" if backend == "vllm" else "peft"
-        return {**model_arguments(model, None, backend), key: adapter}
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is no model: it holds neither config.json nor adapter_config.json")
-    if not folder.is_dir() and model.startswith((".", "/")):
-        raise UserError(f"no model folder {model}")
-    return {"pretrained": str(folder) if folder.is_dir() else model}
-
-
 def _prepare(folder: Path, recipe: Recipe) -> None:
     (folder / ".gitignore").write_text(_IGNORED, encoding="utf-8")
     shutil.rmtree(folder / "errors", ignore_errors=True)
@@ -539,14 +162,14 @@ class Run:
         self.command = command
         self.say = say
         self.place = Workplace(recipe, self.folder, device)
-        self.paths = _paths(folder, recipe)
+        self.paths = machine_paths(folder, recipe)
         self.done = 0
         self._loaded: Evaluator | None = None
         self.costs: dict[str, dict[str, Any]] = {}
         self.clock = clock
         self.seconds = {"train": 0.0, "load": 0.0, "evaluate": 0.0, "inference": 0.0}
         self.environment = environment()
-        self.identities = _Identities(recipe, device)
+        self.identities = Identities(recipe, device)
         self.rows = rows_of(recipe)
         self.cells = {
             row.name: [Cell(row, task, self.identities.cell(row, task)) for task in tasks]
@@ -813,140 +436,6 @@ class Run:
         return Outcome(comparison, failed, self.done)
 
 
-class _Identities:
-    """The keys of cells; each part is computed once."""
-
-    def __init__(self, recipe: Recipe, device: str) -> None:
-        from lens_train.layers import resolve_device
-
-        self.recipe = recipe
-        # A device that is named may be another machine's.
-        self.device = str(resolve_device(device).type) if device == "auto" else device.partition(":")[0]
-        self.versions = versions()
-        self._sources: dict[str, str] = {}
-        self._hashes: dict[str, str] = {}
-        self._models: dict[str, Mapping[str, str]] = {}
-
-    def cell(self, row: Row, task: EvalTask) -> str:
-        """Everything that decides the numbers of one row on one task."""
-        recipe = self.recipe
-        if row.trained:
-            model: Any = self.training(row)
-        else:
-            model = [self._model(row.spec.model or recipe.backbone), self._adapter(row.spec.adapter)]
-        return key_of(
-            {
-                "model": model,
-                "task": task.identity,
-                "backend": asdict(recipe.backend),
-                "device": self.device,
-                "seed": row.seed,
-                "limit": recipe.limit,
-                "versions": self.versions,
-                "source": self._source("lens_eval"),
-            }
-        )
-
-    def training(self, row: Row) -> str:
-        """Everything that decides the weights of a trained row."""
-        recipe, spec = self.recipe, row.spec
-        # Files count by what is in them, wherever they lie.
-        named = {key: self._hash(spec.settings[key]) for key in PATH_SETTINGS if spec.settings.get(key)}
-        return key_of(
-            {
-                "method": spec.method,
-                "settings": {**spec.settings, **named},
-                "backbone": self._model(recipe.backbone),
-                "data": self._hash(spec.data or recipe.train_data or ""),
-                "languages": recipe.languages,
-                "central": recipe.central,
-                "seed": row.seed,
-                "device": self.device,
-                "versions": self.versions,
-                "source": self._source("lens_train"),
-            }
-        )
-
-    def _hash(self, data: str) -> str:
-        if data not in self._hashes:
-            self._hashes[data] = file_hash(data_path(data))
-        return self._hashes[data]
-
-    def _model(self, name: str | None) -> Mapping[str, str] | None:
-        """Hashes of weights, template and settings files: what the model is, wherever it lies."""
-        if name is None:
-            return None
-        if name not in self._models:
-            from lens_train.layers import checkpoint_folder, model_identity
-
-            arguments = model_arguments(name)
-            if "peft" in arguments:
-                base = self._model(arguments["pretrained"]) or {}
-                self._models[name] = {**base, "adapter": self._adapter(arguments["peft"]) or ""}
-            else:
-                identity = dict(model_identity(name))
-                identity.pop("name")
-                folder = checkpoint_folder(name)
-                small = [folder / n for n in ("config.json", "generation_config.json", "tokenizer.json")]
-                identity.update({f.name: file_hash(f) for f in small if f.is_file()})
-                self._models[name] = identity
-        return self._models[name]
-
-    def _adapter(self, name: str | None) -> str | None:
-        """Hash of an adapter's files, whatever model they name."""
-        if name is not None and name not in self._hashes:
-            self._hashes[name] = file_hash(adapter_folder(name))
-        return None if name is None else self._hashes[name]
-
-    def _source(self, package: str) -> str:
-        if package not in self._sources:
-            self._sources[package] = source_hash(package)
-        return self._sources[package]
-
-
-def _paths(folder: Path, recipe: Recipe) -> Paths:
-    """Names for the paths that results would otherwise carry; what the recipe names keeps its last part."""
-    import lens_eval
-
-    given = [recipe.backbone, recipe.train_data, recipe.dev_data, *recipe.include_path]
-    for spec in recipe.variants:
-        given += [spec.model, spec.adapter, spec.data, *paths_of(recipe, spec)]
-    names: dict[str | Path, str] = {Path.home(): "~", Path.cwd(): ".", folder: "RUN"}
-    names.update({path: Path(path).name for path in given if path and Path(path).is_absolute()})
-    names[Path(sys.prefix)] = "ENVIRONMENT"
-    names[Path(lens_eval.__file__).resolve().parents[1]] = "PROJECT"
-    names[Path.cwd()] = "."
-    names[resolve_model("builtin")] = "builtin"
-    if os.environ.get("LENS_DATA_DIR"):
-        names[os.environ["LENS_DATA_DIR"]] = "LENS_DATA_DIR"
-    return Paths({path: name for path, name in names.items() if str(path) != "/"})
-
-
-def cell_record(folder: Path) -> dict[str, Any]:
-    """What a finished cell's folder says of itself: key, hash of the weights, seconds; else nothing."""
-    try:
-        record = json.loads((folder / CELL_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        return {}
-    return record if isinstance(record, dict) and list(folder.glob("results_*.json")) else {}
-
-
-def file_hash_of_weights(folder: Path) -> str:
-    """Hash over the weight files at the top of a variant folder."""
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("steering.json")])
-    return key_of({file.name: file_hash(file) for file in files})
-
-
-def _once(file: Path, make: Callable[[], str]) -> str:
-    """The text in `file`, made and written where it is not there yet."""
-    if not file.is_file():
-        text = make()
-        aside = file.with_name(file.name + ".partial")
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(file)
-    return file.read_text(encoding="utf-8")
-
-
 def by_entry(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     """Cells by the name in the recipe that brought them in."""
     entries: dict[str, list[Cell]] = {}
@@ -966,41 +455,3 @@ def _advance(bar: Any, to: float) -> None:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _first_line(error: BaseException) -> str:
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    if isinstance(error, UserError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def with_changes(
-    recipe: Recipe,
-    *,
-    limit: int | None = None,
-    backbone: str | None = None,
-    backend: str | None = None,
-    gen_kwargs: Mapping[str, Any] | None = None,
-) -> Recipe:
-    """The recipe with what the command line says otherwise.
-
-    Another backend keeps `dtype` and what concerns the chat template; the other arguments are words that
-    only the first one knows.
-    """
-    changes: dict[str, Any] = {}
-    if limit is not None:
-        if limit < 1:
-            raise UserError(f"--limit is {limit}; name a number of items per task, at least 1")
-        changes["limit"] = limit
-    if backbone is not None:
-        changes["backbone"] = backbone
-    changed = recipe.backend
-    if backend is not None and backend != changed.model:
-        kept = {key: value for key, value in changed.args.items() if key in _ANY_BACKEND}
-        # hf's `auto` tries out what a GPU holds; on a CPU that costs more than it saves.
-        batch = changed.batch_size if backend == "vllm" or changed.batch_size != "auto" else 8
-        changed = replace(changed, model=backend, args=kept, batch_size=batch)
-    if gen_kwargs:
-        changed = replace(changed, gen_kwargs={**changed.gen_kwargs, **gen_kwargs})
-    return replace(recipe, backend=changed, **changes)

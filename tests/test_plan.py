@@ -15,8 +15,7 @@ from rich.console import Console
 
 from lens_eval import plan
 from lens_eval.plan import PlannedTask
-from lens_eval.recipe import Recipe, load_recipe, parse_recipe
-from lens_eval.runner import rows_of
+from lens_eval.recipe import Recipe, load_recipe, parse_recipe, rows_of
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 BILLION = 1_000_000_000

@@ -15,9 +15,9 @@ import pytest
 import tiny_world
 import yaml
 
-from lens_eval import runner
+from lens_eval import preflight, runner
 from lens_eval.errors import UserError
-from lens_eval.recipe import load_recipe, parse_recipe, unset_variable
+from lens_eval.recipe import load_recipe, parse_recipe, unset_variable, with_changes
 from lens_train.config import LensConfig
 from lens_train.lens import RUN_SETTINGS
 from lens_train.methods import read_settings, settings_of
@@ -77,7 +77,7 @@ def test_data_may_be_named_by_environment_variables(tmp_path: Path, monkeypatch:
     assert unset_variable("${MY_PAIRS}/x") == "MY_PAIRS"
     assert unset_variable("/data/pairs.jsonl") is None
     with pytest.raises(UserError, match=r"variants\.lens: .*MY_PAIRS, which is not set"):
-        runner.check(recipe, tmp_path / "out", "cpu")
+        preflight.check(recipe, tmp_path / "out", "cpu")
 
 
 def test_settings_that_name_files_are_paths_of_the_recipe(
@@ -94,35 +94,33 @@ def test_an_optional_variant_is_left_out_where_nobody_named_its_data(
 ) -> None:
     monkeypatch.delenv("MY_PAIRS", raising=False)
     variants = {"backbone": {}, "xsft": {"method": "xsft", "data": "$MY_PAIRS", "optional": True}}
-    left, reasons = runner.available(parse_recipe(_raw(variants=variants), folder=tmp_path))
+    left, reasons = preflight.available(parse_recipe(_raw(variants=variants), folder=tmp_path))
     assert [spec.name for spec in left.variants] == ["backbone"]
     assert "MY_PAIRS" in reasons["xsft"]
     # A folder that was named and is not there is a mistake, not a choice.
     monkeypatch.setenv("MY_PAIRS", str(tmp_path / "none"))
     named = parse_recipe(_raw(backbone="builtin", variants=variants), folder=tmp_path)
-    assert runner.available(named) == (named, {})
+    assert preflight.available(named) == (named, {})
     with pytest.raises(UserError, match=r"variants\.xsft: no parallel data"):
-        runner.check(named, tmp_path / "out", "cpu")
+        preflight.check(named, tmp_path / "out", "cpu")
     # What is not optional is not left out, and of nothing but optional variants nothing may be left.
     monkeypatch.delenv("MY_PAIRS")
     needed = {"backbone": {}, "xsft": {"method": "xsft", "data": "$MY_PAIRS"}}
-    assert not runner.available(parse_recipe(_raw(variants=needed)))[1]
+    assert not preflight.available(parse_recipe(_raw(variants=needed)))[1]
     del variants["backbone"]
     with pytest.raises(UserError, match="no variant is left"):
-        runner.available(parse_recipe(_raw(variants=variants)))
+        preflight.available(parse_recipe(_raw(variants=variants)))
 
 
 def test_the_command_line_changes_backbone_backend_and_generation() -> None:
     backend = {"model": "vllm", "args": {"dtype": "bfloat16", "max_model_len": 9}, "batch_size": "auto"}
     recipe = parse_recipe(_raw(backend={**backend, "gen_kwargs": {"do_sample": False}}))
-    changed = runner.with_changes(
-        recipe, limit=5, backbone="./x", backend="hf", gen_kwargs={"max_gen_toks": 7}
-    )
+    changed = with_changes(recipe, limit=5, backbone="./x", backend="hf", gen_kwargs={"max_gen_toks": 7})
     assert (changed.limit, changed.backbone, changed.backend.model) == (5, "./x", "hf")
     assert changed.backend.args == {"dtype": "bfloat16"}
     assert changed.backend.batch_size == 8
     assert changed.backend.gen_kwargs == {"do_sample": False, "max_gen_toks": 7}
-    assert runner.with_changes(recipe, backend="vllm") == recipe
+    assert with_changes(recipe, backend="vllm") == recipe
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lens_eval import runner
-from lens_eval.recipe import load_recipe
+from lens_eval.recipe import load_recipe, with_changes
 from lens_eval.responses import Keep, KeptResponses, in_batches, keeping
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -269,7 +269,7 @@ def test_kept_responses_are_used_for_their_own_cell_alone(
     first, *batches = file.read_text(encoding="utf-8").splitlines()
     marked = [json.dumps({"responses": ["MARKED"] * 4}) for _ in batches]
     file.write_text("\n".join([first, *marked, ""]), encoding="utf-8")
-    changed = runner.with_changes(load_recipe(recipe), limit=limit)
+    changed = with_changes(load_recipe(recipe), limit=limit)
     assert runner.run(changed, out, device="cpu", say=lambda _: None).status == 0
     found = [json.loads(line)["resps"][0][0] for line in _samples(out).splitlines()]
     assert found.count("MARKED") == (12 if limit is None else 0)

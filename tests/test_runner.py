@@ -21,10 +21,10 @@ from pathlib import Path
 import pytest
 import tiny_world
 
-from lens_eval import run_cli, runner
+from lens_eval import run_cli, runner, sources
 from lens_eval.cells import Paths, key_of, lock
 from lens_eval.errors import UserError
-from lens_eval.recipe import load_recipe
+from lens_eval.recipe import load_recipe, with_changes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -51,7 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
 
 def _run(recipe: Path, output: Path | None = None, **changes: object) -> tuple[runner.Outcome, list[str]]:
     said: list[str] = []
-    checked = runner.with_changes(load_recipe(recipe), **changes)  # type: ignore[arg-type]
+    checked = with_changes(load_recipe(recipe), **changes)  # type: ignore[arg-type]
     return runner.run(checked, output or recipe.parent / "out", device="cpu", say=said.append), said
 
 
@@ -543,8 +543,8 @@ def test_an_adapter_folder_names_its_model(tmp_path: Path, model: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(
         json.dumps({"base_model_name_or_path": str(model)}), encoding="utf-8"
     )
-    assert runner.model_arguments(str(tmp_path)) == {"pretrained": str(model), "peft": str(tmp_path)}
-    assert "lora_local_path" in runner.model_arguments(str(tmp_path), backend="vllm")
+    assert sources.model_arguments(str(tmp_path)) == {"pretrained": str(model), "peft": str(tmp_path)}
+    assert "lora_local_path" in sources.model_arguments(str(tmp_path), backend="vllm")
     (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(UserError, match="does not name its base model"):
-        runner.model_arguments(str(tmp_path))
+        sources.model_arguments(str(tmp_path))

@@ -541,8 +541,8 @@ def test_the_command_of_lm_eval_steers_and_ends_with_status_0(
 def test_a_run_refuses_what_vllm_cannot_do_before_it_trains(
     method: str | None, arguments: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
+    from lens_eval.preflight import check
     from lens_eval.recipe import Backend, Recipe, VariantSpec
-    from lens_eval.runner import check
 
     variants = (VariantSpec("variant", method=method),)
     recipe = Recipe("run", "builtin", LANGUAGES, variants, tuple(QA), train_data="builtin")
