@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from lens_eval.errors import UserError
 from lens_train.export import Place, find_tensors
 from lens_train.layers import Decoder, causal_config, checkpoint_folder, load_model
+from lens_train.memory import give_back
 
 MEMORY_SHARE = 0.75
 """Share of the free memory that a model may take before it is streamed."""
@@ -106,6 +107,7 @@ class StreamedDecoder(Decoder):
         finally:
             for layer in absent:
                 self._weights.drop(layer)
+            give_back()
 
     def hold(self, first: int) -> None:
         """Read the layers from `first` on, to stay."""

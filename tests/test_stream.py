@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import resource
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from test_families import FAMILIES, PROMPTS, assert_close, build
 from lens_eval.errors import UserError
 from lens_train import stream, trunk
 from lens_train.layers import Decoder, load_model
+from lens_train.memory import give_back
 from lens_train.stream import StreamedDecoder, open_decoder
 from lens_train.trunk import Batch, Trunk, WalkState, make_batches, walk
 
@@ -125,3 +128,18 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused_by_name(tmp_path: Path) -> 
     save_file(tensors, file, metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"lacks weights: mlp\.up_proj\.weight"):
         StreamedDecoder(name, CPU, torch.float32)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives back memory in the middle")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    blocks = [torch.ones(8 << 10) for _ in range(8000)]  # 32 KB each, 256 MB in all
+    full = resident()
+    kept = blocks[::100]
+    del blocks
+    assert resident() > full - (64 << 20), "a control: what is kept holds the pages between"
+    give_back()
+    assert resident() < full - (192 << 20)
+    assert all(bool((block == 1).all()) for block in kept)
