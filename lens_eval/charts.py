@@ -15,10 +15,22 @@ from markupsafe import Markup, escape
 
 WIDTH = 340
 SERIES = 8
-"""Colours and shapes; a ninth series looks like the first."""
+"""Colours; a ninth series has that of the first, and another shape."""
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""
 _DASHES = ("", "6 3", "2 3", "8 3 2 3", "12 4", "4 4", "1 3", "10 3 3 3")
+_PLUS = "-.4 -1.2 .4 -1.2 .4 -.4 1.2 -.4 1.2 .4 .4 .4 .4 1.2 -.4 1.2 -.4 .4 -1.2 .4 -1.2 -.4 -.4 -.4"
+_SHAPES = (
+    "",  # a circle
+    "-.9 -.9 .9 -.9 .9 .9 -.9 .9",
+    "0 -1.15 1.1 .85 -1.1 .85",
+    "0 -1.25 1.25 0 0 1.25 -1.25 0",
+    "0 1.15 1.1 -.85 -1.1 -.85",
+    _PLUS,
+    "-1 -1.1 1 -1.1 -1 1.1 1 1.1",
+    "0 -1.2 1.15 -.35 .7 1 -.7 1 -1.15 -.35",
+)
+"""Corners of the shapes, x and y in turn, in units of their size."""
 
 
 @dataclass(frozen=True)
@@ -253,17 +265,14 @@ def _marker(point: Point, axes: _Axes, size: float, kind: str) -> Markup:
 
 
 def marker(series: int, x: float, y: float, size: float, kind: str, label: str = "") -> Markup:
-    """The shape of a series: circle, square, triangle, diamond, and their hollow forms."""
+    """The shape of a series: four solid ones, the same hollow, then four others; sixteen in all."""
     title = (element("title", escape(label)),) if label else ()
     fill = "solid" if series % SERIES < 4 else "hollow"
     class_ = f"marker {kind} {fill} s{series % SERIES}"
-    if series % 4 == 0:
+    numbers = [float(number) for number in _SHAPES[series % 4 + 4 * (series // SERIES % 2)].split()]
+    if not numbers:
         return element("circle", *title, class_=class_, cx=x, cy=y, r=size)
-    corners = {
-        1: ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)),
-        2: ((0.0, -1.15), (1.1, 0.85), (-1.1, 0.85)),
-        3: ((0.0, -1.25), (1.25, 0.0), (0.0, 1.25), (-1.25, 0.0)),
-    }[series % 4]
+    corners = zip(numbers[::2], numbers[1::2], strict=True)
     shape = " ".join(f"{_number(x + dx * size)},{_number(y + dy * size)}" for dx, dy in corners)
     return element("polygon", *title, class_=class_, points=shape)
 

@@ -467,6 +467,11 @@ def test_a_bar_is_as_long_as_its_share() -> None:
     assert "a&lt;b: 75.0*" in drawn
 
 
+def test_sixteen_series_can_be_told_apart() -> None:
+    drawn = [re.sub(r" s\d", "", charts.swatch(series)) for series in range(16)]
+    assert len(set(drawn)) == 16, "by their shapes and fillings, without their colours"
+
+
 def test_a_label_leaves_no_doubt_whose_it_is() -> None:
     points = [charts.Point(x, 50, i, f"v{i}", f"v{i}") for i, x in enumerate((0, 1, 90))]
     drawn = charts.scatter("t", points, ("x", "y"))
