@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import statistics
 import sys
 import tempfile
 import time
@@ -28,8 +29,8 @@ LINES = 300_000
 LINES_PER_REPLY = 4
 FEWER = 12_000  # lines for what is slower
 SLOWEST = 1_500
-TRIES = 3
-"""Of which the fastest counts: another process on the machine can only make one slower."""
+TRIES = 6
+"""Of which the fastest counts: others on the machine can only make one slower. The median is shown too."""
 SHORT_LETTERS = (25, 40)
 
 
@@ -47,14 +48,16 @@ def main() -> None:
         one = _write(folder / "one.jsonl", lines[:1], 1)
         rows = [
             _throughput("lens score, 2 processes, replies of 4 lines", folder, lines, LINES_PER_REPLY, 2),
-            _throughput("lens score, 2 processes, one line each", folder, lines[: count // 4], 1, 2),
-            _throughput("lens score, 1 process, one line each", folder, lines[:FEWER], 1, 1),
+            _throughput("lens score, 2 processes, one line each", folder, lines[: count // 3], 1, 2),
+            _throughput("lens score, 1 process, one line each", folder, lines[: count // 6], 1, 1),
             _in_process("judge_texts alone", _judge, lines[:FEWER]),
             _in_process("bare lingua, 12 candidates, one thread", _lingua, lines[:FEWER]),
             _in_process("langdetect (seed 0), one thread", _langdetect, lines[:SLOWEST]),
             _fastest([_command("start-up: lens score on one line", one, 1, 2) for _ in range(TRIES)]),
         ]
-    base = rows[-2]
+    base, start = rows[-2], rows[-1]["seconds"]
+    for row in rows[:3]:
+        row["after start-up"] = row["lines"] / (row["seconds"] - start)
     for row in rows[:-1]:
         row["times langdetect"] = row["lines/s"] / base["lines/s"]
         row["per CPU second, times langdetect"] = row["lines per CPU second"] / base["lines per CPU second"]
@@ -65,9 +68,9 @@ def main() -> None:
         [
             f"Text: {', '.join(Path(f).name for f in files) or 'the built-in calibration sentences'}, "
             f"{sum(len(text) for text, _ in lines) / len(lines):.0f} characters a line on average.",
-            "`lens score` is the whole command: JSON, judging, intervals, the report. Its seconds are "
-            "those of all lines, its rates those of the last three quarters (two runs, each the fastest "
-            f"of {TRIES}), without start-up.",
+            f"`lens score` is the whole command: start-up, JSON, judging, intervals, the report; of {TRIES} "
+            "runs the fastest.",
+            "`after start-up`: the fastest run's lines/s without the seconds of the last row.",
             "Memory: of the largest process; with 2 processes there are three.",
             f"Load while measuring: {os.getloadavg()[0]:.1f} runnable processes on {os.cpu_count()} cores. "
             "Seconds count for an idle machine only; CPU seconds suffer less.",
@@ -104,19 +107,13 @@ def _write(path: Path, lines: Sequence[tuple[str, str]], per_reply: int) -> Path
 def _throughput(
     what: str, folder: Path, lines: Sequence[tuple[str, str]], per_reply: int, processes: int
 ) -> dict[str, Any]:
-    """One row: the rates are of the last three quarters of the lines, so that start-up is in none."""
-    part = _write(folder / "part.jsonl", lines[: len(lines) // 4], per_reply)
-    whole = _write(folder / "all.jsonl", lines, per_reply)
-    quarter = _fastest([_command(what, part, 1, processes) for _ in range(TRIES)])
-    row = _fastest([_command(what, whole, len(lines), processes) for _ in range(TRIES)])
-    rest = len(lines) - len(lines) // 4
-    row["lines/s"] = rest / (row["seconds"] - quarter["seconds"])
-    row["lines per CPU second"] = rest / (row["CPU seconds"] - quarter["CPU seconds"])
-    return row
+    path = _write(folder / "lines.jsonl", lines, per_reply)
+    return _fastest([_command(what, path, len(lines), processes) for _ in range(TRIES)])
 
 
 def _fastest(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return min(rows, key=lambda row: row["seconds"])
+    fastest = min(rows, key=lambda row: row["seconds"])
+    return {**fastest, "median lines/s": statistics.median(row["lines/s"] for row in rows)}
 
 
 def _command(what: str, path: Path, count: int, processes: int) -> dict[str, Any]:
@@ -153,6 +150,8 @@ def _row(what: str, count: int, seconds: float, cpu: float) -> dict[str, Any]:
         "seconds": seconds,
         "CPU seconds": cpu,
         "lines/s": count / seconds,
+        "after start-up": None,
+        "median lines/s": None,
         "lines per CPU second": count / cpu,
         "times langdetect": None,
         "per CPU second, times langdetect": None,

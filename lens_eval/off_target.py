@@ -241,7 +241,8 @@ class Judge:
             if not line or line.isspace():
                 continue
             segments, unsure = self._judge_line(line, target, prompt)
-            _extend(short, unsure)
+            if unsure:
+                _extend(short, unsure)
             answered_in, outcome = self._sum_up(segments, target)
             lines.append(Line(number, outcome if segments else "set_aside", answered_in, tuple(segments)))
         segments = [segment for line in lines for segment in line.segments]
@@ -383,6 +384,8 @@ def confidence_needed(letters: float) -> float:
 
 
 def _decided(segments: Sequence[Segment]) -> bool:
+    if len(segments) == 1:  # as nearly every line has
+        return segments[0][0] != UNDETERMINED
     return any(code != UNDETERMINED for code, _ in segments)
 
 
@@ -420,6 +423,8 @@ def _sentences(line: str) -> list[str]:
     sentences = []
     place = 0
     for mark in _SENTENCE_END.finditer(line):
+        if mark.end() == len(line):
+            break  # what is left is the last sentence
         if mark[0][0] in _NEEDS_SPACE and not mark[0][-1].isspace():
             continue
         sentences.append(line[place : mark.end()])
@@ -481,7 +486,11 @@ def _runs(sentence: str, prompt: Prompt) -> _Unit:
                 plain.insert(0, opening)
         if prompt.names:
             plain = [word for word in plain if word.casefold() not in prompt.names]
-        _extend(unit, [_Run(group, words, plain, letters_in(words, group))])
+        run = _Run(group, words, plain, letters_in(words, group))
+        if unit and unit[-1].group == group:  # what stood between was none
+            unit[-1].extend(run)
+        else:
+            unit.append(run)
     return unit
 
 

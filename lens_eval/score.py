@@ -159,7 +159,10 @@ def _score_chunk(scorer: Scorer, chunk: list[Response]) -> ChunkResult:
     verdicts: list[tuple[str, str]] = []
     broken: list[Broken] = []
     for response in chunk:
-        tally = tallies.setdefault(normalise_code(response.language), Tally())
+        code = normalise_code(response.language)
+        tally = tallies.get(code)
+        if tally is None:
+            tally = tallies[code] = Tally()
         try:
             verdicts.append(scorer(response, tally))
         except UserError as error:  # a language this detector cannot judge
@@ -256,11 +259,10 @@ def _results(
     chunks: Iterator[list[Response]], scorer: Scorer, settings: Settings, processes: int
 ) -> Iterator[tuple[list[Response], ChunkResult]]:
     """Score chunks in order; other processes are only started for an input that is worth it."""
-    alone = None if processes < 2 else _ALONE // _CHUNK
-    for chunk in itertools.islice(chunks, alone):
-        yield chunk, _score_chunk(scorer, chunk)
-    following = next(chunks, None)
-    if following is None:
+    ahead = list(itertools.islice(chunks, _ALONE // _CHUNK + 1)) if processes > 1 else []
+    if len(ahead) <= _ALONE // _CHUNK:
+        for chunk in itertools.chain(ahead, chunks):
+            yield chunk, _score_chunk(scorer, chunk)
         return
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
@@ -270,7 +272,7 @@ def _results(
     with ProcessPoolExecutor(processes, context, _start_process, (settings,)) as pool:
         waiting: deque[tuple[list[Response], Future[ChunkResult]]] = deque()
         try:
-            for chunk in itertools.chain([following], chunks):
+            for chunk in itertools.chain(ahead, chunks):
                 waiting.append((chunk, pool.submit(_score_in_process, chunk)))
                 if len(waiting) > 4 * processes:
                     first, result = waiting.popleft()

@@ -148,7 +148,7 @@ class Source:
         if not isinstance(language, str) or not language.strip():
             raise ValueError(f"no language in {self.language_from}")
         code = normalise_code(language)
-        prompt, item, correct = (find(row) for find in (self._prompt, self._item, self._correct))
+        prompt, item, correct = self._prompt(row), self._item(row), self._correct(row)
         if correct is not None and not isinstance(correct, (int, float)):
             raise ValueError(f"{self._fields.correct} is {correct!r}, not a number")
         name = None if item is None or item == "" else f"{self.family}:{item}"

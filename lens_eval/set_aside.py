@@ -166,11 +166,15 @@ def _without_formula(match: re.Match[str]) -> str:
 
 def is_code(line: str) -> bool:
     """Return whether a line outside a code fence is program code."""
-    return bool((_CODE_SIGN.search(line) and _CODE_LINE.fullmatch(line)) or _RETURN.fullmatch(line))
+    if _CODE_SIGN.search(line) and _CODE_LINE.fullmatch(line):
+        return True
+    return line[:1].isspace() and bool(_RETURN.fullmatch(line))
 
 
 def without_list_mark(line: str) -> str:
     """Return a line without its bullets, numbers, option letters, heading and quotation marks."""
+    if line[:2].isalpha() and line[0] not in "ivxIVX" and line[1:2]:
+        return line  # as most lines: two letters are no mark, but for Roman numbers
     return line[_LIST_MARK.match(line).end() :]  # type: ignore[union-attr]  # it matches everywhere
 
 

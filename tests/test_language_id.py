@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lens_eval.calibrate import built_in_sample, cut
 from lens_eval.errors import UserError
-from lens_eval.language_id import Detector, FastText, get_detector
+from lens_eval.language_id import Detector, FastText, Lingua, get_detector
 from lens_eval.off_target import Judge
 
 LATIN = ("de", "en", "es", "fr", "sw")
@@ -37,6 +38,21 @@ def test_detectors_find_plain_sentences_and_are_repeatable(name: str) -> None:
 @pytest.mark.parametrize("name", ["lingua", "langdetect"])
 def test_only_candidates_are_ever_chosen(name: str) -> None:
     assert get_detector(name).best(SENTENCES["de"], ("en", "sw"))[0] in ("en", "sw")
+
+
+def test_a_quick_look_changes_no_answer_and_rules_candidates_out() -> None:
+    quick, slow = Lingua(), Lingua()
+    slow.SHORT = 10**6  # everything is looked at in full
+    texts = [cut(text, 40) for code in LATIN for text in built_in_sample()[code]]
+    assert [quick.best(text, LATIN)[0] for text in texts] == [slow.best(text, LATIN)[0] for text in texts]
+    assert set(slow._thorough) == {LATIN}, "a control"
+    assert any(set(few) < set(LATIN) for few in quick._thorough)
+
+
+def test_a_text_of_unknown_trigrams_rules_nothing_out() -> None:
+    code, share = get_detector("lingua").best("qqxz zxqqj wwqzx xxqqw qjxzq zqwwx", LATIN)
+    assert code in LATIN
+    assert 0 <= share <= 1
 
 
 def test_another_process_gives_the_same_numbers() -> None:
