@@ -30,7 +30,7 @@ from lens_train.layers import (
 )
 from lens_train.loop import TopTrainer, free_parameters, read_layers, step_items, trained_layers
 from lens_train.losses import Objective
-from lens_train.memory import give_back, peak_memory
+from lens_train.memory import peak_memory
 from lens_train.probe import STATE as PROBE_STATE
 from lens_train.probe import expected_identity, probe, probe_identity, probe_prompts, renderer, save_folder
 from lens_train.processes import join, rank
@@ -250,7 +250,6 @@ def prepare(plan: Plan, decoder: Decoder) -> Prepared:
     )
     if trunk.start:
         decoder.free_embeddings()
-    give_back()
     return Prepared(trunk, rows, parameters)
 
 

@@ -1,4 +1,4 @@
-"""Main memory and that of a GPU: the most that a run held, and giving back what it no longer uses."""
+"""Main memory and that of a GPU: the most that a run held, and returning what it no longer uses."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from pathlib import Path
 import torch
 
 PROCESS = Path("/proc/self")
+M_MMAP_THRESHOLD = -3
+"""Number of the setting in malloc.h."""
+LARGE = 1 << 20
+"""Bytes; a system call for a block of this size is nothing beside what is computed in it."""
 
 
 def reset_peak() -> None:
@@ -35,10 +39,11 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def give_back() -> None:
-    """Return what this process has freed to the system, where the C library can (glibc).
+def free_at_once() -> None:
+    """Have every block from `LARGE` bytes on returned to the system when it is freed (glibc only).
 
-    Prompts' states lie between tensors that are freed, and the pages in between would stay resident.
+    glibc raises its own limit to 32 MB as blocks are freed; states and gradients below it then lie between
+    one another, and the pages in between stay resident. Does nothing with another C library.
     """
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lens_eval.errors import UserError
 from lens_train.export import Place, find_tensors
 from lens_train.layers import Decoder, causal_config, checkpoint_folder, load_model
-from lens_train.memory import give_back
+from lens_train.memory import free_at_once
 
 MEMORY_SHARE = 0.75
 """Share of the free memory that a model may take before it is streamed."""
@@ -85,6 +85,7 @@ class StreamedDecoder(Decoder):
         Raises:
             UserError: as `Decoder`; or a checkpoint that lacks weights of the model.
         """
+        free_at_once()
         model = _skeleton(name, dtype)
         self._weights = _Weights(model, find_tensors(checkpoint_folder(name)), device)
         super().__init__(model, device)
@@ -107,7 +108,6 @@ class StreamedDecoder(Decoder):
         finally:
             for layer in absent:
                 self._weights.drop(layer)
-            give_back()
 
     def hold(self, first: int) -> None:
         """Read the layers from `first` on, to stay."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,6 @@ from test_families import FAMILIES, PROMPTS, assert_close, build
 from lens_eval.errors import UserError
 from lens_train import stream, trunk
 from lens_train.layers import Decoder, load_model
-from lens_train.memory import give_back
 from lens_train.stream import StreamedDecoder, open_decoder
 from lens_train.trunk import Batch, Trunk, WalkState, make_batches, walk
 
@@ -130,16 +130,32 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused_by_name(tmp_path: Path) -> 
         StreamedDecoder(name, CPU, torch.float32)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives back memory in the middle")
-def test_freed_memory_goes_back_to_the_system() -> None:
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+FREED = """
+import resource, sys
+from pathlib import Path
+import torch
+from lens_train.memory import free_at_once
 
-    blocks = [torch.ones(8 << 10) for _ in range(8000)]  # 32 KB each, 256 MB in all
-    full = resident()
-    kept = blocks[::100]
-    del blocks
-    assert resident() > full - (64 << 20), "a control: what is kept holds the pages between"
-    give_back()
-    assert resident() < full - (192 << 20)
-    assert all(bool((block == 1).all()) for block in kept)
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+if sys.argv[1] == "at once":
+    free_at_once()
+del [torch.ones(7 << 20)][0]  # 28 MB: glibc now keeps whatever is smaller
+before = resident()
+blocks = [torch.ones(512 << 10) for _ in range(128)]  # 2 MB each, 256 MB in all
+kept = blocks[::16]
+del blocks
+assert all(bool((block == 1).all()) for block in kept)
+print((resident() - before) >> 20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has this setting")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    def held(when: str) -> int:
+        command = [sys.executable, "-c", FREED, when]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert held("later") > 128, "a control: what is kept holds the blocks between"
+    assert held("at once") < 32
