@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from benchmarks.common import timed, write_table
+from lens_eval.mini import resolve_data
 
 LANGUAGES = ("en", "zh", "sw", "ar")
 GRID = {
@@ -88,7 +89,7 @@ def _share_of_diagnostics(output: Path) -> float:
     watch, write = lens.watch_held_out, Watch.write
     timed(lens, "watch_held_out", spent.append, time.process_time)
     timed(Watch, "write", spent.append, time.process_time)
-    job = Job("lens", "builtin", lens.resolve_data("builtin:train"), LANGUAGES, output, device="cpu")
+    job = Job("lens", "builtin", resolve_data("builtin:train"), LANGUAGES, output, device="cpu")
     try:
         if not output.with_name("warm").exists():  # the first run also imports what the others find there
             lens.train(Job(**{**job.__dict__, "output": output.with_name("warm")}))

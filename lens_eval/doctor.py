@@ -595,15 +595,15 @@ def _looks_special(text: str) -> bool:
 
 def check_data(patient: Patient, data: str, languages: Sequence[str]) -> Result:
     """Parallel data can be read, and what is cut of it."""
+    from lens_eval.mini import resolve_data
     from lens_eval.recipe import require_set
-    from lens_eval.sources import data_path
     from lens_train.config import LensConfig
     from lens_train.data import read_prompts
 
     require_set(data, "--data")
     limit = LensConfig(("en", "zh")).train_tokens
     try:
-        prompts = read_prompts(data_path(data), languages)
+        prompts = read_prompts(resolve_data(data), languages)
     except UserError as error:
         return Result("training data", "failed", str(error))
     encode = patient.tokenizer.encode

@@ -10,8 +10,9 @@ from typing import Any
 
 from lens_eval.cells import file_hash, key_of, source_hash, versions
 from lens_eval.evaluation import EvalTask
+from lens_eval.mini import resolve_data
 from lens_eval.recipe import PATH_SETTINGS, Recipe, Row
-from lens_eval.sources import adapter_folder, data_path, model_arguments
+from lens_eval.sources import adapter_folder, model_arguments
 
 CELL_FILE = "cell.json"
 
@@ -72,7 +73,7 @@ class Identities:
 
     def _hash(self, data: str) -> str:
         if data not in self._hashes:
-            self._hashes[data] = file_hash(data_path(data))
+            self._hashes[data] = file_hash(resolve_data(data))
         return self._hashes[data]
 
     def _model(self, name: str | None) -> Mapping[str, str] | None:

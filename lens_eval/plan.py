@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lens_eval.mini import resolve_data, resolve_model
 from lens_eval.preflight import ADAPTER_METHODS, available
 from lens_eval.recipe import Recipe, Row, output_of, rows_of, unset_variable
-from lens_eval.sources import data_path, paths_of, resolve_model
+from lens_eval.sources import paths_of
 
 # Tokens of one request, in the middle of what the tasks of this project send and get.
 PROMPT_TOKENS = 200
@@ -390,7 +391,7 @@ def missing(recipe: Recipe) -> list[str]:
     users: dict[str, list[str]] = {}
     for spec in recipe.variants:
         for path in paths_of(recipe, spec):
-            if unset_variable(path) or not data_path(path).exists():
+            if unset_variable(path) or not resolve_data(path).exists():
                 users.setdefault(path, []).append(spec.name)
     lines = []
     for path, names in users.items():

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from lens_eval.compare import RUN_FILE
 from lens_eval.errors import UserError
+from lens_eval.mini import resolve_data
 from lens_eval.recipe import Recipe, require_set, rows_of, unset_variable
-from lens_eval.sources import adapter_folder, data_path, model_arguments, paths_of
+from lens_eval.sources import adapter_folder, model_arguments, paths_of
 from lens_eval.workplace import MODELS, job_of
 
 ADAPTER_METHODS = ("xsft_lora", "steer")
@@ -118,8 +119,8 @@ def _check_training(recipe: Recipe, folder: Path) -> None:
             continue
         for path in paths_of(recipe, spec):
             require_set(path, f"variants.{spec.name}")
-            if not data_path(path).exists():
-                raise UserError(f"variants.{spec.name}: no parallel data {data_path(path)}")
+            if not resolve_data(path).exists():
+                raise UserError(f"variants.{spec.name}: no parallel data {resolve_data(path)}")
         kind = settings_of(spec.method)
         if kind is not None:
             read_settings(kind, spec.settings, spec.method)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from lens_eval.errors import UserError
+from lens_eval.mini import resolve_model
 from lens_eval.recipe import PATH_SETTINGS, Recipe, VariantSpec
 
 
@@ -49,24 +50,6 @@ def adapter_folder(name: str) -> Path:
     if not (folder / "adapter_config.json").is_file():
         raise UserError(f"{name} is no adapter: it holds no adapter_config.json")
     return folder
-
-
-def resolve_model(name: str) -> str:
-    """`builtin` as its folder, anything else as it is."""
-    if name == "builtin":
-        from lens_eval.mini import resolve_model as resolve
-
-        return resolve(name)
-    return name
-
-
-def data_path(name: str) -> Path:
-    """Parallel data by path or `builtin...` name."""
-    if name.partition(":")[0] == "builtin":
-        from lens_eval.mini import resolve_data
-
-        return resolve_data(name)
-    return Path(name)
 
 
 def paths_of(recipe: Recipe, spec: VariantSpec) -> list[str]:

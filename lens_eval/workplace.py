@@ -15,8 +15,9 @@ from lens_eval.cells import Paths, key_of, write_json
 from lens_eval.errors import UserError
 from lens_eval.evaluation import EvalTask, Evaluator, only_own_bars, stopwatch
 from lens_eval.identities import CELL_FILE, cell_record, file_hash_of_weights
+from lens_eval.mini import resolve_data, resolve_model
 from lens_eval.recipe import Recipe, Row
-from lens_eval.sources import data_path, model_arguments, paths_of, resolve_model
+from lens_eval.sources import model_arguments, paths_of
 
 if TYPE_CHECKING:
     from lens_train.job import Job
@@ -152,7 +153,7 @@ def job_of(recipe: Recipe, row: Row, output: Path, device: str) -> Job:
     return Job(
         method=row.spec.method,
         model=recipe.backbone,
-        data=data_path(row.spec.data or recipe.train_data or ""),
+        data=resolve_data(row.spec.data or recipe.train_data or ""),
         languages=recipe.languages,
         output=output,
         central=recipe.central,

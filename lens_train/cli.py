@@ -76,9 +76,9 @@ def train(
     device: Device = "auto",
 ) -> None:
     """Train a variant of a model: Lens, or a baseline by name."""
+    from lens_eval.mini import resolve_data
     from lens_train import methods
     from lens_train.job import Job
-    from lens_train.lens import resolve_data
 
     settings = _settings(config, set_, template)
     given = {
@@ -127,9 +127,9 @@ def sweep(
 
     What is done already is kept, so the same command goes on where a sweep was stopped.
     """
+    from lens_eval.mini import resolve_data
     from lens_train import sweep_tables
     from lens_train.job import Job
-    from lens_train.lens import resolve_data
     from lens_train.sweep import Request, make_points
     from lens_train.sweep import sweep as run
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from lens_eval.errors import UserError
+from lens_eval.mini import resolve_model
 from lens_eval.progress import progress
 from lens_train.past import Noted, Past
 
@@ -76,11 +77,7 @@ def checkpoint_folder(name: str) -> Path:
     Raises:
         UserError: no such folder, no such hub id, or no safetensors weights in it.
     """
-    if name == "builtin":
-        from lens_eval.mini import resolve_model
-
-        name = resolve_model(name)
-    folder = Path(name)
+    folder = Path(resolve_model(name))
     if not folder.is_dir():
         folder = download(name)
     if not (folder / "config.json").is_file():

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from lens_eval.errors import UserError
+from lens_eval.mini import resolve_data
 from lens_train import export, methods
 from lens_train.config import LensConfig
 from lens_train.data import ParallelPrompts, read_prompts
@@ -173,15 +174,6 @@ def with_settings(plan: Plan, changes: Mapping[str, Any], seed: int) -> Plan:
     count = causal_config(plan.job.model).get_text_config().num_hidden_layers
     job = replace(plan.job, settings=settings, seed=seed)
     return replace(plan, job=job, config=config, read=read_layers(config, count))
-
-
-def resolve_data(name: str | Path) -> Path:
-    """Path of parallel data; `builtin`, `builtin:dev` and the like are the built-in world's."""
-    if str(name).partition(":")[0] == "builtin":
-        from lens_eval.mini import resolve_data as resolve_builtin
-
-        return resolve_builtin(str(name))
-    return Path(name)
 
 
 def find_subspaces(plan: Plan, decoder: Decoder) -> Subspaces:

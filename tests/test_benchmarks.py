@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from benchmarks import large_model  # noqa: E402
 from benchmarks.off_target import lines_in_turn  # noqa: E402
 from benchmarks.plain_lens import PlainSettings, plain_train  # noqa: E402
 from lens_eval.languages import DEFAULT_LANGUAGES  # noqa: E402
@@ -67,3 +69,17 @@ def test_off_target_lines_are_in_all_languages_alike() -> None:
     counts = {code: sum(language == code for _, language in lines) for code in DEFAULT_LANGUAGES}
     assert set(counts.values()) == {480 // len(DEFAULT_LANGUAGES)}
     assert all(text.startswith(language) for text, language in lines)
+
+
+def test_the_memory_of_a_run_is_the_most_it_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(large_model, "write_table", lambda *table: shown.append(table))
+    parts = dict(zip(large_model.PARTS, (1e9, 4e9, 5e9, 6e9, 9e9, 9e9), strict=True))
+    records = [{"phase": name, "seconds": 1.0, "peak_bytes": peak} for name, peak in parts.items()]
+    restarted = {"phase": "probe", "seconds": 1.0, "peak_bytes": 2e9}
+    large_model.report_memory([*records, restarted, {"phase": "whole", "seconds": 9.0}], 3, 2)
+    _, _, rows, notes = shown[0]
+    held = {row["until the end of"]: row["peak resident memory"] for row in rows}
+    assert held["probe"] == "5.00 GB", "a second start does not hide the first one's peak"
+    assert held["training"] == "9.00 GB"
+    assert any("3 of its 32 layers" in note for note in notes)

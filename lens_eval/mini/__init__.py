@@ -35,13 +35,13 @@ def resolve_model(name: str) -> str:
     return str(backbone_path()) if name == BUILTIN else name
 
 
-def resolve_data(name: str) -> Path:
+def resolve_data(name: str | Path) -> Path:
     """The items' file for `builtin` (train) and `builtin:SPLIT`; every other name as a path.
 
     Raises:
         UserError: no such split.
     """
-    head, _, split = name.partition(":")
+    head, _, split = str(name).partition(":")
     if head == BUILTIN:
         return items_path(split or "train")
     return Path(name)

@@ -26,6 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lens_eval.errors import UserError
+from lens_eval.mini import resolve_data
 from lens_train import methods
 from lens_train.files import write_tensors, write_text
 from lens_train.job import Job, Variant
@@ -270,7 +271,7 @@ def train(job: Job) -> None:
         resolve_device,
         resolve_dtype,
     )
-    from lens_train.lens import resolve_data, versions
+    from lens_train.lens import versions
     from lens_train.memory import peak_memory
     from lens_train.probe import expected_identity, probe, probe_identity, probe_prompts
     from lens_train.subspace import Subspaces

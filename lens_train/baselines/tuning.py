@@ -24,6 +24,7 @@ import torch
 import transformers
 
 from lens_eval.errors import UserError
+from lens_eval.mini import resolve_data
 from lens_eval.progress import progress
 from lens_train import methods, pairs
 from lens_train.job import Job, Variant
@@ -255,8 +256,6 @@ class Run:
 
 def load_budget(job: Job, settings: TuningSettings) -> tuple[PairData, tuple[pairs.Item, ...]]:
     """Read the data of `job` and take its budget."""
-    from lens_train.lens import resolve_data
-
     data = pairs.read_pairs(resolve_data(job.data), job.languages)
     return data, pairs.take(data, settings.train_items)
 
