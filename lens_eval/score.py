@@ -220,10 +220,12 @@ def score_files(
             for response, verdict in zip(response_chunk, verdicts, strict=True):
                 on_verdict(response, *verdict)
     if not scores.languages:
-        first = f"; first: line {scores.broken[0].line}: {scores.broken[0].reason}" if scores.broken else ""
-        raise UserError(
-            f"no response in {', '.join(names)} could be scored ({scores.broken_count} broken lines{first})"
-        )
+        read = ", ".join(f"{file['name']} (read as {file['kind']})" for file in scores.files)
+        why = "no rows; one JSON object a line is needed, or CSV with a header"
+        if scores.broken:
+            line, reason = scores.broken[0].line, scores.broken[0].reason
+            why = f"{scores.broken_count} broken lines; first: line {line}: {reason}"
+        raise UserError(f"no response could be scored in {read}: {why}")
     return scores
 
 

@@ -294,10 +294,14 @@ def test_broken_lines_are_counted_with_their_numbers(tmp_path: Path) -> None:
 
 
 def test_a_file_without_one_good_line_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no response .* could be scored|no field|fields \(none\)"):
+    with pytest.raises(UserError, match=r"2 broken lines; first: line 1: not JSON"):
         scored(write_rows(tmp_path / "sw.jsonl", ["{", "}"]))
-    with pytest.raises(UserError, match="no response in"):
+    with pytest.raises(UserError, match=r"read as jsonl\): no rows"):
         scored(write_rows(tmp_path / "sw2_sw.jsonl", []))
+    plain = tmp_path / "plain_sw.txt"
+    plain.write_text("Mvua itanyesha kesho\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"read as csv\): no rows; one JSON object a line is needed"):
+        scored(plain)
 
 
 def test_invalid_utf8_is_read_counted_and_strict_stops(tmp_path: Path) -> None:
