@@ -66,27 +66,24 @@ class Lingua:
         return [code for code in candidates if code not in self._languages]
 
     def best(self, text: str, candidates: tuple[str, ...]) -> tuple[str, float]:
+        if len(text) < self.SHORT:
+            return self._in_full(text, candidates)
         if candidates not in self._quick:
             self._quick[candidates] = self._build(candidates).with_low_accuracy_mode().build()
-            self._thorough[candidates] = self._build(candidates).build()
-        if len(text) < self.SHORT:
-            return self._first(self._thorough[candidates].compute_language_confidence_values(text))
         step = -(-len(text) // self.SAMPLE)
         sample = text if step < 2 else " ".join(text.split(" ")[::step])
         shares = self._quick[candidates].compute_language_confidence_values(sample)
         if shares[0].value >= self.CERTAIN:
             return self._first(shares)
-        left = [self._codes[share.language] for share in shares if share.value >= self.RULED_OUT]
+        left = sorted(self._codes[share.language] for share in shares if share.value >= self.RULED_OUT)
         # No trigram is known in "xqzt": nothing is left, and nothing is ruled out.
-        thorough = self._among(left) if len(left) > 1 else self._thorough[candidates]
-        return self._first(thorough.compute_language_confidence_values(text))
+        return self._in_full(text, tuple(left) if len(left) > 1 else candidates)
 
-    def _among(self, codes: Iterable[str]) -> Any:
-        """The detector of some candidates; its models are those that were read for all of them."""
-        few = tuple(sorted(codes))
-        if few not in self._thorough:
-            self._thorough[few] = self._build(few).build()
-        return self._thorough[few]
+    def _in_full(self, text: str, candidates: tuple[str, ...]) -> tuple[str, float]:
+        """Look at the whole text with n-grams of every length; detectors share the models they read."""
+        if candidates not in self._thorough:
+            self._thorough[candidates] = self._build(candidates).build()
+        return self._first(self._thorough[candidates].compute_language_confidence_values(text))
 
     def _build(self, candidates: tuple[str, ...]) -> Any:
         languages = (self._languages[code] for code in candidates)

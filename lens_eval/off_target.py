@@ -410,12 +410,17 @@ def _joined(unit: _Unit, group: str) -> _Run:
 
 
 def _extend(unit: _Unit, more: _Unit) -> None:
-    """Add runs to a unit; what comes to stand next to the same script becomes one run with it."""
+    """Add copies of runs to a unit."""
     for run in more:
-        if unit and unit[-1].group == run.group:
-            unit[-1].extend(run)
-        else:
-            unit.append(_Run(run.group, run.words[:], run.plain[:], run.letters))
+        _add(unit, _Run(run.group, run.words[:], run.plain[:], run.letters))
+
+
+def _add(unit: _Unit, run: _Run) -> None:
+    """Add a run, which is the unit's from now on; beside the same script it becomes one run with it."""
+    if unit and unit[-1].group == run.group:
+        unit[-1].extend(run)
+    else:
+        unit.append(run)
 
 
 def _sentences(line: str) -> list[str]:
@@ -486,11 +491,7 @@ def _runs(sentence: str, prompt: Prompt) -> _Unit:
                 plain.insert(0, opening)
         if prompt.names:
             plain = [word for word in plain if word.casefold() not in prompt.names]
-        run = _Run(group, words, plain, letters_in(words, group))
-        if unit and unit[-1].group == group:  # what stood between was none
-            unit[-1].extend(run)
-        else:
-            unit.append(run)
+        _add(unit, _Run(group, words, plain, letters_in(words, group)))
     return unit
 
 

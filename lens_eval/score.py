@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,14 +155,11 @@ def _score_in_process(chunk: list[Response]) -> ChunkResult:
 
 
 def _score_chunk(scorer: Scorer, chunk: list[Response]) -> ChunkResult:
-    tallies: dict[str, Tally] = {}
+    tallies: defaultdict[str, Tally] = defaultdict(Tally)
     verdicts: list[tuple[str, str]] = []
     broken: list[Broken] = []
     for response in chunk:
-        code = normalise_code(response.language)
-        tally = tallies.get(code)
-        if tally is None:
-            tally = tallies[code] = Tally()
+        tally = tallies[normalise_code(response.language)]
         try:
             verdicts.append(scorer(response, tally))
         except UserError as error:  # a language this detector cannot judge

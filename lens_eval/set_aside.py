@@ -53,8 +53,9 @@ _CODE_LINE = re.compile(
 )
 _CODE_SIGN = re.compile(r"[=(){}\[\]<>;←]")
 _RETURN = re.compile(r"\s{2,}return \w+\s*")
+_ROMAN = "ivxIVX"
 _LIST_MARK = re.compile(
-    r"^[\s>#|*+•‣▪●◦–—-]*(?:\(?(?:\d{1,4}|[^\W\d_]|[ivxIVX]{1,5})[.)\]:：、]\**(?=\s|$)[\s*]*)*"
+    r"^[\s>#|*+•‣▪●◦–—-]*(?:\(?(?:\d{1,4}|[^\W\d_]|[" + _ROMAN + r"]{1,5})[.)\]:：、]\**(?=\s|$)[\s*]*)*"
 )
 
 _QUOTED = re.compile(r"[\"“„«「『《](?P<text>[^\"“”„«»「」『』《》\n]{2,1000})[\"”“»」』》]")
@@ -173,7 +174,8 @@ def is_code(line: str) -> bool:
 
 def without_list_mark(line: str) -> str:
     """Return a line without its bullets, numbers, option letters, heading and quotation marks."""
-    if line[:2].isalpha() and line[0] not in "ivxIVX" and line[1:2]:
+    opening = line[:2]
+    if len(opening) == 2 and opening.isalpha() and opening[0] not in _ROMAN:
         return line  # as most lines: two letters are no mark, but for Roman numbers
     return line[_LIST_MARK.match(line).end() :]  # type: ignore[union-attr]  # it matches everywhere
 
