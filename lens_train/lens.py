@@ -291,8 +291,8 @@ def watch_held_out(plan: Plan, decoder: Decoder, prepared: Prepared) -> Watch:
 
 
 def run_id(plan: Plan) -> str:
-    """Identity of a run: the job, the model's weights and the data."""
-    facts = [methods.describe(plan.job), dict(plan.identity), plan.train_data.sha256]
+    """Identity of a run: the job, the model's weights, the data, and the precision that `auto` came to."""
+    facts = [methods.describe(plan.job), dict(plan.identity), plan.train_data.sha256, str(plan.dtype)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -336,8 +336,11 @@ def finish(plan: Plan, tokens: int, seconds: float) -> None:
 
 
 def every_setting(plan: Plan) -> dict[str, Any]:
-    """The method's settings, defaults included, and what was given of those of the run."""
-    own = asdict(plan.config)
+    """The method's settings, defaults included, and what was given of those of the run.
+
+    `dtype` is what `auto` came to on this machine.
+    """
+    own = {**asdict(plan.config), "dtype": str(plan.dtype).removeprefix("torch.")}
     del own["languages"], own["central"]
     return {**plan.job.settings, **own}
 

@@ -327,7 +327,10 @@ class TopTrainer:
         except SafetensorError as error:
             raise UserError(f"{path} is damaged ({error}); remove it to train from the start") from None
         if metadata["run"] != self.run_id:
-            raise UserError(f"{path} belongs to another run; name another output folder")
+            raise UserError(
+                f"{path} belongs to another run (of other weights, data, settings or precision); "
+                "name another output folder"
+            )
         for name, parameter in self.parameters.items():
             parameter.data.copy_(tensors.pop(f"weight.{name}"))
         for key, value in tensors.items():
