@@ -56,7 +56,7 @@ def main() -> int:
         if arguments.layers == LAYERS:
             _report(folder, records, arguments.threads)
         else:
-            report_memory(folder, records, arguments.layers, arguments.threads)
+            report_memory(records, arguments.layers, _variant(folder)["settings"]["dtype"], arguments.threads)
     if finished and not arguments.keep:
         shutil.rmtree(folder)
     return 0 if finished else 1
@@ -158,6 +158,7 @@ def _variant(folder: Path) -> dict[str, Any]:
 
 def _report(folder: Path, records: list[dict[str, Any]], threads: int) -> None:
     variant = _variant(folder)
+    dtype = variant["settings"]["dtype"]
     seconds = {name: sum(r["seconds"] for r in records if r["phase"] == name) for name in (*PARTS, "whole")}
     starts = sum(record["phase"] == "checks and hashes" for record in records)
     peak = max([variant["peak_memory_bytes"], *(record.get("peak_bytes", 0) for record in records)])
@@ -174,9 +175,8 @@ def _report(folder: Path, records: list[dict[str, Any]], threads: int) -> None:
         },
     ]
     notes = [
-        f"Random Llama of {LAYERS} layers x 4096 (MLP 14336, 32/8 heads, vocabulary 128256), stored in bfloat16, "
-        f"16 GB on disk; run in {variant['settings']['dtype']} on {threads} threads, float32 weights and AdamW "
-        "for the two trained layers.",
+        f"Random Llama of {LAYERS} layers x 4096 (MLP 14336, 32/8 heads, vocabulary 128256), stored in "
+        f"bfloat16, 16 GB on disk; run in {dtype} on {threads} threads, the two trained layers in float32.",
         f"`compat: official`: {PROBE_ITEMS} probing prompts per language cut to 64 tokens, "
         f"{TRAIN_ITEMS} pairs, 25 steps of 8; {variant['tokens_seen']} tokens of training prompts. "
         f"Started {starts} time(s).",
@@ -185,7 +185,7 @@ def _report(folder: Path, records: list[dict[str, Any]], threads: int) -> None:
     write_table("large_model", "An 8B shape on a CPU, streamed from disk", rows, notes)
 
 
-def report_memory(folder: Path, records: list[dict[str, Any]], layers: int, threads: int) -> None:
+def report_memory(records: list[dict[str, Any]], layers: int, dtype: str, threads: int) -> None:
     """Write the peak of resident memory at the end of each part of a run."""
     peaks = {name: max(r["peak_bytes"] for r in records if r["phase"] == name) for name in PARTS}
     target = f"{TARGET_MEMORY / 1e9:.0f} GB"
@@ -194,8 +194,8 @@ def report_memory(folder: Path, records: list[dict[str, Any]], layers: int, thre
         for name, peak in peaks.items()
     ]
     notes = [
-        f"The shape, prompts, pairs and steps of `large_model`, in {_variant(folder)['settings']['dtype']} on "
-        f"{threads} threads, but {layers} of its {LAYERS} layers.",
+        f"The shape, prompts, pairs and steps of `large_model`, in {dtype} on {threads} threads, but "
+        f"{layers} of its {LAYERS} layers.",
         "The layers below the trained two are held one at a time, so the peak does not depend on their "
         "number. The seconds do, and are not shown.",
     ]

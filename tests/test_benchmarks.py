@@ -77,9 +77,9 @@ def test_the_memory_of_a_run_is_the_most_it_held(monkeypatch: pytest.MonkeyPatch
     parts = dict(zip(large_model.PARTS, (1e9, 4e9, 5e9, 6e9, 9e9, 9e9), strict=True))
     records = [{"phase": name, "seconds": 1.0, "peak_bytes": peak} for name, peak in parts.items()]
     restarted = {"phase": "probe", "seconds": 1.0, "peak_bytes": 2e9}
-    large_model.report_memory([*records, restarted, {"phase": "whole", "seconds": 9.0}], 3, 2)
+    large_model.report_memory([*records, restarted, {"phase": "whole", "seconds": 9.0}], 3, "bfloat16", 2)
     _, _, rows, notes = shown[0]
     held = {row["until the end of"]: row["peak resident memory"] for row in rows}
     assert held["probe"] == "5.00 GB", "a second start does not hide the first one's peak"
     assert held["training"] == "9.00 GB"
-    assert any("3 of its 32 layers" in note for note in notes)
+    assert any("in bfloat16 on 2 threads, but 3 of its 32 layers" in note for note in notes)

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from lens_eval.errors import UserError
-from lens_train import loop, methods
+from lens_train import lens, loop, methods
 from lens_train.config import LensConfig
 from lens_train.job import Job
 
@@ -161,7 +161,7 @@ def test_damaged_weights_are_named(data: Path, tmp_path: Path) -> None:
 KILLED = """
 import json, sys, time
 from pathlib import Path
-from lens_train import loop, methods
+from lens_train import lens, loop, methods
 from lens_train.job import Job
 slow = loop.TopTrainer._append_log
 def append(self, record):
@@ -228,6 +228,21 @@ def test_a_state_of_another_run_is_not_taken_up(model: str, data: Path, tmp_path
     copy.write_bytes(other.read_bytes())
     with pytest.raises(UserError, match="belongs to another run"):
         run(model, copy, tmp_path / "second", steps=2)
+
+
+def test_a_run_goes_on_only_in_its_precision(
+    model: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`auto` may come to something else on the machine where a killed run is started again."""
+    run(model, data, tmp_path / "out", steps=2)
+    record = tmp_path / "out" / "variant.json"
+    assert json.loads(record.read_text())["settings"]["dtype"] == "float32", "what auto came to"
+    record.unlink()
+    monkeypatch.setattr(lens, "resolve_dtype", lambda *_: torch.bfloat16)
+    with pytest.raises(UserError, match="precision"):
+        run(model, data, tmp_path / "out", steps=2)
+    monkeypatch.undo()
+    run(model, data, tmp_path / "out", steps=2)
 
 
 def test_time_is_not_needed_to_finish_a_finished_training(model: str, data: Path, tmp_path: Path) -> None:
