@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from benchmarks import large_model  # noqa: E402
+from benchmarks import large_model, precision  # noqa: E402
 from benchmarks.off_target import lines_in_turn  # noqa: E402
 from benchmarks.plain_lens import PlainSettings, plain_train  # noqa: E402
 from lens_eval.languages import DEFAULT_LANGUAGES  # noqa: E402
+from lens_eval.mini import resolve_data  # noqa: E402
+from lens_train.job import Job  # noqa: E402
 
 
 @pytest.mark.parametrize("setting", ["bilingual", "multilingual"])
@@ -83,3 +86,15 @@ def test_the_memory_of_a_run_is_the_most_it_held(monkeypatch: pytest.MonkeyPatch
     assert held["probe"] == "5.00 GB", "a second start does not hide the first one's peak"
     assert held["training"] == "9.00 GB"
     assert any("in bfloat16 on 2 threads, but 3 of its 32 layers" in note for note in notes)
+
+
+def test_bfloat16_changes_less_than_another_order_of_the_items(tmp_path: Path) -> None:
+    model = precision.store("builtin", tmp_path / "model")
+    data, settings = resolve_data("builtin:train"), {"learning_rate": precision.RATE}
+    job = Job("lens", model, data, precision.BUILTIN_LANGUAGES, tmp_path, device="cpu", settings=settings)
+    first, low = precision.run(job, "float32"), precision.run(job, "bfloat16")
+    other = precision.run(dataclasses.replace(job, seed=1), "float32")
+    rows = precision.rows("built in", {"float32": first, "bfloat16": low, "other": other})
+    apart = {row["run"]: float(row["change apart"].rstrip("°")) for row in rows}
+    assert 0 < apart["bfloat16"] < 2 < apart["other"]
+    assert all(row["trained"] < row["loss: untrained"] / 2 for row in rows), "control: it was trained"
