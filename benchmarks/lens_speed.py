@@ -1,10 +1,11 @@
 """Lens against the plain two-model trainer: probe, one training run, and each further run of a sweep.
 
 Writes results/bench/lens_speed.{md,json}: a 126M Llama (16 layers x 768, float32, random weights), 300
-probing prompts per language and 200 training pairs in 25 steps, on the CPU. With `--device cuda`,
-lens_speed_gpu: the same recipe on the shape of an 8B Llama in bfloat16. Every way runs in a process of its
-own on the same model, prompts and order, in `--rounds` rounds that alternate; the fastest of each counts.
-The losses of every item are compared, so that what is timed is the same computation.
+probing prompts per language and 200 training pairs in 25 steps, on the CPU. With `--dtype bfloat16`,
+lens_speed_bfloat16: the same in bfloat16, for both. With `--device cuda`, lens_speed_gpu: the recipe on the
+shape of an 8B Llama in bfloat16. Every way runs in a process of its own on the same model, prompts and order,
+in `--rounds` rounds that alternate; the fastest of each counts. The losses of every item are compared, so
+that what is timed is the same computation.
 """
 
 from __future__ import annotations
@@ -57,11 +58,8 @@ class Setup:
     """Holds model and data."""
     device: str
     """`cpu` or `cuda`."""
-
-    @property
-    def dtype(self) -> str:
-        """Type that the model is loaded in."""
-        return "bfloat16" if self.device == "cuda" else "float32"
+    dtype: str
+    """Type that the model is loaded in."""
 
     @property
     def model(self) -> str:
@@ -210,7 +208,8 @@ def measure(way: str, setup: Setup, threads: int) -> dict[str, Any]:
     shutil.rmtree(output, ignore_errors=True)
     command = [sys.executable, "-m", "benchmarks.lens_speed", "--way", way, "--folder", str(setup.folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    process = subprocess.Popen([*command, "--device", setup.device], cwd=ROOT, env=environment)
+    command += ["--device", setup.device, "--dtype", setup.dtype]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -232,8 +231,9 @@ def alone(runs: Sequence[dict[str, Any]]) -> float | None:
     return min(run["probe"] + run["training"] for run in runs) if "probe" in runs[0] else None
 
 
-def report(runs: dict[str, list[dict[str, Any]]], device: str, layers: int, threads: int) -> None:
+def report(runs: dict[str, list[dict[str, Any]]], setup: Setup, layers: int, threads: int) -> None:
     """Write the table."""
+    device, low = setup.device, setup.dtype == "bfloat16"
     base = runs["plain"]
     base_alone = alone(base)
     assert base_alone is not None
@@ -255,11 +255,10 @@ def report(runs: dict[str, list[dict[str, Any]]], device: str, layers: int, thre
                 "losses differ by": difference(base[0], found[0]) if same else "other settings",
             }
         )
-    shape = (
-        "126M Llama, 16 layers x 768, float32"
-        if device == "cpu"
-        else f"Shape of an 8B Llama, {layers} layers x 4096, bfloat16 (trained layers in float32)"
+    size = (
+        "126M Llama, 16 layers x 768" if device == "cpu" else f"Shape of an 8B Llama, {layers} layers x 4096"
     )
+    shape = f"{size}, {setup.dtype}{' (trained layers in float32)' if low else ''}"
     where = f"{threads} threads" if device == "cpu" else "the model's files in the page cache"
     notes = [
         f"{shape}, random weights; {PROBE_ITEMS} probing prompts per language, {TRAIN_ITEMS} pairs in 25 "
@@ -270,7 +269,7 @@ def report(runs: dict[str, list[dict[str, Any]]], device: str, layers: int, thre
         "The default run also writes its diagnostics, which the others leave out.",
         f"Losses: largest relative difference over all items. {GOALS[device]}",
     ]
-    name = "lens_speed" if device == "cpu" else "lens_speed_gpu"
+    name = "lens_speed_gpu" if device == "cuda" else "lens_speed_bfloat16" if low else "lens_speed"
     write_table(name, "Lens against a plain two-model trainer", rows, notes)
 
 
@@ -291,23 +290,25 @@ def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--device", choices=sorted(GOALS), default="cpu")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="float32 on the CPU, else bfloat16")
     parser.add_argument("--layers", type=int, default=32, help="of the model on a GPU")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--way", choices=sorted(WAYS), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    dtype = arguments.dtype or ("float32" if arguments.device == "cpu" else "bfloat16")
     if arguments.way:
         importlib.import_module("transformers.models.llama.modeling_llama")  # before any way's clock runs
-        setup = Setup(arguments.folder, arguments.device)
+        setup = Setup(arguments.folder, arguments.device, dtype)
         found = WAYS[arguments.way](setup, arguments.folder / f"out-{arguments.way}")
         (arguments.folder / f"{arguments.way}.json").write_text(json.dumps(found), encoding="utf-8")
         return
     with tempfile.TemporaryDirectory() as name:
-        setup = Setup(Path(name), arguments.device)
+        setup = Setup(Path(name), arguments.device, dtype)
         save_data(setup.folder, save_tokenizer(setup.folder / "model"))
         if arguments.device == "cpu":
-            save_small(setup.folder / "model")
+            save_small(setup.folder / "model", dtype)
         else:
             save_large(setup.folder / "model", arguments.layers)
         runs: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
@@ -316,7 +317,7 @@ def main() -> None:
                 runs[way].append(measure(way, setup, arguments.threads))
                 seconds = {key: value for key, value in runs[way][-1].items() if isinstance(value, float)}
                 print(way, seconds, file=sys.stderr, flush=True)
-    report(runs, arguments.device, arguments.layers, arguments.threads)
+    report(runs, setup, arguments.layers, arguments.threads)
 
 
 if __name__ == "__main__":

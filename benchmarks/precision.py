@@ -202,9 +202,9 @@ def main() -> int:
     """Measure and write the table; 1 where the processor does not multiply in bfloat16."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        save_data(folder, save_tokenizer(folder / "wide"))
-        save_small(folder / "wide")
-        model = store(str(folder / "wide"), folder / "model")
+        model = str(folder / "model")
+        save_data(folder, save_tokenizer(folder / "model"))
+        save_small(folder / "model", "bfloat16")
         if resolve_dtype("auto", torch.device("cpu"), model) != torch.bfloat16:
             print("this processor has no bfloat16 arithmetic: not measured", file=sys.stderr)
             return 1

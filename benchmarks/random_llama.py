@@ -66,8 +66,8 @@ def save_data(folder: Path, tokenizer: Any, probe: int = PROBE_ITEMS, train: int
     (folder / "train" / "train.json").write_text(text, encoding="utf-8")
 
 
-def save_small(folder: Path) -> None:
-    """Save 16 layers x 768, 126 million float32 weights."""
+def save_small(folder: Path, dtype: str = "float32") -> None:
+    """Save 16 layers x 768, 126 million weights."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -84,7 +84,7 @@ def save_small(folder: Path) -> None:
             bos_token_id=0,
             eos_token_id=3,
         )
-    ).save_pretrained(folder)
+    ).to(getattr(torch, dtype)).save_pretrained(folder)
 
 
 def save_large(folder: Path, layers: int = 32) -> None:
