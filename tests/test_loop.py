@@ -189,11 +189,14 @@ def start(model: str, data: Path, output: Path, settings: dict[str, Any]) -> sub
     )
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("stop", "dtype"),
+    [(signal.SIGKILL, "float32"), (signal.SIGINT, "float32"), (signal.SIGKILL, "bfloat16")],
+)
 def test_stopped_and_started_again_gives_the_same_bits(
-    model: str, data: Path, tmp_path: Path, stop: int
+    model: str, data: Path, tmp_path: Path, stop: int, dtype: str
 ) -> None:
-    settings = {"learning_rate": 1e-3, "steps": 24}
+    settings = {"learning_rate": 1e-3, "steps": 24, "dtype": dtype}
     whole = run(model, data, tmp_path / "whole", **settings)
     process = start(model, data, tmp_path / "stopped", settings)
     assert process.stdout is not None
