@@ -1,7 +1,7 @@
 """Building every task of every family from local data: at most 60 s and 1 GB.
 
 The published items in `LENS_DATA_DIR`; what it lacks, and MMLU in full, from made-up items in the hub's
-layout, as many as the published splits have. Each in a process of its own, like a user's.
+layout, as many as the published splits have. Each in a process of its own, like a user's, and all in one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.common import ROOT, write_table
 LIMIT_SECONDS, LIMIT_GB = 60.0, 1.0
 # Items of a test split of one language as published; KMMLU is made of two subjects here, of 45 there.
 SIZES = {"xstorycloze": 1511, "mmlu": 14042, "kmmlu": 17515}
-
+LOCAL_MMLU = "mmlu_subset"
 
 _BUILD = """
 import json, os, resource, sys, time
@@ -65,27 +65,29 @@ def main() -> int:
     """Return 1 where a limit is passed."""
     from lens_eval.generate_tasks import FAMILIES
 
+    made_up = {name: [f"lens_{family.name}" for family in FAMILIES if family.items == name] for name in SIZES}
+    own = [f"lens_{family.name}" for family in FAMILIES if family.items not in ("xstorycloze", "kmmlu")]
+    local = Path(os.environ.get("LENS_DATA_DIR") or ROOT.parent / "shared" / "data")
     rows = []
-    local = os.environ.get("LENS_DATA_DIR") or str(ROOT.parent / "shared" / "data")
-    if Path(local).is_dir():
-        own = [f"lens_{family.name}" for family in FAMILIES if family.items not in ("xstorycloze", "kmmlu")]
-        rows.append({"items from": "published, from LENS_DATA_DIR", **build(own, Path(local))})
-    with tempfile.TemporaryDirectory() as folder:
-        write_full_size(Path(folder))
-        for name in ("xstorycloze", "kmmlu", "mmlu"):
-            groups = [f"lens_{family.name}" for family in FAMILIES if family.items == name]
-            rows.append({"items from": f"{name}, made up", **build(groups, Path(folder))})
-    # What one process for all rows would need at most: lm_eval once, and what each row adds to it.
-    base = min(row["peak GB"] for row in rows)
-    seconds = sum(row["CPU seconds"] for row in rows)
-    peak = base + sum(row["peak GB"] - base for row in rows)
-    met = seconds <= LIMIT_SECONDS and peak <= LIMIT_GB
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_full_size(folder)
+        for name, groups in made_up.items():
+            rows.append({"items from": f"{name}, made up", **build(groups, folder)})
+        everything = {group for groups in made_up.values() for group in groups}
+        if local.is_dir():
+            rows.insert(0, {"items from": "published, from LENS_DATA_DIR", **build(own, local)})
+            for path in local.iterdir():
+                here = folder / path.name
+                if path.name != LOCAL_MMLU and not here.exists():  # it would replace the full one
+                    here.symlink_to(path.resolve())
+            everything |= {*own}
+        rows.append({"items from": "all of them in one process", **build(sorted(everything), folder)})
+    met = rows[-1]["CPU seconds"] <= LIMIT_SECONDS and rows[-1]["peak GB"] <= LIMIT_GB
     notes = [
-        f"Limit: {LIMIT_SECONDS:.0f} s and {LIMIT_GB:.0f} GB for every task of every family; all rows "
-        f"together: {seconds:.0f} CPU seconds, about {peak:.2f} GB if they were one process. "
+        f"Limit: {LIMIT_SECONDS:.0f} CPU seconds and {LIMIT_GB:.0f} GB for every task of every family. "
         + ("Met." if met else "Not met."),
-        "One process each; seconds include neither Python's start nor lm_eval's import (given beside).",
-        "The limit is on CPU seconds: the machine was shared with other work.",
+        "Seconds include neither Python's start nor lm_eval's import (given beside).",
         "Peak memory is the whole process's, with lm_eval and what it imports.",
         "Made-up items are as many as the published ones, in every language, of about 500 bytes.",
     ]

@@ -15,11 +15,15 @@ import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lens_eval.errors import UserError
 from lens_eval.words import word
+
+if TYPE_CHECKING:
+    import pyarrow  # type: ignore[import-untyped]
 
 DATA_DIR_VARIABLE = "LENS_DATA_DIR"
 Row = dict[str, Any]
@@ -269,7 +273,8 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
     if name.endswith(".parquet"):
         import pyarrow.parquet  # type: ignore[import-untyped]
 
-        yield from pyarrow.parquet.read_table(path).to_pylist()
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1024):
+            yield from batch.to_pylist()
     elif name.endswith((".jsonl", ".jsonl.gz")):
         opener = gzip.open if name.endswith(".gz") else open
         with opener(path, "rt", encoding="utf-8") as lines:
@@ -564,7 +569,6 @@ def load(
     are taken from; a family without such a split has only `test`. `sample` draws that many test items as the
     released evaluation does (`random.sample`, seed 112); the record is of those drawn.
     """
-    import pyarrow
     from datasets import Dataset
 
     splits, record = {}, {}
@@ -580,26 +584,36 @@ def load(
             drawn = random.Random(RELEASED_SEED).sample(places, sample)
             places, split = drawn, Split([split.rows[place] for place in drawn], split.source)
         if split.rows:
-            pairs = zip(places, split.rows, strict=True)
-            documents = [
-                {
-                    "id": row.get("item", place),
-                    "language": language,
-                    "central": central,
-                    "prompt": _asked(row),
-                    **row,
-                }
-                for place, row in pairs
-            ]
-            splits[name] = Dataset(pyarrow.Table.from_pylist(documents))
+            splits[name] = Dataset(_documents(split.rows, places, language, central))
             record[name] = split.record()
     return splits, record
 
 
+def _documents(rows: Sequence[Row], places: Sequence[int], language: str, central: str) -> pyarrow.Table:
+    import pyarrow
+
+    # Arrow's own allocator keeps half as much again as such small columns take.
+    array = partial(pyarrow.array, memory_pool=pyarrow.system_memory_pool())
+    own = {name: array([row.get(name) for row in rows]) for name in rows[0]}
+    asked = _asked_column(rows[0])
+    return pyarrow.table(
+        {
+            "id": own["item"] if "item" in own else array(list(places)),
+            "language": array([language] * len(rows)),
+            "central": array([central] * len(rows)),
+            "prompt": own[asked] if asked else array([_asked(row) for row in rows]),
+            **own,
+        }
+    )
+
+
+def _asked_column(row: Row) -> str:
+    """The column that is all that is asked, and need not be kept twice; empty where it takes several."""
+    if "turns" in row or "sentences" in row or "hypothesis" in row:
+        return ""
+    return next(key for key in ("premise", "sentence", "question") if key in row)
+
+
 def _asked(row: Row) -> str:
-    """Return the words of an item that a response may repeat."""
-    if "turns" in row or "sentences" in row:
-        return "\n".join(row.get("turns") or row["sentences"])
-    if "hypothesis" in row:
-        return f"{row['premise']}\n{row['hypothesis']}"
-    return next(row[key] for key in ("premise", "sentence", "question") if key in row)
+    """The words of an item that a response may repeat."""
+    return "\n".join(row.get("turns") or row.get("sentences") or (row["premise"], row["hypothesis"]))

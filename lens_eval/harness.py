@@ -68,6 +68,10 @@ class LensTask(ConfigurableTask):
         """Use the items loaded before."""
         self.dataset = self.items
 
+    def fewshot_docs(self) -> Any:
+        """What examples are taken from; lm_eval would take test items where no other split is published."""
+        return super().fewshot_docs() if self.fewshot_cfg.split else []
+
     def build_all_requests(self, **keywords: Any) -> None:
         """Build the requests; raises `UserError` where examples are asked for and there are none to take."""
         self.item_scores.clear()  # a task can be asked again, of another model

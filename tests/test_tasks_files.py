@@ -112,6 +112,18 @@ def test_examples_that_do_not_exist_are_refused(made_up: Path) -> None:
         task.build_all_requests(limit=1)
 
 
+def test_test_items_are_no_examples(made_up: Path) -> None:
+    """Japanese MMLU is published without the questions that examples are taken from."""
+    with_examples = load_tasks("lens_mmlu_de")["tasks"]["lens_mmlu_de"]
+    assert list(with_examples.fewshot_docs()) == list(with_examples.items["train"])
+    task = load_tasks("lens_mmlu_ja")["tasks"]["lens_mmlu_ja"]
+    assert len(task.items["test"]) > 0
+    assert list(task.fewshot_docs()) == []
+    task.set_config("num_fewshot", 1)
+    with pytest.raises(UserError, match=r"there are 0 examples"):
+        task.build_all_requests(limit=1)
+
+
 def test_the_second_turn_needs_a_chat_template(made_up: Path) -> None:
     task = load_tasks("lens_mtbench_turn2_zh")["tasks"]["lens_mtbench_turn2_zh"]
     with pytest.raises(UserError, match="--apply_chat_template"):
