@@ -25,6 +25,7 @@ from typing import Any
 
 from benchmarks.common import ROOT, timed, write_table
 from benchmarks.random_llama import LANGUAGES, PROBE_ITEMS, TRAIN_ITEMS, save_data, save_large, save_tokenizer
+from lens_train.job import Variant
 
 LAYERS = 32
 LAYER_BYTES, OUTER_BYTES = 436_224_000, 2_101_354_496
@@ -53,10 +54,11 @@ def main() -> int:
     records = [json.loads(line) for line in (folder / PHASES).read_text(encoding="utf-8").splitlines()]
     print(json.dumps(records, indent=1))
     if finished and (arguments.probe, arguments.train) == (PROBE_ITEMS, TRAIN_ITEMS):
+        variant = Variant.load(folder / "variant")
         if arguments.layers == LAYERS:
-            _report(folder, records, arguments.threads)
+            _report(variant, records, arguments.threads)
         else:
-            report_memory(records, arguments.layers, _variant(folder)["settings"]["dtype"], arguments.threads)
+            report_memory(records, arguments.layers, variant.settings["dtype"], arguments.threads)
     if finished and not arguments.keep:
         shutil.rmtree(folder)
     return 0 if finished else 1
@@ -150,18 +152,10 @@ def _child(arguments: argparse.Namespace) -> None:
     )
 
 
-def _variant(folder: Path) -> dict[str, Any]:
-    """The record of the finished run."""
-    found: dict[str, Any] = json.loads((folder / "variant" / "variant.json").read_text(encoding="utf-8"))
-    return found
-
-
-def _report(folder: Path, records: list[dict[str, Any]], threads: int) -> None:
-    variant = _variant(folder)
-    dtype = variant["settings"]["dtype"]
+def _report(variant: Variant, records: list[dict[str, Any]], threads: int) -> None:
     seconds = {name: sum(r["seconds"] for r in records if r["phase"] == name) for name in (*PARTS, "whole")}
     starts = sum(record["phase"] == "checks and hashes" for record in records)
-    peak = max([variant["peak_memory_bytes"], *(record.get("peak_bytes", 0) for record in records)])
+    peak = max([variant.peak_memory_bytes, *(record.get("peak_bytes", 0) for record in records)])
     minutes = seconds["whole"] / 60
     rows: list[dict[str, Any]] = [
         {"what": name, "measured": f"{value:.0f} s", "target": ""} for name, value in seconds.items()
@@ -176,9 +170,10 @@ def _report(folder: Path, records: list[dict[str, Any]], threads: int) -> None:
     ]
     notes = [
         f"Random Llama of {LAYERS} layers x 4096 (MLP 14336, 32/8 heads, vocabulary 128256), stored in "
-        f"bfloat16, 16 GB on disk; run in {dtype} on {threads} threads, the two trained layers in float32.",
+        f"bfloat16, 16 GB on disk; run in {variant.settings['dtype']} on {threads} threads, "
+        "the two trained layers in float32.",
         f"`compat: official`: {PROBE_ITEMS} probing prompts per language cut to 64 tokens, "
-        f"{TRAIN_ITEMS} pairs, 25 steps of 8; {variant['tokens_seen']} tokens of training prompts. "
+        f"{TRAIN_ITEMS} pairs, 25 steps of 8; {variant.tokens_seen} tokens of training prompts. "
         f"Started {starts} time(s).",
         "The whole checkpoint was written; `whole` includes what lies between the phases.",
     ]

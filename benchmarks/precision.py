@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,19 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from benchmarks.common import Phases, write_table
 from benchmarks.random_llama import LANGUAGES, save_data, save_small, save_tokenizer
 from lens_eval.mini import resolve_data
 from lens_train import lens
-from lens_train.dev import DevData, DevJudge, as_written
+from lens_train.dev import DevData, as_written
 from lens_train.job import Job
 from lens_train.layers import DTYPES, load_model, load_tokenizer, resolve_dtype
 from lens_train.loop import TopTrainer
-from lens_train.probe import renderer
 from lens_train.stream import open_decoder
 from lens_train.subspace import Subspaces
+from lens_train.sweep import make_judge
 
 SEED, OTHER_SEED = 42, 43
 ROUNDS = 2
@@ -56,8 +57,6 @@ LABELS = {
     "central_right": "en right, %",
 }
 """Measures of replies -> columns."""
-
-Weights = Sequence[Tensor]
 
 
 @dataclass(frozen=True)
@@ -91,52 +90,38 @@ def _run(job: Job, dtype: str, dev: str) -> Found:
     with phases("training"):
         prepared = lens.prepare(plan, decoder)
     parameters = prepared.parameters
-    untrained = _copy(parameters)
-    judge = _judge(plan, decoder, dev) if dev else None
-    if judge is not None:
+    untrained = parameters_to_vector(parameters.values()).detach()
+    judge = None
+    if dev:
+        texts = DevData.read(resolve_data(dev), plan.config.languages, None)
+        judge = make_judge(plan, decoder, texts, REPLY_TOKENS)
         with as_written(parameters, plan.dtype):
             judge.judge()
     trainer = lens.trainer(plan, prepared, subspaces, None)
     with phases("training"):
         trainer.run()
-    trained = _copy(parameters)
+    trained = parameters_to_vector(parameters.values()).detach()
     measures: dict[str, float] = {}
     if judge is not None:
         with as_written(parameters, plan.dtype):
             measures = judge.judge()[0]
-    stored = [value.to(torch.bfloat16).float() for value in trained]
+    stored = trained.to(torch.bfloat16).float()
     losses = {
         name: _loss(trainer, weights)
         for name, weights in (("untrained", untrained), ("trained", trained), ("stored", stored))
     }
-    change, kept = _difference(trained, untrained), _difference(stored, untrained)
+    change, kept = trained.double() - untrained.double(), stored.double() - untrained.double()
     return Found(subspaces, change, kept, losses, phases.seconds, measures)
 
 
-def _copy(parameters: Mapping[str, torch.nn.Parameter]) -> Weights:
-    return [value.detach().clone() for value in parameters.values()]
-
-
-def _difference(one: Weights, other: Weights) -> Tensor:
-    return torch.cat([(a.double() - b.double()).flatten() for a, b in zip(one, other, strict=True)])
-
-
 @torch.no_grad()
-def _loss(trainer: TopTrainer, weights: Weights) -> float:
+def _loss(trainer: TopTrainer, weights: Tensor) -> float:
     """Mean loss of all items under other weights of the trained layers."""
-    for parameter, value in zip(trainer.parameters.values(), weights, strict=True):
-        parameter.data.copy_(value)
+    vector_to_parameters(weights, trainer.parameters.values())
     items = range(len(next(iter(trainer.rows.values()))))
     size = trainer.config.micro_batch_size
     parts = [trainer.item_terms(items[at : at + size]) for at in range(0, len(items), size)]
     return float(torch.cat([trainer.objective.total(terms) for terms in parts]).mean())
-
-
-def _judge(plan: lens.Plan, decoder: Any, dev: str) -> DevJudge:
-    data = DevData.read(resolve_data(dev), plan.config.languages, None)
-    render = renderer(plan.tokenizer, plan.config, "train")
-    central, budget = plan.config.central, plan.config.batch_tokens
-    return DevJudge.make(decoder, plan.tokenizer, data, render, central, REPLY_TOKENS, budget)
 
 
 def runs(job: Job, dev: str = "") -> dict[str, Found]:

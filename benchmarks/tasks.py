@@ -65,15 +65,17 @@ def main() -> int:
     """Return 1 where a limit is passed."""
     from lens_eval.generate_tasks import FAMILIES
 
-    made_up = {name: [f"lens_{family.name}" for family in FAMILIES if family.items == name] for name in SIZES}
+    made_up = {
+        items: [f"lens_{family.name}" for family in FAMILIES if family.items == items] for items in SIZES
+    }
     own = [f"lens_{family.name}" for family in FAMILIES if family.items not in ("xstorycloze", "kmmlu")]
     local = Path(os.environ.get("LENS_DATA_DIR") or ROOT.parent / "shared" / "data")
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_full_size(folder)
-        for name, groups in made_up.items():
-            rows.append({"items from": f"{name}, made up", **build(groups, folder)})
+        for family, groups in made_up.items():
+            rows.append({"items from": f"{family}, made up", **build(groups, folder)})
         everything = {group for groups in made_up.values() for group in groups}
         if local.is_dir():
             rows.insert(0, {"items from": "published, from LENS_DATA_DIR", **build(own, local)})

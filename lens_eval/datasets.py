@@ -594,26 +594,25 @@ def _documents(rows: Sequence[Row], places: Sequence[int], language: str, centra
 
     # Arrow's own allocator keeps half as much again as such small columns take.
     array = partial(pyarrow.array, memory_pool=pyarrow.system_memory_pool())
-    own = {name: array([row.get(name) for row in rows]) for name in rows[0]}
-    asked = _asked_column(rows[0])
+    columns = {name: [row.get(name) for row in rows] for name in rows[0]}
+    own = {name: array(values) for name, values in columns.items()}
+    asked = [_asked(row) for row in rows]
+    same = next((name for name, values in columns.items() if values == asked), None)
     return pyarrow.table(
         {
             "id": own["item"] if "item" in own else array(list(places)),
             "language": array([language] * len(rows)),
             "central": array([central] * len(rows)),
-            "prompt": own[asked] if asked else array([_asked(row) for row in rows]),
+            "prompt": own[same] if same else array(asked),  # most often a question, kept once
             **own,
         }
     )
 
 
-def _asked_column(row: Row) -> str:
-    """The column that is all that is asked, and need not be kept twice; empty where it takes several."""
-    if "turns" in row or "sentences" in row or "hypothesis" in row:
-        return ""
-    return next(key for key in ("premise", "sentence", "question") if key in row)
-
-
 def _asked(row: Row) -> str:
-    """The words of an item that a response may repeat."""
-    return "\n".join(row.get("turns") or row.get("sentences") or (row["premise"], row["hypothesis"]))
+    """Return the words of an item that a response may repeat."""
+    if "turns" in row or "sentences" in row:
+        return "\n".join(row.get("turns") or row["sentences"])
+    if "hypothesis" in row:
+        return f"{row['premise']}\n{row['hypothesis']}"
+    return next(row[key] for key in ("premise", "sentence", "question") if key in row)

@@ -70,6 +70,11 @@ def resolve_dtype(dtype: str, device: torch.device, model: str | None = None) ->
     return torch.bfloat16 if stored and fast else torch.float32
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """The name of a type as settings and records spell it: `bfloat16`."""
+    return str(dtype).removeprefix("torch.")
+
+
 @lru_cache(maxsize=8)
 def checkpoint_folder(name: str) -> Path:
     """Return the local folder of a model: a folder as it is, `builtin`, or a hub id's snapshot.

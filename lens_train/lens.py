@@ -24,6 +24,7 @@ from lens_train.layers import (
     Decoder,
     causal_config,
     checkpoint_folder,
+    dtype_name,
     load_tokenizer,
     model_identity,
     resolve_device,
@@ -340,7 +341,7 @@ def every_setting(plan: Plan) -> dict[str, Any]:
 
     `dtype` is what `auto` came to on this machine.
     """
-    own = {**asdict(plan.config), "dtype": str(plan.dtype).removeprefix("torch.")}
+    own = {**asdict(plan.config), "dtype": dtype_name(plan.dtype)}
     del own["languages"], own["central"]
     return {**plan.job.settings, **own}
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lens_train.config import LensConfig
 from lens_train.data import ParallelPrompts, Renderer
-from lens_train.layers import Decoder
+from lens_train.layers import Decoder, dtype_name
 from lens_train.subspace import Subspaces
 from lens_train.trunk import Batch, Prompts, WalkState, make_batches, pad, shared_tokens, walk
 
@@ -154,7 +154,7 @@ def probe_identity(
         "data_sha256": data.sha256,
         "items": len(data),
         "probe_tokens": config.probe_tokens,
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": dtype_name(dtype),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "format": 1,
     }

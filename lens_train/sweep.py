@@ -32,7 +32,7 @@ from lens_train import export, lens
 from lens_train.config import LensConfig
 from lens_train.dev import DevData, DevJudge, as_written
 from lens_train.job import Job
-from lens_train.layers import Decoder, checkpoint_folder
+from lens_train.layers import Decoder, checkpoint_folder, dtype_name
 from lens_train.probe import renderer, save_folder
 from lens_train.stream import open_decoder
 
@@ -235,7 +235,7 @@ def _about(plan: lens.Plan, dev: DevData, request: Request) -> dict[str, Any]:
             "sha256": key_of({"prompts": dev.prompts.sha256, "values": dev.values}),
         },
         "max_new_tokens": request.max_new_tokens,
-        "dtype": str(plan.dtype).removeprefix("torch."),
+        "dtype": dtype_name(plan.dtype),
         "device": plan.device.type,
     }
 
@@ -324,11 +324,7 @@ class _Work:
         self.subspaces = lens.find_subspaces(plan, self.decoder)
         self.prepared = lens.prepare(plan, self.decoder)
         self.initial = {name: value.data.clone() for name, value in self.prepared.parameters.items()}
-        render = renderer(plan.tokenizer, plan.config, "train")
-        tokens, budget = self.request.max_new_tokens, plan.config.batch_tokens
-        self.judge = DevJudge.make(
-            self.decoder, plan.tokenizer, self.dev, render, plan.config.central, tokens, budget
-        )
+        self.judge = make_judge(plan, self.decoder, self.dev, self.request.max_new_tokens)
         if first is None:
             begun = time.monotonic()
             with as_written(self.prepared.parameters, self.decoder.dtype):
@@ -362,6 +358,13 @@ class _Work:
         losses = {name: value for name, value in log[-1].items() if name not in about}
         row = Row(point, measures, losses, digest, seconds=round(time.monotonic() - begun, 2))
         return {"row": asdict(row), "replies": replies, "log": log}
+
+
+def make_judge(plan: lens.Plan, decoder: Decoder, dev: DevData, tokens: int) -> DevJudge:
+    """A judge of what a plan trains, by replies of at most `tokens` tokens; no work yet."""
+    render = renderer(plan.tokenizer, plan.config, "train")
+    central, budget = plan.config.central, plan.config.batch_tokens
+    return DevJudge.make(decoder, plan.tokenizer, dev, render, central, tokens, budget)
 
 
 def trained_tensors(

@@ -161,7 +161,7 @@ def test_damaged_weights_are_named(data: Path, tmp_path: Path) -> None:
 KILLED = """
 import json, sys, time
 from pathlib import Path
-from lens_train import lens, loop, methods
+from lens_train import loop, methods
 from lens_train.job import Job
 slow = loop.TopTrainer._append_log
 def append(self, record):
