@@ -2,7 +2,7 @@
 
 The replies are generated greedily with the weights that are in place. What is measured, in shares:
 
-- `off_target`, `undetermined`: of the replies, by `lens_eval.off_target`;
+- `off_target`, of it `central` and `other`, and `undetermined`: of the replies, by `lens_eval.off_target`;
 - `loop`, `echo`, `empty`: of the replies, by `lens_eval.reply_form`;
 - `usable`: of the replies, those on target that are none of the three;
 - `right`: of the replies, those that hold the item's `value` in the language asked or the central one; only
@@ -36,7 +36,7 @@ PROMPT_TOKENS = 1024
 """A dev prompt is cut to this many tokens, before templating."""
 
 LOSS_TOKENS = 256
-"""A central prompt is read up to this many tokens: the logits of 262,144 tokens then take 270 MB."""
+"""A text whose likelihood is asked is read up to this many tokens: logits over 262,144 then take 270 MB."""
 
 Replies = dict[str, list[list[int]]]
 """Language -> token ids of the reply to each item."""
@@ -130,6 +130,8 @@ class DevJudge:
         outcomes = [verdict.outcome for verdict in verdicts]
         shares = {
             "off_target": _mean([outcome in ("central", "other") for outcome in outcomes]),
+            "central": _mean([outcome == "central" for outcome in outcomes]),
+            "other": _mean([outcome == "other" for outcome in outcomes]),
             "undetermined": _mean([outcome == "undetermined" for outcome in outcomes]),
             "loop": _mean([form.looping for form in forms]),
             "echo": _mean([form.echoing for form in forms]),
@@ -172,19 +174,24 @@ class DevJudge:
 
     def _central_loss(self) -> float:
         """Mean loss of a token of the central prompts as plain text, in nats."""
-        losses, count = 0.0, 0
-        for text in self.data.prompts.texts[self.central]:
-            ids = torch.tensor([self.tokenizer(text)["input_ids"][:LOSS_TOKENS]], device=self.decoder.device)
-            if ids.shape[1] < 2:
-                continue
-            # The model's own forward pass: some families scale or cap their logits.
-            logits = self.decoder.model(input_ids=ids, use_cache=False).logits[0, :-1].float()
-            losses += float(nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
-            count += ids.shape[1] - 1
-        return losses / max(1, count)
+        texts = self.data.prompts.texts[self.central]
+        losses = torch.cat(list(token_losses(self.decoder.model, self.tokenizer, texts)))
+        return float(losses.mean())
 
     def _decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+@torch.no_grad()
+def token_losses(model: Any, tokenizer: Any, texts: Sequence[str]) -> Iterator[Tensor]:
+    """Loss of every token but the first of each text, read as plain text; (tokens - 1,), nats.
+
+    It is the model's own forward pass that gives the logits: some families scale or cap them.
+    """
+    for text in texts:
+        ids = torch.tensor([tokenizer(text)["input_ids"][:LOSS_TOKENS]], device=model.device)
+        logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
+        yield nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none").cpu()
 
 
 @contextmanager
