@@ -4,7 +4,8 @@ Lens is for a model that understands a language and answers in another one. It m
 reply; it teaches none. So two things are asked per language: in which language are the replies, and can the
 model write the language at all. The second is read off the replies (loops, echoes) and off the likelihood of
 the prompts themselves: `cost` is the model's total loss on the prompts of a language over that on the same
-prompts in the central language. Translations say the same, so a model at home in a language needs about as much for them.
+prompts in the central language. Translations say the same, so a model at home in a language needs about as
+much for them.
 """
 
 from __future__ import annotations
