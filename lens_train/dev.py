@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from lens_eval.errors import UserError
 from lens_eval.languages import DEFAULT_LANGUAGES
-from lens_eval.progress import progress
 from lens_eval.reply_form import form_of
+from lens_train import generation
 from lens_train.data import ParallelPrompts, Renderer, lookup, read_prompts, read_rows
 from lens_train.layers import Decoder
 from lens_train.trunk import make_batches
@@ -152,24 +152,13 @@ class DevJudge:
 
     def _generate(self) -> Replies:
         """Greedy replies to every prompt, up to and without the end-of-text token."""
-        model = self.decoder.model
-        found: Replies = {code: [[]] * len(own) for code, own in self.prompts.items()}
         places = [(code, item) for code, own in self.prompts.items() for item in range(len(own))]
         flat = [self.prompts[code][item] for code, item in places]
-        longest = max(map(len, flat))
-        budget = max(1, self.budget * longest // (longest + self.max_new_tokens))
-        ends = _ends(model, self.tokenizer)
-        greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
-        greedy |= {
-            "max_new_tokens": self.max_new_tokens,
-            "pad_token_id": self.tokenizer.pad_token_id or ends[0],
-        }
-        batches = list(make_batches(flat, range(len(flat)), budget, self.decoder.device, "left"))
-        for batch in progress(batches, label="replies"):
-            output = model.generate(input_ids=batch.ids, attention_mask=batch.mask, **greedy)
-            for row, ids in zip(batch.rows, output[:, batch.ids.shape[1] :].tolist(), strict=True):
-                code, item = places[row]
-                found[code][item] = _until(ids, ends)
+        model, budget = self.decoder.model, self.budget
+        replies = generation.generate(model, self.tokenizer, flat, self.max_new_tokens, budget)
+        found: Replies = {code: [[]] * len(own) for code, own in self.prompts.items()}
+        for (code, item), reply in zip(places, replies, strict=True):
+            found[code][item] = reply.tokens
         return found
 
     def _central_loss(self) -> float:
@@ -205,18 +194,6 @@ def as_written(parameters: Mapping[str, nn.Parameter], dtype: torch.dtype) -> It
     finally:
         for name, parameter in parameters.items():
             parameter.data = wide[name]
-
-
-def _ends(model: Any, tokenizer: Any) -> list[int]:
-    """Tokens that end a reply."""
-    config = getattr(model, "generation_config", None)
-    ends = config.eos_token_id if config is not None else None
-    ends = tokenizer.eos_token_id if ends is None else ends
-    return list(ends) if isinstance(ends, (list, tuple)) else [0 if ends is None else int(ends)]
-
-
-def _until(ids: list[int], ends: Sequence[int]) -> list[int]:
-    return ids[: next((place for place, token in enumerate(ids) if token in ends), len(ids))]
 
 
 def _mean(values: Sequence[float | bool]) -> float:
