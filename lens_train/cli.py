@@ -23,7 +23,7 @@ Set = Annotated[
 ]
 Subspaces = Annotated[Path | None, typer.Option("--subspaces", help="Folder made by `lens probe`.")]
 ProbeData = Annotated[str | None, typer.Option("--probe-data", help="Data to probe with; --data if absent.")]
-Limit = Annotated[int | None, typer.Option("--limit", help="Use the first N items only.")]
+Limit = Annotated[int | None, typer.Option("--limit", help="Use the first N items only.", min=1)]
 Seed = Annotated[int, typer.Option("--seed", help="Of the order of the items.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
 Template = Annotated[str | None, typer.Option("--template", help="chat (default) or plain, for base models.")]
@@ -205,24 +205,21 @@ def _languages(languages: str, central: str) -> tuple[tuple[str, ...], str]:
 
 
 def _settings(config: Path | None, assignments: list[str] | None, template: str | None) -> dict[str, Any]:
-    import yaml
+    from lens_eval import settings_files
 
     settings = {} if config is None else _read_yaml(config)
     for assignment in assignments or []:
         name, sign, value = assignment.partition("=")
         if not sign:
             raise UserError(f"--set {assignment}: write name=value")
-        settings[name.strip()] = yaml.safe_load(value)
+        settings[name.strip()] = settings_files.parse(value, f"--set {assignment}")
     return settings if template is None else {**settings, "template": template}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
+    from lens_eval import settings_files
 
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read the settings in {path}: {error}") from None
+    content = settings_files.read(path) or {}
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold settings as `name: value` lines")
     return content
@@ -230,15 +227,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _axes(vary: list[str] | None) -> dict[str, list[Any]]:
     """`learning_rate=1e-5,3e-5` as YAML reads a list."""
-    import yaml
+    from lens_eval import settings_files
 
     axes: dict[str, list[Any]] = {}
     for axis in vary or []:
         name, _, values = axis.partition("=")
-        try:
-            axes[name.strip()] = yaml.safe_load(f"[{values}]")
-        except yaml.YAMLError:
-            axes[name.strip()] = []
+        axes[name.strip()] = settings_files.parse(f"[{values}]", f"--vary {axis}")
         if not axes[name.strip()]:
             raise UserError(f"--vary {axis}: write name=value,value")
     return axes
