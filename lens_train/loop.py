@@ -90,7 +90,7 @@ def free_parameters(layers: nn.ModuleList, wanted: Sequence[int]) -> dict[str, n
 
 def step_count(config: LensConfig, items: int) -> int:
     """Optimizer steps of a run; the last batch of a pass may be smaller than the others."""
-    return config.steps or config.epochs * math.ceil(items / config.batch_size)
+    return config.steps or config.passes * math.ceil(items / config.batch_size)
 
 
 def step_items(config: LensConfig, items: int, seed: int) -> list[list[int]]:
@@ -105,7 +105,11 @@ def step_items(config: LensConfig, items: int, seed: int) -> list[list[int]]:
 
 
 def learning_rate(config: LensConfig, step: int, steps: int) -> float:
-    """Learning rate of a step, counted from 0; a warm-up begins at 0, as in the released run."""
+    """Learning rate of a step, counted from 0; a warm-up begins at 0, as in the released run.
+
+    The settings must hold a rate: see `LensConfig.for_width`.
+    """
+    assert config.learning_rate is not None
     warm = math.ceil(config.warmup * steps)
     if step < warm:
         return config.learning_rate * step / warm
