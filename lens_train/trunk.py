@@ -50,7 +50,8 @@ class Batch:
 
     def read(self, states: Tensor) -> Tensor:
         """States of the token that is read of each row: (batch, tokens, width) -> (batch, width)."""
-        return states[:, -1] if self.reads_end else last_token(states, self.mask)
+        # Contiguous: a product of a strided tensor can copy its matrix once per row, see `generation`.
+        return states[:, -1].contiguous() if self.reads_end else last_token(states, self.mask)
 
 
 def make_batches(
