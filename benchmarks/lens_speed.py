@@ -168,7 +168,7 @@ def further(setup: Setup, output: Path) -> dict[str, Any]:
     from lens_train.memory import peak_memory
     from lens_train.stream import open_decoder
 
-    job = setup.job(output, compat="official", diagnose=0)
+    job = setup.job(output, compat="official", diagnose=0, show_replies=0)
     plan = method.make_plan(job)
     decoder = open_decoder(job.model, plan.device, plan.dtype, plan.config.stream, len(plan.trained))
     subspaces = method.find_subspaces(plan, decoder)
@@ -188,8 +188,8 @@ def further(setup: Setup, output: Path) -> dict[str, Any]:
 
 WAYS: dict[str, Callable[[Setup, Path], dict[str, Any]]] = {
     "plain": plain,
-    "lens_official": lambda setup, output: lens(setup, output, compat="official", diagnose=0),
-    "lens_delta": lambda setup, output: lens(setup, output, compat="official", diagnose=0, delta=True),
+    "lens_official": lambda setup, output: lens(setup, output, compat="official", diagnose=0, show_replies=0),
+    "lens_delta": lambda setup, output: lens(setup, output, compat="official", diagnose=0, show_replies=0, delta=True),
     "lens": lambda setup, output: lens(setup, output),
     "further": further,
 }

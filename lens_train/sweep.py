@@ -168,7 +168,7 @@ def sweep(request: Request, say: Callable[[str], None] = print) -> Outcome:
     folder = request.job.output
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError("lens sweep runs in one process; start it without `accelerate launch`")
-    job = replace(request.job, settings={**request.job.settings, "diagnose": 0})
+    job = replace(request.job, settings={**request.job.settings, "diagnose": 0, "show_replies": 0})
     plan = lens.make_plan(job)
     plans = [_plan_of(plan, point) for point in request.points]
     dev = DevData.read(request.dev_data, plan.config.languages, request.dev_limit)
