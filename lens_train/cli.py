@@ -1,4 +1,4 @@
-"""The commands `lens probe`, `lens train`, `lens sweep`, `lens diagnose` and `lens merge`."""
+"""The commands `lens assess`, `lens probe`, `lens train`, `lens sweep`, `lens diagnose` and `lens merge`."""
 
 from __future__ import annotations
 
@@ -146,6 +146,28 @@ def sweep(
     typer.echo("")
     sweep_tables.show(outcome)
     typer.echo(f"written: {output}")
+
+
+def assess(
+    model: Annotated[str, typer.Argument(help="Hub id, folder or .gguf file of the model, or `builtin`.")],
+    data: Data,
+    languages: Languages,
+    central: Central = "en",
+    config: Config = None,
+    set_: Set = None,
+    template: Template = None,
+    limit: Annotated[int, typer.Option("--limit", help="Prompts per language.", min=1)] = 20,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Longest reply.", min=1)] = 64,
+    show: Annotated[int, typer.Option("--show", help="Replies to print per language.", min=0)] = 2,
+    device: Device = "auto",
+) -> None:
+    """Is Lens for this model? Judge its replies to a few prompts per language, before any training."""
+    from lens_train import assess as assessment
+
+    codes, pivot = _languages(languages, central)
+    settings = _settings(config, set_, template)
+    found = assessment.assess(model, data, codes, pivot, settings, limit, max_new_tokens, device)
+    assessment.show(found, show)
 
 
 def diagnose(
