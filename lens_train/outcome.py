@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,9 +30,11 @@ from torch import Tensor, nn
 from lens_eval.errors import UserError
 from lens_eval.languages import DEFAULT_LANGUAGES
 from lens_train.data import Renderer
+from lens_train.dev import PROMPT_TOKENS, as_written
 from lens_train.diagnostics import HeldOut
 from lens_train.export import Place
 from lens_train.files import write_text
+from lens_train.generation import generate
 from lens_train.layers import Decoder, dtype_name
 from lens_train.probe import renderer
 from lens_train.summary import warnings
@@ -47,8 +48,6 @@ SHOWN = 4
 """Prompts per language that are answered before and after training."""
 REPLY_TOKENS = 48
 """Tokens of such a reply, at most."""
-PROMPT_TOKENS = 1024
-"""Such a prompt is cut to this many tokens, before templating."""
 AVERAGED = 3
 """Steps at the start and at the end whose losses are averaged, at most."""
 PART = 1 << 22
@@ -108,28 +107,6 @@ def _parts(place: Place, tensor: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
             file.seek(place.start + at * place.dtype.itemsize)
             raw = bytearray(file.read(now.numel() * place.dtype.itemsize))
             yield torch.frombuffer(raw, dtype=place.dtype).float(), now
-
-
-@contextmanager
-def as_stored(
-    parameters: Mapping[str, nn.Parameter], stored: torch.dtype | None, used: torch.dtype
-) -> Iterator[None]:
-    """Have the trained weights as whoever loads the file will have them.
-
-    Args:
-        parameters: float32, as they are trained.
-        stored: type of the file, by which they are rounded; None = not at all.
-        used: type in which the model computes.
-    """
-    wide = {name: parameter.data for name, parameter in parameters.items()}
-    try:
-        for parameter in parameters.values():
-            rounded = parameter.data if stored is None else parameter.data.to(stored)
-            parameter.data = rounded.to(used)
-        yield
-    finally:
-        for name, parameter in parameters.items():
-            parameter.data = wide[name]
 
 
 @dataclass(frozen=True)
@@ -211,14 +188,14 @@ def begin(
         plan: of the run.
         decoder: the model.
         parameters: what will be trained.
-        stored: see `as_stored`.
+        stored: see `lens_train.dev.as_written`.
         run: identity of the run; what another one has kept is not taken up.
     """
     if plan.shown is None or _is_streamed(decoder):
         return None
     render = renderer(plan.tokenizer, plan.config, "train")
     folder = plan.job.output / "training"
-    with as_stored(parameters, stored, decoder.dtype):
+    with as_written(parameters, decoder.dtype, stored):
         return Shown.begin(
             decoder,
             plan.tokenizer,
@@ -253,7 +230,7 @@ def end(
     """
     found: dict[str, Any] = {"losses": losses(log), "weights": weight_change(changed, base)}
     if shown is not None:
-        with as_stored(parameters, stored_type(changed, base), decoder.dtype):
+        with as_written(parameters, decoder.dtype, stored_type(changed, base)):
             found["replies"] = shown.end(decoder, plan.tokenizer, plan.config.batch_tokens)
     elif plan.shown is not None:
         found["skipped"] = "the model was streamed from disk, and must be in memory to write"
@@ -287,8 +264,6 @@ def answer(
     label: str,
 ) -> dict[str, list[str]]:
     """Greedy replies, as text, to prompts given as tokens."""
-    from lens_train.generation import generate
-
     flat = [prompt for own in prompts.values() for prompt in own]
     replies = iter(generate(decoder.model, tokenizer, flat, REPLY_TOKENS, budget, label=label))
     return {
