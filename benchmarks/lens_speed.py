@@ -37,6 +37,8 @@ from benchmarks.random_llama import (
 
 ROUNDS = 2
 SEED = 42
+ALONE: dict[str, Any] = {"compat": "official", "diagnose": 0, "show_replies": 0}
+"""The release's work and no more."""
 FURTHER: tuple[dict[str, Any], ...] = (
     {"displacement": 0.5},
     {"learning_rate": 3e-6},
@@ -168,7 +170,7 @@ def further(setup: Setup, output: Path) -> dict[str, Any]:
     from lens_train.memory import peak_memory
     from lens_train.stream import open_decoder
 
-    job = setup.job(output, compat="official", diagnose=0)
+    job = setup.job(output, **ALONE)
     plan = method.make_plan(job)
     decoder = open_decoder(job.model, plan.device, plan.dtype, plan.config.stream, len(plan.trained))
     subspaces = method.find_subspaces(plan, decoder)
@@ -188,8 +190,8 @@ def further(setup: Setup, output: Path) -> dict[str, Any]:
 
 WAYS: dict[str, Callable[[Setup, Path], dict[str, Any]]] = {
     "plain": plain,
-    "lens_official": lambda setup, output: lens(setup, output, compat="official", diagnose=0),
-    "lens_delta": lambda setup, output: lens(setup, output, compat="official", diagnose=0, delta=True),
+    "lens_official": lambda setup, output: lens(setup, output, **ALONE),
+    "lens_delta": lambda setup, output: lens(setup, output, **ALONE, delta=True),
     "lens": lambda setup, output: lens(setup, output),
     "further": further,
 }

@@ -202,5 +202,5 @@ def in_words(seconds: float) -> str:
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     if seconds < 99.5 * 60:
-        return f"{seconds / 60:.0f} min"
+        return f"{seconds / 60:.{1 if seconds < 597 else 0}f} min"
     return f"{seconds / 3600:.1f} h"

@@ -276,6 +276,8 @@ class Run:
         self._record()
         seconds = self.costs[row.name].get("train_seconds", 0.0)
         self.say(f"{self.prefix(row)}: trained with {row.spec.method}, {seconds:.1f} s")
+        for warning in self.costs[row.name].get("train_warnings", ()):
+            self.say(f"{self.prefix(row)}: warning: {warning}")
 
     def _evaluate(self, evaluator: Evaluator, cell: Cell, weights: str) -> None:
         start, effort = self._bar.n, _effort(cell)
@@ -362,6 +364,7 @@ class Run:
                 cost["train_seconds"] = variant.wall_seconds
                 cost["train_tokens"] = variant.tokens_seen
                 cost["train_peak_memory_bytes"] = variant.peak_memory_bytes
+                cost["train_warnings"] = list(variant.outcome.get("warnings", ()))
                 cost["settings"] = dict(variant.settings)
             except (FileNotFoundError, TypeError):
                 cost.update(self._former_costs(row))

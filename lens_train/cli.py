@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -89,9 +90,10 @@ def train(
     }
     settings |= {name: value for name, value in given.items() if value}
     codes, pivot = _languages(languages, central)
-    methods.train(Job(method, model, resolve_data(data), codes, output, pivot, seed, device, settings))
+    job = Job(method, model, resolve_data(data), codes, output, pivot, seed, device, settings)
+    methods.train(job)
     if methods.process() == 0:
-        typer.echo(f"written: {output}")
+        _show_outcome(replace(job, data=Path(data)))
 
 
 def sweep(
@@ -195,6 +197,20 @@ def merge(
 
     merge_delta(delta, model, output)
     typer.echo(f"written: {output}")
+
+
+def _show_outcome(job: Any) -> None:
+    """What training did, where it was written, and what to do next."""
+    from lens_train import summary
+    from lens_train.job import Variant
+
+    variant = Variant.load(job.output)
+    said = summary.lines(variant.outcome, variant.languages)
+    for line in [*said, *([""] if said else [])]:
+        typer.echo(line)
+    typer.echo(f"written: {job.output}")
+    for command in summary.next_commands(job, variant):
+        typer.echo(f"next: {command}")
 
 
 def _languages(languages: str, central: str) -> tuple[tuple[str, ...], str]:

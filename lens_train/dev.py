@@ -183,12 +183,20 @@ def token_losses(model: Any, tokenizer: Any, texts: Sequence[str]) -> Iterator[T
 
 
 @contextmanager
-def as_written(parameters: Mapping[str, nn.Parameter], dtype: torch.dtype) -> Iterator[None]:
-    """Have the trained weights, float32 in training, in the type in which they will be used."""
+def as_written(
+    parameters: Mapping[str, nn.Parameter], dtype: torch.dtype, stored: torch.dtype | None = None
+) -> Iterator[None]:
+    """Have the trained weights, float32 in training, as whoever loads the checkpoint will have them.
+
+    Args:
+        parameters: what is trained.
+        dtype: type in which the model computes.
+        stored: type of the file, by which they are rounded first; None = not at all.
+    """
     wide: dict[str, Tensor] = {name: parameter.data for name, parameter in parameters.items()}
     try:
         for parameter in parameters.values():
-            parameter.data = parameter.data.to(dtype)
+            parameter.data = parameter.data.to(stored or dtype).to(dtype)
         yield
     finally:
         for name, parameter in parameters.items():

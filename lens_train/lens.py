@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 
 from lens_eval.errors import UserError
 from lens_eval.mini import resolve_data
-from lens_train import export, methods
+from lens_train import export, methods, outcome
 from lens_train.config import LensConfig
 from lens_train.data import ParallelPrompts, read_prompts
 from lens_train.diagnostics import FEWEST, About, HeldOut, Watch
@@ -30,7 +31,14 @@ from lens_train.layers import (
     resolve_device,
     resolve_dtype,
 )
-from lens_train.loop import TopTrainer, free_parameters, read_layers, step_items, trained_layers
+from lens_train.loop import (
+    TopTrainer,
+    free_parameters,
+    read_layers,
+    require_rate,
+    step_items,
+    trained_layers,
+)
 from lens_train.losses import Objective
 from lens_train.memory import peak_memory
 from lens_train.probe import STATE as PROBE_STATE
@@ -41,9 +49,9 @@ from lens_train.subspace import RECORD, Subspaces
 from lens_train.trunk import Trunk, WalkState
 
 TRUNK_STATE = "trunk.safetensors"
-RUN_SETTINGS = ("subspaces", "probe_data", "delta", "dev_data", "diagnose")
+RUN_SETTINGS = ("subspaces", "probe_data", "delta", "dev_data", "diagnose", "show_replies")
 """Settings of a run, not of the method: a subspace folder, data to probe with, write a delta only, data whose
-prompts the diagnostics read, and how many of them (0 = no diagnostics)."""
+prompts the diagnostics read and the replies shown answer, and how many of them for each (0 = none)."""
 DIAGNOSED_ITEMS = 50
 
 
@@ -68,6 +76,8 @@ class Plan:
     """Layers that the losses read, counted from 0."""
     device: torch.device
     dtype: torch.dtype
+    shown: HeldOut | None = None
+    """Prompts that are answered before and after training; None where none are wanted."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,8 @@ def train(job: Job) -> None:
 
     Settings are the fields of `LensConfig`, and: `subspaces` (folder made by `lens probe`), `probe_data`
     (texts to probe with; the training data where absent), `delta` (true: changed tensors only), `dev_data`
-    (prompts for the diagnostics, kept out of training), `diagnose` (how many of them, 0 = none).
+    (prompts for diagnostics and replies, kept out of training), `diagnose` (how many of them are watched, 0 =
+    none), `show_replies` (how many are answered before and after, 0 = none).
 
     Raises:
         UserError: anything wrong with what was asked for; raised before work, but for losses that explode.
@@ -96,24 +107,27 @@ def train(job: Job) -> None:
     decoder = open_decoder(job.model, plan.device, plan.dtype, plan.config.stream, len(plan.trained))
     base = export.find_tensors(checkpoint_folder(job.model))
     # Asked for here already: it must be possible to write what will be trained.
-    export.checkpoint_tensors(decoder.model, parameters_of(decoder, plan.trained), base)
+    names = list(export.checkpoint_tensors(decoder.model, parameters_of(decoder, plan.trained), base))
     methods.begin(job)
     subspaces = find_subspaces(plan, decoder)
     prepared = prepare(plan, decoder)
     folder = job.output / "training"
     watch = None if plan.held_out is None or rank() else watch_held_out(plan, decoder, prepared)
-    trainer(plan, prepared, subspaces, folder).run()
+    stored = outcome.stored_type(names, base)
+    shown = None if rank() else outcome.begin(plan, decoder, prepared.parameters, stored, run_id(plan))
+    log = trainer(plan, prepared, subspaces, folder).run()
     if rank():
         return
     if watch is not None:
         watch.write(folder, subspaces)
     changed = export.checkpoint_tensors(decoder.model, parameters_of(decoder, plan.trained), base)
+    found = outcome.end(plan, decoder, prepared.parameters, changed, base, log, shown)
     if plan.delta:
         export.save_delta(changed, base, job.output)
     else:
         export.merge_tensors(checkpoint_folder(job.model), changed, job.output)
     (folder / TRUNK_STATE).unlink(missing_ok=True)
-    finish(plan, trained_tokens(plan, prepared), time.monotonic() - begun)
+    finish(plan, trained_tokens(plan, prepared), time.monotonic() - begun, found)
 
 
 def parameters_of(decoder: Decoder, layers: Sequence[int]) -> dict[int, torch.nn.Parameter]:
@@ -139,6 +153,7 @@ def make_plan(job: Job) -> Plan:
     count = shape.num_hidden_layers
     trained, read = trained_layers(config, count), read_layers(config, count)
     train_data = read_prompts(resolve_data(job.data), config.languages, config.train_items)
+    require_rate(config, len(train_data))
     tokenizer = load_tokenizer(job.model)
     renderer(tokenizer, config, "train")
     identity = model_identity(job.model)
@@ -151,6 +166,8 @@ def make_plan(job: Job) -> Plan:
             resolve_data(run.get("probe_data") or job.data), config.languages, config.probe_items
         )
     dtype = resolve_dtype(config.dtype, device, job.model)
+    probed = 0 if probe_data is None else len(probe_data)
+    held_out = partial(find_held_out, job, config, run, len(train_data), probed)
     return Plan(
         job,
         config,
@@ -159,12 +176,13 @@ def make_plan(job: Job) -> Plan:
         train_data,
         probe_data,
         subspaces,
-        find_held_out(job, config, run, len(train_data), 0 if probe_data is None else len(probe_data)),
+        held_out("diagnose", DIAGNOSED_ITEMS),
         bool(run.get("delta", False)),
         trained,
         read,
         device,
         dtype,
+        held_out("show_replies", outcome.SHOWN),
     )
 
 
@@ -174,6 +192,7 @@ def with_settings(plan: Plan, changes: Mapping[str, Any], seed: int) -> Plan:
     own = {name: value for name, value in settings.items() if name not in RUN_SETTINGS}
     shape = causal_config(plan.job.model).get_text_config()
     config = LensConfig.build(plan.job.languages, plan.job.central, own).for_width(shape.hidden_size)
+    require_rate(config, len(plan.train_data))
     count = shape.num_hidden_layers
     job = replace(plan.job, settings=settings, seed=seed)
     return replace(plan, job=job, config=config, read=read_layers(config, count))
@@ -198,16 +217,31 @@ def find_subspaces(plan: Plan, decoder: Decoder) -> Subspaces:
 
 
 def find_held_out(
-    job: Job, config: LensConfig, run: Mapping[str, Any], trained: int, probed: int
+    job: Job,
+    config: LensConfig,
+    run: Mapping[str, Any],
+    trained: int,
+    probed: int,
+    name: str,
+    default: int,
 ) -> HeldOut | None:
-    """Prompts for the diagnostics: of the dev data, else training data left by training and probing.
+    """Prompts to be watched or answered: of the dev data, else training data left by training and probing.
+
+    Args:
+        job: the run.
+        config: settings of the method.
+        run: settings of the run.
+        trained: number of items trained on.
+        probed: number of items probed.
+        name: setting that says how many prompts per language; 0 = none.
+        default: how many where it is not given.
 
     Raises:
         UserError: dev data that cannot be read, or a count that is none.
     """
-    count = run.get("diagnose", DIAGNOSED_ITEMS)
+    count = run.get(name, default)
     if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise UserError(f"diagnose is {count!r}; give a number of prompts per language, 0 for no diagnostics")
+        raise UserError(f"{name} is {count!r}; give a number of prompts per language, 0 for none")
     if not count:
         return None
     if run.get("dev_data"):
@@ -219,7 +253,7 @@ def find_held_out(
     except UserError:  # something is wrong with items that the run itself does not need
         every = read_prompts(resolve_data(job.data), config.languages, trained)
     rest = every.part(used)
-    if len(rest) >= FEWEST:
+    if len(rest) >= min(count, FEWEST):
         words = f"items {used + 1} to {len(every)} of {every.name}, neither probed nor trained on"
         return HeldOut(rest, "rest", words)
     first = every.part(0, min(trained, count))
@@ -314,7 +348,7 @@ def probed_tokens(plan: Plan) -> int:
     return sum(len(ids) for prompts in probed.values() for ids in prompts)
 
 
-def finish(plan: Plan, tokens: int, seconds: float) -> None:
+def finish(plan: Plan, tokens: int, seconds: float, found: Mapping[str, Any]) -> None:
     """Write `variant.json`, which makes the folder a finished variant."""
     data = plan.train_data
     Variant(
@@ -335,6 +369,7 @@ def finish(plan: Plan, tokens: int, seconds: float) -> None:
         wall_seconds=round(seconds, 2),
         peak_memory_bytes=peak_memory(plan.device),
         versions=versions(),
+        outcome=found,
     ).save(plan.job.output)
 
 

@@ -107,16 +107,36 @@ def step_items(config: LensConfig, items: int, seed: int) -> list[list[int]]:
 def learning_rate(config: LensConfig, step: int, steps: int) -> float:
     """Learning rate of a step, counted from 0; a warm-up begins at 0, as in the released run.
 
-    The settings must hold a rate: see `LensConfig.for_width`.
+    The settings must hold a rate: see `LensConfig.for_width`. A warm-up leaves at least the last step its
+    whole rate: the only step of a short run would have none.
     """
     assert config.learning_rate is not None
     warm = math.ceil(config.warmup * steps)
+    if not config.official:
+        warm = min(warm, steps - 1)
     if step < warm:
         return config.learning_rate * step / warm
     share = (step - warm) / max(1, steps - warm)
     if config.schedule == "cosine":
         return config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
     return config.learning_rate * (1 - share if config.schedule == "linear" else 1)
+
+
+def require_rate(config: LensConfig, items: int) -> None:
+    """Refuse a run that would change nothing.
+
+    Raises:
+        UserError: the learning rate of every step is 0.
+    """
+    steps = step_count(config, items)
+    if any(learning_rate(config, step, steps) for step in range(steps)):
+        return
+    if not config.learning_rate:
+        raise UserError("learning_rate is 0: nothing would be trained; give a rate above 0")
+    raise UserError(
+        f"the learning rate of every step would be 0: {items} items make {steps} step(s), all warm-up "
+        f"(warmup {config.warmup:g}), as `compat: official` repeats it. Use more items, or `warmup: 0`"
+    )
 
 
 @dataclass

@@ -34,6 +34,7 @@ from lens_train.config import LensConfig
 from lens_train.dev import DevData, DevJudge, as_written
 from lens_train.job import Job
 from lens_train.layers import Decoder, checkpoint_folder, dtype_name
+from lens_train.outcome import stored_type
 from lens_train.probe import renderer, save_folder
 from lens_train.stream import open_decoder
 
@@ -167,7 +168,7 @@ def sweep(request: Request, say: Callable[[str], None] = print) -> Outcome:
     folder = request.job.output
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError("lens sweep runs in one process; start it without `accelerate launch`")
-    job = replace(request.job, settings={**request.job.settings, "diagnose": 0})
+    job = replace(request.job, settings={**request.job.settings, "diagnose": 0, "show_replies": 0})
     plan = lens.make_plan(job)
     plans = [_plan_of(plan, point) for point in request.points]
     dev = DevData.read(request.dev_data, plan.config.languages, request.dev_limit)
@@ -310,10 +311,11 @@ class _Work:
         self.subspaces = lens.find_subspaces(plan, self.decoder)
         self.prepared = lens.prepare(plan, self.decoder)
         self.initial = {name: value.data.clone() for name, value in self.prepared.parameters.items()}
+        self.stored = stored_type(trained_tensors(self.decoder, plan, self.base), self.base)
         self.judge = make_judge(plan, self.decoder, self.dev, self.request.max_new_tokens)
         if first is None:
             begun = time.monotonic()
-            with as_written(self.prepared.parameters, self.decoder.dtype):
+            with as_written(self.prepared.parameters, self.decoder.dtype, self.stored):
                 measures, replies = self.judge.judge()
             row = Row({}, measures, seconds=round(time.monotonic() - begun, 2))
             first = {"row": asdict(row), "replies": replies, "tokens": self.judge.first}
@@ -338,7 +340,7 @@ class _Work:
         for parameter in parameters.values():
             parameter.grad = None
         digest = hash_weights(trained_tensors(self.decoder, plan, self.base))
-        with as_written(parameters, self.decoder.dtype):
+        with as_written(parameters, self.decoder.dtype, self.stored):
             measures, replies = self.judge.judge()
         about = ("step", "learning_rate", "grad_norm", "items", "item_losses", "seconds")
         losses = {name: value for name, value in log[-1].items() if name not in about}

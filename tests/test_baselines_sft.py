@@ -350,3 +350,11 @@ def test_two_processes_train_what_one_does(model: Path, data: Path, tmp_path: Pa
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert all(torch.allclose(one[key], two[key], atol=1e-4) for key in one)
     assert Variant.load(tmp_path / "one").tokens_seen == Variant.load(tmp_path / "two").tokens_seen
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_run_of_one_step_has_a_rate(model: Path, data: Path, tmp_path: Path, epochs: int) -> None:
+    """Of one step all would be warm-up. A control: two steps begin at 0, as Lens does."""
+    methods.train(make_job(model, data, tmp_path / "out", "xsft_top", train_items=8, epochs=epochs))
+    log = [json.loads(line) for line in (tmp_path / "out" / tuning.LOG).read_text().splitlines()]
+    assert [step["learning_rate"] for step in log] == [1e-5] if epochs == 1 else [0.0, 1e-5]

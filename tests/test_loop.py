@@ -74,6 +74,46 @@ def test_schedules() -> None:
     assert rates["cosine"][-1] < rates["linear"][-1] < 0.05
 
 
+def rates(steps: int, **settings: Any) -> list[float]:
+    config = LensConfig(languages=LANGUAGES, learning_rate=1.0, **settings)
+    return [loop.learning_rate(config, step, steps) for step in range(steps)]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+def test_a_warm_up_leaves_the_last_step_its_whole_rate(schedule: Any) -> None:
+    assert rates(1, schedule=schedule) == [1.0]
+    assert rates(1, schedule=schedule, compat="official") == [0.0], "the release: nothing is trained"
+    assert rates(3, schedule=schedule, warmup=0.9) == [0.0, 0.5, 1.0]
+    for steps in (2, 8, 25, 100):
+        assert rates(steps, schedule=schedule) == rates(steps, schedule=schedule, compat="official")
+
+
+def test_one_step_trains(model: str, data: Path, tmp_path: Path) -> None:
+    (step,) = run(model, data, tmp_path / "out", train_items=8, learning_rate=1e-3)
+    assert step["learning_rate"] == 1e-3
+    assert not same_as(Path(model), tmp_path / "out")
+
+
+def same_as(base: Path, output: Path) -> bool:
+    one, two = load_file(base / "model.safetensors"), weights(output)
+    return all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train_items": 8, "compat": "official"}, "8 items make 1 step"),
+        ({"learning_rate": 0}, "learning_rate is 0: nothing would be trained"),
+    ],
+)
+def test_a_run_that_would_change_nothing_is_refused(
+    model: str, data: Path, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run(model, data, tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
+
+
 def test_trained_layers() -> None:
     assert loop.trained_layers(LensConfig(languages=LANGUAGES, trained_layers=2), 6) == (4, 5)
     assert loop.trained_layers(LensConfig(languages=LANGUAGES, trained_layers=(-1, 2)), 6) == (2, 5)

@@ -132,17 +132,19 @@ def test_bytes_and_work_without_steps(clock: Clock) -> None:
     assert log.getvalue().splitlines() == [
         "lens: hashing weights: 8.03 GB of 16.06 GB (50%), about 2 s left",
         "lens: hashing weights: done in 2 s",
-        "lens: loading another: at work, 3 min so far",
-        "lens: loading another: done in 3 min",
+        "lens: loading another: at work, 3.3 min so far",
+        "lens: loading another: done in 3.3 min",
     ]
 
 
 def test_spans_of_time() -> None:
-    assert [in_words(seconds) for seconds in (0.4, 40, 99, 100, 5940, 12600)] == [
+    assert [in_words(seconds) for seconds in (0.4, 40, 99, 100, 590, 600, 5940, 12600)] == [
         "0 s",
         "40 s",
         "99 s",
-        "2 min",
+        "1.7 min",
+        "9.8 min",
+        "10 min",
         "99 min",
         "3.5 h",
     ]

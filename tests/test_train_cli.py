@@ -117,6 +117,28 @@ def test_a_model_without_chat_template(data: Path, tmp_path: Path) -> None:
     lens("train", *basic, "--template", "plain", "--output", tmp_path / "out")
 
 
+def test_a_sweep_of_a_model_without_chat_template(data: Path, tmp_path: Path) -> None:
+    bare = tiny_lens.save_model(tmp_path / "bare", template=False)
+    basic = ["--model", bare, "--data", data, "--dev-data", data, "--languages", "en,zh", "--device", "cpu"]
+    basic += ["--vary", "learning_rate=1e-4", "--output", tmp_path / "out", "--max-new-tokens", "4"]
+    with pytest.raises(UserError, match=r"has no chat template.*plain"):
+        lens("sweep", *basic)
+    assert not (tmp_path / "out").exists()
+    lens("sweep", *basic, "--template", "plain")
+    chosen = json.loads((tmp_path / "out" / "sweep.json").read_text())["rows"]
+    assert [row["settings"] for row in chosen] == [{"learning_rate": 1e-4}]
+
+
+@pytest.mark.parametrize("limit", ["0", "-1"])
+def test_no_items_are_not_all_items(model: str, data: Path, tmp_path: Path, limit: str) -> None:
+    for command in ("probe", "train"):
+        given = ["--model", model, "--data", data, "--languages", "en,zh", "--output", tmp_path / "out"]
+        result = CliRunner().invoke(app, list(map(str, [command, *given, "--limit", limit])))
+        assert result.exit_code == 2
+        assert "--limit" in result.output
+        assert not (tmp_path / "out").exists()
+
+
 def test_subspaces_of_something_else_are_refused(model: str, data: Path, tmp_path: Path) -> None:
     basic = ["--data", data, "--languages", "en,zh", "--device", "cpu"]
     lens("probe", "--model", model, *basic, "--output", tmp_path / "sub")

@@ -216,6 +216,7 @@ class Run:
         aside = job.output / "training" / "partial"
         shutil.rmtree(aside, ignore_errors=True)
         adapted = hasattr(self.model, "peft_config")
+        found = self._outcome(adapted)  # before the weights are rounded to the type of the file
         with _quiet():
             if not adapted:
                 self._save_rest(aside)
@@ -237,9 +238,28 @@ class Run:
             wall_seconds=round(self._seconds_before + time.perf_counter() - self._started, 3),
             peak_memory_bytes=peak_memory(resolve_device(job.device)),
             versions={name: version(name) for name in PACKAGES},
+            outcome=found,
         ).save(job.output)
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(job.output / STATE, ignore_errors=True)
+
+    def _outcome(self, adapted: bool) -> dict[str, Any]:
+        """Losses of the last stage and, of a checkpoint, what of the change its file holds."""
+        from lens_train import outcome, summary
+        from lens_train.export import find_tensors
+        from lens_train.layers import checkpoint_folder
+
+        log = [json.loads(line) for line in (self.job.output / LOG).read_text(encoding="utf-8").splitlines()]
+        found: dict[str, Any] = {}
+        if terms := outcome.losses([step for step in log if step["stage"] == log[-1]["stage"]]):
+            found["losses"] = terms
+        free = {name for name, value in self.model.named_parameters() if value.requires_grad}
+        base = find_tensors(checkpoint_folder(self.job.model))
+        trained = {name: value for name, value in self._tensors.items() if name in free & base.keys()}
+        if trained and not adapted:
+            found["weights"] = outcome.weight_change(trained, base)
+        found["warnings"] = summary.warnings(found, self.job.central, self.settings.learning_rate)
+        return found
 
     def _save_rest(self, folder: Path) -> None:
         """What a full checkpoint holds beside the weights: the backbone's configuration and tokenizer."""
@@ -320,7 +340,7 @@ def _arguments(job: Job, settings: TuningSettings, stage: Stage, *, adapted: boo
         num_train_epochs=1,  # the data set holds all passes
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
-        warmup_steps=settings.warmup,
+        warmup_steps=_warmup(settings, stage),
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.clip_norm,
         max_length=None,  # what is too long was left out: a cut answer would teach not to stop
@@ -341,6 +361,13 @@ def _arguments(job: Job, settings: TuningSettings, stage: Stage, *, adapted: boo
         report_to="none",
         log_level="error",
     )
+
+
+def _warmup(settings: TuningSettings, stage: Stage) -> float:
+    """Share of the steps, or their number: at least the last step is left its whole rate, as in Lens."""
+    passed = settings.epochs * len(stage.examples) / _batch(settings, stage.examples)
+    steps = settings.steps or math.ceil(passed)
+    return settings.warmup if math.ceil(settings.warmup * steps) < steps else steps - 1
 
 
 def _base_name(model: str) -> str:
