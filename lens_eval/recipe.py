@@ -424,6 +424,7 @@ def require_set(path: str, where: str) -> None:
 
 
 def _model(raw: Any, folder: Path) -> str:
-    """A model: a path where it looks like one (`./`, `../`, `/`, `~`), otherwise a hub id or `builtin`."""
+    """A model: a path where it looks like one (`./`, `../`, `/`, `~`, `*.gguf`), else a hub id, `builtin`."""
     text = os.path.expandvars(os.path.expanduser(str(raw)))  # noqa: PTH111
-    return os.path.normpath(folder / text) if text.startswith((".", "/")) else text
+    is_path = text.startswith((".", "/")) or text.lower().endswith(".gguf")
+    return os.path.normpath(folder / text) if is_path else text

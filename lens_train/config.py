@@ -9,19 +9,21 @@ from typing import Any, Literal
 
 from lens_eval.errors import UserError, did_you_mean
 
-
 RATE_BY_WIDTH = 0.064
-"""AdamW moves every weight by about the learning rate in a step, and a state adds up as many weights as it has
-dimensions: the step that moves states equally far shrinks with the width (Yang et al. 2022, arXiv 2203.03466).
-The released rate at width 4,096, and the best ones measured at 640 and 128, lie within a factor of 1.6 of it."""
+"""AdamW moves every weight by about the learning rate in a step, and a state adds up as many weights as it
+has dimensions, so the rate that moves states equally far falls with the width (Yang et al. 2022, arXiv
+2203.03466). The released rate, at a width of 4,096, and the best measured ones, at 640 and at 128, lie within
+a factor of 1.6 of this."""
 PASSES = 4
 RELEASED_RATE = 1e-5
 
 
 @dataclass(frozen=True)
 class LensConfig:
-    """Settings of probing and training. `compat: official` has the release's; docs/paper_to_code.md says which
-    defaults differ from them and why.
+    """Settings of probing and training.
+
+    With `compat: official` the defaults are the release's; docs/paper_to_code.md says where the others depart
+    from it, and why.
 
     Layer indices count decoder layers from 0; negative ones count from the end. `hidden[i]` is the
     output of layer i; `hidden[-1]` is taken after the final norm.

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from lens_eval.errors import UserError
 from lens_eval.mini import resolve_model
 from lens_eval.progress import progress, waiting
+from lens_train.gguf import is_gguf
 from lens_train.past import Noted, Past
 
 Tap = Callable[[Tensor], None]
@@ -77,16 +78,25 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 @lru_cache(maxsize=8)
 def checkpoint_folder(name: str) -> Path:
-    """Return the local folder of a model: a folder as it is, `builtin`, or a hub id's snapshot.
+    """Return the local folder of a model: a folder as it is, `builtin`, a hub id's or a GGUF file's.
+
+    A GGUF file is converted where that was not done before; see `lens_train.gguf.cache.model_folder`.
 
     Raises:
-        UserError: no such folder, no such hub id, or no safetensors weights in it.
+        UserError: no such folder, file or hub id; no safetensors weights in it; a GGUF file that is
+            damaged or not supported.
     """
+    if is_gguf(name):
+        from lens_train.gguf.cache import model_folder
+
+        return model_folder(Path(name))
     folder = Path(resolve_model(name))
     if not folder.is_dir():
         folder = download(name)
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is no model folder: it has no config.json")
+        files = sorted(file.name for file in folder.glob("*.gguf"))
+        hint = f"; name the file itself: {folder / files[0]}" if files else ""
+        raise UserError(f"{folder} is no model folder: it has no config.json{hint}")
     if not weight_files(folder):
         raise UserError(
             f"{folder} holds no *.safetensors weights (pickled weights are not read); "
