@@ -52,7 +52,7 @@ NOTES = (
 )
 LABELS = {
     "off_target": "off target, %",
-    "kept": "en kept, %",
+    "first": "en begins alike, %",
     "right": "right, %",
     "central_right": "en right, %",
 }

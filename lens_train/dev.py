@@ -3,11 +3,14 @@
 The replies are generated greedily with the weights that are in place. What is measured, in shares:
 
 - `off_target`, `undetermined`: of the replies, by `lens_eval.off_target`;
-- `kept`: of the tokens of the untrained model's replies to the central prompts, those that this model also
-  puts first where it is given the prompt and the reply so far, so that a slip counts once;
-- `same`: of the central replies, those that equal the untrained model's to the last character;
+- `loop`, `echo`, `empty`: of the replies, by `lens_eval.reply_form`;
+- `usable`: of the replies, those on target that are none of the three;
 - `right`: of the replies, those that hold the item's `value` in the language asked or the central one; only
-  where the dev data have values.
+  if the dev data have values;
+- `first`: of the central replies, those that begin with the same token as the untrained model's;
+- `central_loss`: mean negative log-likelihood of a token of the central prompts, in nats. They are read as
+  plain text, so that what a user writes is held back, not what the model itself would have said: a reply
+  worded otherwise is no loss.
 """
 
 from __future__ import annotations
@@ -24,12 +27,16 @@ from torch import Tensor, nn
 from lens_eval.errors import UserError
 from lens_eval.languages import DEFAULT_LANGUAGES
 from lens_eval.progress import progress
+from lens_eval.reply_form import form_of
 from lens_train.data import ParallelPrompts, Renderer, lookup, read_prompts, read_rows
 from lens_train.layers import Decoder
 from lens_train.trunk import make_batches
 
 PROMPT_TOKENS = 1024
 """A dev prompt is cut to this many tokens, before templating."""
+
+LOSS_TOKENS = 256
+"""A central prompt is read up to this many tokens: the logits of 262,144 tokens then take 270 MB."""
 
 Replies = dict[str, list[list[int]]]
 """Language -> token ids of the reply to each item."""
@@ -100,17 +107,14 @@ class DevJudge:
         replies = self._generate()
         self.first = self.first or replies
         texts = {code: [self._decode(reply) for reply in own] for code, own in replies.items()}
-        before = [self._decode(reply) for reply in self.first[self.central]]
-        same = [now == then for now, then in zip(texts[self.central], before, strict=True)]
+        pairs = zip(replies[self.central], self.first[self.central], strict=True)
+        alike = [now[:1] == then[:1] for now, then in pairs]
         by_language = {code: self._verdicts(code, own) for code, own in texts.items()}
         others = [shares for code, shares in by_language.items() if code != self.central]
-        measures: dict[str, Any] = {
-            name: _mean([shares[name] for shares in others]) for name in ("off_target", "undetermined")
-        }
-        measures |= {"kept": self._kept(), "same": _mean(same)}
-        if self.data.values is not None:
-            measures["right"] = _mean([shares["right"] for shares in others])
-            measures["central_right"] = by_language[self.central]["right"]
+        measures: dict[str, Any] = {name: _mean([shares[name] for shares in others]) for name in others[0]}
+        pivot = by_language[self.central]
+        measures |= {f"central_{name}": pivot[name] for name in ("usable", "right") if name in pivot}
+        measures |= {"first": _mean(alike), "central_loss": self._central_loss()}
         return {**measures, "by_language": by_language}, texts
 
     def _verdicts(self, language: str, replies: Sequence[str]) -> dict[str, float]:
@@ -122,9 +126,21 @@ class DevJudge:
         verdicts = judge_texts(
             replies, language, asked[language], central=self.central, candidates=candidates
         )
-        off = [verdict.outcome in ("central", "other") for verdict in verdicts]
-        shares = {"off_target": _mean(off)}
-        shares["undetermined"] = _mean([verdict.outcome == "undetermined" for verdict in verdicts])
+        forms = [form_of(reply, prompt) for reply, prompt in zip(replies, asked[language], strict=True)]
+        outcomes = [verdict.outcome for verdict in verdicts]
+        shares = {
+            "off_target": _mean([outcome in ("central", "other") for outcome in outcomes]),
+            "undetermined": _mean([outcome == "undetermined" for outcome in outcomes]),
+            "loop": _mean([form.looping for form in forms]),
+            "echo": _mean([form.echoing for form in forms]),
+            "empty": _mean([form.empty for form in forms]),
+            "usable": _mean(
+                [
+                    outcome == "on_target" and not form.broken
+                    for outcome, form in zip(outcomes, forms, strict=True)
+                ]
+            ),
+        }
         if (values := self.data.values) is not None:
             pairs = zip(replies, values[language], values[self.central], strict=True)
             shares["right"] = _mean(
@@ -154,21 +170,18 @@ class DevJudge:
                 found[code][item] = _until(ids, ends)
         return found
 
-    def _kept(self) -> float:
-        """Share of the tokens of the untrained model's central replies that are still put first."""
-        heads = self.prompts[self.central]
-        whole = [head + reply for head, reply in zip(heads, self.first[self.central], strict=True)]
-        rows = [row for row, reply in enumerate(self.first[self.central]) if reply]
-        shares: list[float] = []
-        project = self.decoder.model.get_output_embeddings()
-        for batch in make_batches(whole, rows, self.budget, self.decoder.device):
-            states = self.decoder(batch.ids, batch.mask)
-            for place, row in enumerate(batch.rows):
-                begin, end = len(heads[row]), len(whole[row])
-                # Scaling and capping of logits, where a model has them, leave the first choice alone.
-                choice = project(states[place, begin - 1 : end - 1]).argmax(dim=-1)
-                shares.append(float((choice == batch.ids[place, begin:end]).float().mean()))
-        return _mean(shares)
+    def _central_loss(self) -> float:
+        """Mean loss of a token of the central prompts as plain text, in nats."""
+        losses, count = 0.0, 0
+        for text in self.data.prompts.texts[self.central]:
+            ids = torch.tensor([self.tokenizer(text)["input_ids"][:LOSS_TOKENS]], device=self.decoder.device)
+            if ids.shape[1] < 2:
+                continue
+            # The model's own forward pass: some families scale or cap their logits.
+            logits = self.decoder.model(input_ids=ids, use_cache=False).logits[0, :-1].float()
+            losses += float(nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
+            count += ids.shape[1] - 1
+        return losses / max(1, count)
 
     def _decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()

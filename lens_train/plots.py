@@ -12,7 +12,7 @@ from lens_eval.errors import UserError
 from lens_train.files import commit
 
 if TYPE_CHECKING:
-    from lens_train.sweep import Outcome
+    from lens_train.sweep import Outcome, Row
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 """Told apart by colour-blind readers too (Okabe and Ito)."""
@@ -167,7 +167,7 @@ def _axis_words(projection: Mapping[str, Any], axis: int) -> str:
 
 
 def draw_tradeoff(outcome: Outcome, path: Path) -> None:
-    """Draw off-target rate against what is kept of the central language; or say in one line why not."""
+    """Draw usable replies against what the central language lost; or say in one line why not."""
     try:
         figure, axes = _figure(1, 1, 7, 4.8)
     except UserError:
@@ -176,27 +176,28 @@ def draw_tradeoff(outcome: Outcome, path: Path) -> None:
     axis = axes[0, 0]
     central = outcome.document["about"]["central"]
     rows = [(place, row) for place, row in enumerate(outcome.rows) if not row.reason]
-    kept = "central_right" if "central_right" in outcome.backbone.measures else "kept"
-    least = outcome.backbone.measures[kept] - outcome.document["margin"]
-    axis.axvline(100 * least, color="0.5", linestyle="--", label="least that the rule lets through")
+    first = outcome.backbone.measures
+    most = 100 * outcome.document["margin"]
+    axis.axvline(most, color="0.5", linestyle="--", label="most that the rule lets through")
+
+    def point(row: Row) -> tuple[float, float]:
+        return 100 * (row.measures["central_loss"] / first["central_loss"] - 1), 100 * row.measures["usable"]
+
     for number, (rate, own) in enumerate(sorted(_by_rate(rows).items(), key=lambda pair: str(pair[0]))):
-        points = [(100 * row.measures[kept], 100 * row.measures["off_target"]) for _, row in own]
+        points = [point(row) for _, row in own]
         label = "settings" if rate is None else f"learning rate {rate:g}"
         axis.scatter(*zip(*points, strict=True), label=label, **_style(number), s=30)
-        for (place, _), point in zip(own, points, strict=True):
-            axis.annotate(str(place + 1), point, xytext=(4, 3), textcoords="offset points", fontsize=7)
-    first = outcome.backbone.measures
-    axis.scatter(
-        [100 * first[kept]], [100 * first["off_target"]], marker="s", color="black", label="untrained"
-    )
-    if outcome.chosen is not None:
-        best = outcome.rows[outcome.chosen].measures
+        for (place, _), where in zip(own, points, strict=True):
+            axis.annotate(str(place + 1), where, xytext=(4, 3), textcoords="offset points", fontsize=7)
+    axis.scatter([0], [100 * first["usable"]], marker="s", color="black", label="untrained")
+    if outcome.choice.chosen is not None:
+        best = point(outcome.rows[outcome.choice.chosen])
         ring = {"facecolors": "none", "edgecolors": "black", "linewidths": 1.5}
-        axis.scatter([100 * best[kept]], [100 * best["off_target"]], s=150, label="chosen", **ring)
-    words = f"{central} replies right" if kept == "central_right" else f"{central} tokens kept"
-    axis.set(xlabel=f"{words}, %", ylabel="off-target replies, %")
+        axis.scatter([best[0]], [best[1]], s=150, label="chosen", **ring)
+    words = f"loss on {central} text, change in %"
+    axis.set(xlabel=words, ylabel="usable replies, %")
     simulated = " (simulated)" if outcome.document["simulated"] else ""
-    axis.set_title(f"Off-target against {words}, dev prompts{simulated}", loc="left", fontsize=10)
+    axis.set_title(f"Usable replies against {words}, dev prompts{simulated}", loc="left", fontsize=10)
     axis.legend(fontsize=7)
     _save(figure, path)
 

@@ -29,6 +29,7 @@ from lens_eval.errors import UserError, did_you_mean
 from lens_eval.languages import DEFAULT_LANGUAGES
 from lens_eval.progress import progress
 from lens_train import export, lens
+from lens_train.choice import Choice, choose
 from lens_train.config import LensConfig
 from lens_train.dev import DevData, DevJudge, as_written
 from lens_train.job import Job
@@ -73,7 +74,7 @@ class Request:
     dev_data: Path
     points: tuple[Point, ...]
     margin: float = 0.02
-    """How far the chosen setting's shares of the central language may lie below the untrained model's."""
+    """How much of the central language the chosen setting may lose; see `lens_train.choice`."""
     dev_limit: int | None = None
     max_new_tokens: int = 64
 
@@ -100,9 +101,7 @@ class Outcome:
 
     backbone: Row
     rows: tuple[Row, ...]
-    chosen: int | None
-    """Place in `rows`; None where no setting keeps the rule."""
-    rule: str
+    choice: Choice
     document: Mapping[str, Any]
 
 
@@ -384,43 +383,15 @@ def hash_weights(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def choose(rows: Sequence[Row], backbone: Row, margin: float) -> tuple[int | None, str]:
-    """The setting that a sweep names, and the rule in words.
-
-    Returns:
-        Place in `rows`, or None where no row keeps the rule; the rule.
-    """
-    bounds = {"kept": "central tokens kept", "central_right": "central replies right"}
-    least = {name: backbone.measures[name] - margin for name in bounds if name in backbone.measures}
-    most = backbone.measures["undetermined"] + margin
-    words = [f"{bounds[name]} at least {100 * value:.1f}%" for name, value in least.items()]
-    rule = (
-        f"Chosen: the lowest off-target rate among the settings with {', '.join(words)}, replies "
-        f"undetermined at most {100 * most:.1f}% (the untrained model's shares, give or take "
-        f"{100 * margin:g} points); of equal ones the smaller learning rate, then the one that keeps more."
-    )
-    fit = [
-        place
-        for place, row in enumerate(rows)
-        if not row.reason
-        and all(row.measures[name] >= value - 1e-9 for name, value in least.items())
-        and row.measures["undetermined"] <= most + 1e-9
-    ]
-
-    def order(place: int) -> tuple[float, ...]:
-        row = rows[place]
-        rate = float(row.settings.get("learning_rate", 0.0))
-        return (row.measures["off_target"], rate, -row.measures["kept"], place)
-
-    return (min(fit, key=order) if fit else None), rule
-
-
 def _line(row: Row) -> str:
     named = " ".join(f"{name}={value}" for name, value in row.settings.items())
     if row.reason:
         return f"{named}: stopped: {row.reason}"
     shares = row.measures
-    text = f"off-target {100 * shares['off_target']:.1f}%, central tokens kept {100 * shares['kept']:.1f}%"
+    text = ", ".join(
+        f"{words} {100 * shares[name]:.1f}%"
+        for name, words in (("off_target", "off-target"), ("usable", "usable"), ("loop", "loops"))
+    )
     return f"{named + ': ' if named else ''}{text}, {row.seconds:.1f} s"
 
 
@@ -430,20 +401,24 @@ def _finish(
     from lens_eval.mini import backbone_path
     from lens_train import sweep_tables
 
-    chosen, rule = choose(rows, backbone, request.margin)
+    choice = choose(rows, backbone, request.margin, request.job.central, about["dev"]["items"])
+    chosen = choice.chosen
     document = {
         "format": FORMAT,
         "about": about,
         "simulated": checkpoint_folder(plan.job.model).resolve() == backbone_path().resolve(),
-        "rule": rule,
+        "rule": choice.rule,
         "margin": request.margin,
         "chosen": chosen,
+        "gentle": choice.gentle,
+        "ranking": list(choice.ranking),
+        "words": list(choice.words),
         "command": None if chosen is None else command(request, rows[chosen]),
         "backbone": asdict(backbone),
         "rows": [asdict(row) for row in rows],
         "environment": environment(),
     }
-    outcome = Outcome(backbone, rows, chosen, rule, document)
+    outcome = Outcome(backbone, rows, choice, document)
     if chosen is not None:
         sweep_tables.write_chosen(request, rows[chosen])
     sweep_tables.write_all(outcome, request.job.output)

@@ -18,16 +18,20 @@ if TYPE_CHECKING:
 MEASURES = {
     "off_target": "off-target",
     "undetermined": "undetermined",
-    "kept": "{central} kept",
-    "same": "{central} same",
+    "usable": "usable",
+    "loop": "loops",
+    "echo": "echoes",
     "right": "right",
+    "central_usable": "{central} usable",
     "central_right": "{central} right",
+    "first": "{central} begins alike",
+    "central_loss": "{central} loss",
 }
 EXPLAINED = (
-    "Percent on dev prompts. off-target, undetermined, right: of the replies to the other languages, each "
-    "language counting alike; right: the reply holds the item's value. {central} kept: of the tokens of the "
-    "untrained model's {central} replies, those still put first where the reply so far is given; {central} "
-    "same: replies that are equal to the last character."
+    "Percent of the replies to dev prompts. off-target, undetermined, usable, loops, echoes, right: of the "
+    "other languages, each counting alike; usable: on target, no loop, no echo, not empty; right: the reply "
+    "holds the item's value. {central} begins alike: {central} replies that begin with the untrained model's "
+    "first token. {central} loss: nats per token of the {central} prompts, read as plain text."
 )
 
 
@@ -47,7 +51,7 @@ def lines(outcome: Outcome) -> list[list[str]]:
     """Cells, the untrained model first; a stopped setting says why in place of its measures."""
     found = [["untrained", *["" for _ in names(outcome)], *_shares(outcome, outcome.backbone)]]
     for place, row in enumerate(outcome.rows):
-        mark = " *" if place == outcome.chosen else ""
+        mark = " *" if place == outcome.choice.chosen else ""
         settings = [_text(row.settings.get(name, "")) for name in names(outcome)]
         found.append([f"{place + 1}{mark}", *settings, *_shares(outcome, row)])
     return found
@@ -59,8 +63,12 @@ def _measured(outcome: Outcome, name: str) -> bool:
 
 def _shares(outcome: Outcome, row: Row) -> list[str]:
     shown = [name for name in MEASURES if _measured(outcome, name)]
-    cells = ["stopped" if row.reason else percent(row.measures[name]) for name in shown]
+    cells = ["stopped" if row.reason else _measure(name, row.measures[name]) for name in shown]
     return [*cells, f"{row.seconds:.1f}"]
+
+
+def _measure(name: str, value: float) -> str:
+    return f"{value:.3f}" if name == "central_loss" else percent(value)
 
 
 def _text(value: Any) -> str:
@@ -77,12 +85,13 @@ def notes(outcome: Outcome) -> list[str]:
     found.append(f"{items}; model {about['model']['name']}, weights {about['model']['weights_sha256'][:12]}.")
     if outcome.document["simulated"]:
         found.append(f"Simulated ({SIMULATED.partition(': ')[2]}).")
-    found.append(outcome.rule)
-    if outcome.chosen is None:
-        found.append("No setting keeps the rule: try smaller learning rates, or a larger retain_weight.")
-    else:
+    found.append(outcome.choice.rule)
+    found += outcome.choice.words
+    if len(outcome.choice.ranking) > 1:
+        found.append("Best first: " + ", ".join(str(place + 1) for place in outcome.choice.ranking) + ".")
+    if outcome.choice.chosen is not None:
         found.append(
-            f"Setting {outcome.chosen + 1} (*) is chosen. To train it: `{outcome.document['command']}`"
+            f"Setting {outcome.choice.chosen + 1} (*) is chosen. To train it: `{outcome.document['command']}`"
         )
     found += [f"Setting {place + 1} was stopped: {row.reason}" for place, row in _stopped(outcome)]
     return found
@@ -103,7 +112,7 @@ def comma_separated(outcome: Outcome) -> str:
     """Every measure, also by language, as shares."""
     codes = outcome.document["about"]["languages"]
     measures = [name for name in MEASURES if _measured(outcome, name)]
-    own = ["off_target", "undetermined", *(["right"] if _measured(outcome, "right") else [])]
+    own = list(next(iter(outcome.backbone.measures["by_language"].values())))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     settings, terms = names(outcome), list(dict.fromkeys(name for row in outcome.rows for name in row.losses))
@@ -114,7 +123,7 @@ def comma_separated(outcome: Outcome) -> str:
         for code, values in shares.pop("by_language", {}).items():
             shares |= {f"{name}.{code}": value for name, value in values.items()}
         cells = [{**shares, **row.losses}.get(name, "") for name in columns]
-        head = ["untrained" if place < 0 else place + 1, int(place == outcome.chosen)]
+        head = ["untrained" if place < 0 else place + 1, int(place == outcome.choice.chosen)]
         given = [_text(row.settings.get(name, "")) for name in settings]
         writer.writerow([*head, *given, *cells, row.weights_sha256, row.seconds, row.reason])
     return text.getvalue()
@@ -148,15 +157,14 @@ def show(outcome: Outcome) -> None:
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     heads, rows = header(outcome), lines(outcome)
-    left_out = {"seconds", f"{outcome.document['about']['central']} same"}
-    left_out |= {"undetermined"} if _none_undetermined(outcome) else set()
+    left_out = {"seconds", *_always_none(outcome)}
     shown = [place for place, head in enumerate(heads) if head not in left_out]
     for place in shown:
         words = heads[place].replace("_", " ").replace("-", " ")
         widest = max((len(word) for word in words.split()), default=len("untrained"))
         table.add_column(escape(words), justify="right" if place else "left", min_width=widest)
     for number, cells in enumerate(rows, -1):
-        style = "bold" if number == outcome.chosen else ""
+        style = "bold" if number == outcome.choice.chosen else ""
         table.add_row(*[escape(cells[place]) for place in shown], style=style)
     console.print(table)
     for note in notes(outcome):
@@ -164,6 +172,8 @@ def show(outcome: Outcome) -> None:
         console.print(escape(note), soft_wrap="lens train" in note)
 
 
-def _none_undetermined(outcome: Outcome) -> bool:
+def _always_none(outcome: Outcome) -> set[str]:
+    """Heads of the measures that are 0 in every row, which a terminal need not show."""
     rows = [outcome.backbone, *(row for row in outcome.rows if not row.reason)]
-    return not any(row.measures["undetermined"] for row in rows)
+    empty = [name for name in ("undetermined", "echo") if not any(row.measures[name] for row in rows)]
+    return {MEASURES[name] for name in empty}
