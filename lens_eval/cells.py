@@ -48,6 +48,7 @@ _SHOWING = {
     "report",
     "run_cli",
     "runner",
+    "settings_files",
     "shown_answers",
     "sources",
     "training_charts",

@@ -23,6 +23,7 @@ app = typer.Typer(
 # Light modules only: they import torch, lm_eval and pandas inside their functions, so that
 # `lens --help` answers at once.
 COMMANDS: dict[str, str] = {
+    "assess": "lens_train.cli:assess",
     "probe": "lens_train.cli:probe",
     "train": "lens_train.cli:train",
     "sweep": "lens_train.cli:sweep",

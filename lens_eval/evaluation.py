@@ -23,6 +23,7 @@ from typing import Any
 
 from lens_eval.cells import Paths, environment
 from lens_eval.errors import UserError, did_you_mean
+from lens_eval.progress import progress
 from lens_eval.recipe import Backend
 from lens_eval.responses import Keep, keeping
 
@@ -86,7 +87,7 @@ def load_tasks(
         UserError: an unknown task, or no data for it, or for any of them.
     """
     missing: dict[str, str] = {} if left_out is None else left_out
-    with quiet():
+    with quiet(), progress(label="reading the tasks"):
         manager = index_tasks(names, include_path)
         tasks: dict[str, EvalTask] = {}
         for name in names:
@@ -450,8 +451,9 @@ class _Relay(io.TextIOBase):
 
     _BAR = re.compile(r"requests:.*?(\d+)/(\d+) \[")
 
-    def __init__(self, on_progress: Callable[[float], None]) -> None:
+    def __init__(self, on_progress: Callable[[float], None], below: Any) -> None:
         self._on_progress = on_progress
+        self.below = below  # where `lens_eval.progress` writes its lines
         self.tail = ""
 
     def writable(self) -> bool:
@@ -480,7 +482,7 @@ def only_own_bars() -> Iterator[None]:
 @contextlib.contextmanager
 def quiet(on_progress: Callable[[float], None] = lambda _: None) -> Iterator[None]:
     """Keep lm_eval, transformers and datasets from writing over the one live line of this program."""
-    relay = _Relay(on_progress)
+    relay = _Relay(on_progress, sys.stderr)
     loggers = [logging.getLogger(name) for name in ("lm_eval", "transformers", "datasets", "httpx")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -162,12 +162,9 @@ def load_recipe(path: str | Path) -> Recipe:
         near = sorted(str(p) for p in Path("recipes").glob("*.yaml"))
         hint = f"; recipes here: {', '.join(near)}" if near else ""
         raise UserError(f"no recipe {path}{did_you_mean(str(path), near)}{hint}")
-    import yaml
+    from lens_eval import settings_files
 
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not readable YAML: {error}") from error
+    raw = settings_files.read(path)
     if not isinstance(raw, dict):
         raise UserError(f"{path}: a recipe is a mapping of settings, this holds {type(raw).__name__}")
     return parse_recipe(raw, where=str(path), folder=path.resolve().parent, default_name=path.stem)

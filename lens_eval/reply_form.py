@@ -8,7 +8,7 @@ word list: what repeats to the end or was said before (`loop`), and what stands 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 LOOP_LIMIT = 0.5
@@ -23,10 +23,10 @@ ECHO_OF_PROMPT = 0.5
 """...and it holds at least this share of the prompt. A word chosen from the prompt is an answer."""
 SPACED_GRAM, UNSPACED_GRAM = 14, 6
 """Letters in a row that are no chance repetition, in scripts with and without spaces between words."""
-ECHO_GRAM = {SPACED_GRAM: 8, UNSPACED_GRAM: 4}
-"""The same for what stands in the prompt, which a restatement may change in between."""
+ECHO_WORDS, ECHO_LETTERS = 3, 4
+"""Words in a row (letters, in scripts without spaces) that are taken from the prompt."""
 _LIST_NUMBER = re.compile(r"^\s*\d+[.)](?=\s+\D)", re.MULTILINE)
-_LETTERS = re.compile(r"[^\W_]+|[\u0300-\u036f\u0900-\u0dff\u0e00-\u0eff]")
+_LETTERS = re.compile(r"(?:[^\W_]|[\u0300-\u036f\u064b-\u065f\u0900-\u0dff\u0e00-\u0eff])+")
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
@@ -66,17 +66,27 @@ class ReplyForm:
 
 def form_of(reply: str, prompt: str = "") -> ReplyForm:
     """Measure one reply; a loop of the prompt's words counts as a loop."""
-    text, asked = _letters(reply), _letters(prompt)
+    text = _letters(reply)
     if not text:
         return ReplyForm(True, 0.0, 0.0)
-    gram = UNSPACED_GRAM if 2 * len(_UNSPACED.findall(text)) > len(text) else SPACED_GRAM
-    loop = max(_periodic_share(text), _repeated_share(text, gram)) if len(text) >= LOOP_LETTERS else 0.0
-    return ReplyForm(False, loop, _echo_share(text, asked, ECHO_GRAM[gram]))
+    spaced = 2 * len(_UNSPACED.findall(text)) <= len(text)
+    loop = 0.0
+    if len(text) >= LOOP_LETTERS:
+        loop = max(_periodic_share(text), _repeated_share(text, SPACED_GRAM if spaced else UNSPACED_GRAM))
+    if spaced:
+        echo = _echo_share(_words(reply), _words(prompt), ECHO_WORDS)
+    else:
+        echo = _echo_share(text, _letters(prompt), ECHO_LETTERS)
+    return ReplyForm(False, loop, echo)
 
 
 def _letters(text: str) -> str:
     """Letters, marks and digits in lower case, without list numbers: what stays where layout varies."""
-    return "".join(_LETTERS.findall(_LIST_NUMBER.sub(" ", text.lower())))
+    return "".join(_words(text))
+
+
+def _words(text: str) -> list[str]:
+    return _LETTERS.findall(_LIST_NUMBER.sub(" ", text.lower()))
 
 
 def _periodic_share(text: str) -> float:
@@ -114,19 +124,22 @@ def _repeated_share(text: str, gram: int) -> float:
     return sum(repeated) / len(text)
 
 
-def _echo_share(text: str, prompt: str, gram: int) -> float:
-    """Share of the text that stands in the prompt; 0 if it holds too little of the prompt to repeat it."""
-    gram = min(gram, len(prompt))
-    if not gram:
+def _echo_share(text: Sequence[str], prompt: Sequence[str], size: int) -> float:
+    """Share of the text that stands in the prompt; 0 if it holds too little of the prompt to repeat it.
+
+    Whole words count: the answer to `which language is spoken in Norway` is a word of its own.
+    """
+    size = min(size, len(prompt), len(text))
+    if not size:
         return 0.0
-    return _covered(text, prompt, gram) if _covered(prompt, text, gram) >= ECHO_OF_PROMPT else 0.0
+    return _covered(text, prompt, size) if _covered(prompt, text, size) >= ECHO_OF_PROMPT else 0.0
 
 
-def _covered(text: str, source: str, gram: int) -> float:
-    """Share of the letters of `text` in stretches of `gram` letters that `source` holds too."""
-    known = {source[at : at + gram] for at in range(len(source) - gram + 1)}
-    covered = bytearray(len(text))
-    for at in range(len(text) - gram + 1):
-        if text[at : at + gram] in known:
-            covered[at : at + gram] = b"\1" * gram
-    return sum(covered) / len(text)
+def _covered(text: Sequence[str], source: Sequence[str], size: int) -> float:
+    """Share of the letters of `text` in stretches of `size` words or letters that `source` holds too."""
+    known = {tuple(source[at : at + size]) for at in range(len(source) - size + 1)}
+    covered = [False] * len(text)
+    for at in range(len(text) - size + 1):
+        if tuple(text[at : at + size]) in known:
+            covered[at : at + size] = [True] * size
+    return sum(len(part) for part, own in zip(text, covered, strict=True) if own) / sum(map(len, text))

@@ -466,10 +466,10 @@ def _setting(values: Mapping[str, Any], key: str) -> str:
 
 def _about(run: Mapping[str, Any]) -> dict[str, Any]:
     """What `run.json` says of the run; nothing of it is there for results of lm_eval itself."""
-    import yaml
+    from lens_eval import settings_files
 
     recipe, environment = run.get("recipe") or {}, run.get("environment") or {}
-    whole = yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False, width=88) if recipe else ""
+    whole = settings_files.write(recipe, width=88) if recipe else ""
     return {
         "recipe": whole,
         "command": run.get("command"),

@@ -266,9 +266,9 @@ def _pairs(text: str | None, option: str = "--model-args") -> dict[str, Any]:
 
 
 def _plain_value(text: str) -> Any:
-    import yaml
+    from lens_eval import settings_files
 
-    value = yaml.safe_load(text)
+    value = settings_files.parse(text, text)
     return text if isinstance(value, (dict, list)) or value is None else value
 
 

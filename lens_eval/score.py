@@ -231,7 +231,7 @@ def _responses(names: Sequence[str], fields: Fields, scores: Scores, strict: boo
 
     total = sum(Path(name).stat().st_size for name in names if name != "-")
     done = 0
-    with progress(label="scoring", total=None if "-" in names else total) as bar:
+    with progress(label="scoring", total=None if "-" in names else total, unit="bytes") as bar:
         for name in names:
             source = Source(name, fields)
             for count, row in enumerate(source):

@@ -1,4 +1,4 @@
-"""The commands `lens probe`, `lens train`, `lens sweep`, `lens diagnose` and `lens merge`."""
+"""The commands `lens assess`, `lens probe`, `lens train`, `lens sweep`, `lens diagnose` and `lens merge`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Set = Annotated[
 ]
 Subspaces = Annotated[Path | None, typer.Option("--subspaces", help="Folder made by `lens probe`.")]
 ProbeData = Annotated[str | None, typer.Option("--probe-data", help="Data to probe with; --data if absent.")]
-Limit = Annotated[int | None, typer.Option("--limit", help="Use the first N items only.")]
+Limit = Annotated[int | None, typer.Option("--limit", help="Use the first N items only.", min=1)]
 Seed = Annotated[int, typer.Option("--seed", help="Of the order of the items.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
 Template = Annotated[str | None, typer.Option("--template", help="chat (default) or plain, for base models.")]
@@ -146,6 +146,28 @@ def sweep(
     typer.echo(f"written: {output}")
 
 
+def assess(
+    model: Annotated[str, typer.Argument(help="Hub id, folder or .gguf file of the model, or `builtin`.")],
+    data: Data,
+    languages: Languages,
+    central: Central = "en",
+    config: Config = None,
+    set_: Set = None,
+    template: Template = None,
+    limit: Annotated[int, typer.Option("--limit", help="Prompts per language.", min=1)] = 20,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Longest reply.", min=1)] = 64,
+    show: Annotated[int, typer.Option("--show", help="Replies to print per language.", min=0)] = 2,
+    device: Device = "auto",
+) -> None:
+    """Is Lens for this model? Judge its replies to a few prompts per language, before any training."""
+    from lens_train import assess as assessment
+
+    codes, pivot = _languages(languages, central)
+    settings = _settings(config, set_, template)
+    found = assessment.assess(model, data, codes, pivot, settings, limit, max_new_tokens, device)
+    assessment.show(found, show)
+
+
 def diagnose(
     run: Annotated[Path, typer.Argument(help="Folder written by `lens train`.")],
     plots: Annotated[bool, typer.Option(help="Draw training/plots/*.png (needs matplotlib).")] = True,
@@ -183,24 +205,21 @@ def _languages(languages: str, central: str) -> tuple[tuple[str, ...], str]:
 
 
 def _settings(config: Path | None, assignments: list[str] | None, template: str | None) -> dict[str, Any]:
-    import yaml
+    from lens_eval import settings_files
 
     settings = {} if config is None else _read_yaml(config)
     for assignment in assignments or []:
         name, sign, value = assignment.partition("=")
         if not sign:
             raise UserError(f"--set {assignment}: write name=value")
-        settings[name.strip()] = yaml.safe_load(value)
+        settings[name.strip()] = settings_files.parse(value, f"--set {assignment}")
     return settings if template is None else {**settings, "template": template}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
+    from lens_eval import settings_files
 
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read the settings in {path}: {error}") from None
+    content = settings_files.read(path) or {}
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold settings as `name: value` lines")
     return content
@@ -208,15 +227,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _axes(vary: list[str] | None) -> dict[str, list[Any]]:
     """`learning_rate=1e-5,3e-5` as YAML reads a list."""
-    import yaml
+    from lens_eval import settings_files
 
     axes: dict[str, list[Any]] = {}
     for axis in vary or []:
         name, _, values = axis.partition("=")
-        try:
-            axes[name.strip()] = yaml.safe_load(f"[{values}]")
-        except yaml.YAMLError:
-            axes[name.strip()] = []
+        axes[name.strip()] = settings_files.parse(f"[{values}]", f"--vary {axis}")
         if not axes[name.strip()]:
             raise UserError(f"--vary {axis}: write name=value,value")
     return axes

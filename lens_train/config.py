@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
@@ -203,8 +204,8 @@ class LensConfig:
 
 
 def _require(name: str, value: Any, kind: Any, least: float | None) -> None:
-    if isinstance(value, bool) or not isinstance(value, kind) or (least is not None and not value >= least):
+    wrong = isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value)
+    if wrong or (least is not None and value < least):
         number = "a whole number" if kind is int else "a number"
         bound = "" if least is None else f" of at least {least}"
-        hint = " (YAML reads 1e-5 as text: write 1.0e-5)" if isinstance(value, str) else ""
-        raise UserError(f"{name} must be {number}{bound}, got {value!r}{hint}")
+        raise UserError(f"{name} must be {number}{bound}, got {value!r}")

@@ -2,7 +2,7 @@
 
 The replies are generated greedily with the weights that are in place. What is measured, in shares:
 
-- `off_target`, `undetermined`: of the replies, by `lens_eval.off_target`;
+- `off_target`, of it `central` and `other`, and `undetermined`: of the replies, by `lens_eval.off_target`;
 - `loop`, `echo`, `empty`: of the replies, by `lens_eval.reply_form`;
 - `usable`: of the replies, those on target that are none of the three;
 - `right`: of the replies, those that hold the item's `value` in the language asked or the central one; only
@@ -26,17 +26,16 @@ from torch import Tensor, nn
 
 from lens_eval.errors import UserError
 from lens_eval.languages import DEFAULT_LANGUAGES
-from lens_eval.progress import progress
 from lens_eval.reply_form import form_of
+from lens_train import generation
 from lens_train.data import ParallelPrompts, Renderer, lookup, read_prompts, read_rows
 from lens_train.layers import Decoder
-from lens_train.trunk import make_batches
 
 PROMPT_TOKENS = 1024
 """A dev prompt is cut to this many tokens, before templating."""
 
 LOSS_TOKENS = 256
-"""A central prompt is read up to this many tokens: the logits of 262,144 tokens then take 270 MB."""
+"""A text whose likelihood is asked is read up to this many tokens: logits over 262,144 then take 270 MB."""
 
 Replies = dict[str, list[list[int]]]
 """Language -> token ids of the reply to each item."""
@@ -130,6 +129,8 @@ class DevJudge:
         outcomes = [verdict.outcome for verdict in verdicts]
         shares = {
             "off_target": _mean([outcome in ("central", "other") for outcome in outcomes]),
+            "central": _mean([outcome == "central" for outcome in outcomes]),
+            "other": _mean([outcome == "other" for outcome in outcomes]),
             "undetermined": _mean([outcome == "undetermined" for outcome in outcomes]),
             "loop": _mean([form.looping for form in forms]),
             "echo": _mean([form.echoing for form in forms]),
@@ -150,41 +151,35 @@ class DevJudge:
 
     def _generate(self) -> Replies:
         """Greedy replies to every prompt, up to and without the end-of-text token."""
-        model = self.decoder.model
-        found: Replies = {code: [[]] * len(own) for code, own in self.prompts.items()}
         places = [(code, item) for code, own in self.prompts.items() for item in range(len(own))]
         flat = [self.prompts[code][item] for code, item in places]
-        longest = max(map(len, flat))
-        budget = max(1, self.budget * longest // (longest + self.max_new_tokens))
-        ends = _ends(model, self.tokenizer)
-        greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
-        greedy |= {
-            "max_new_tokens": self.max_new_tokens,
-            "pad_token_id": self.tokenizer.pad_token_id or ends[0],
-        }
-        batches = list(make_batches(flat, range(len(flat)), budget, self.decoder.device, "left"))
-        for batch in progress(batches, label="replies"):
-            output = model.generate(input_ids=batch.ids, attention_mask=batch.mask, **greedy)
-            for row, ids in zip(batch.rows, output[:, batch.ids.shape[1] :].tolist(), strict=True):
-                code, item = places[row]
-                found[code][item] = _until(ids, ends)
+        model, budget = self.decoder.model, self.budget
+        replies = generation.generate(model, self.tokenizer, flat, self.max_new_tokens, budget)
+        found: Replies = {code: [[]] * len(own) for code, own in self.prompts.items()}
+        for (code, item), reply in zip(places, replies, strict=True):
+            found[code][item] = reply.tokens
         return found
 
     def _central_loss(self) -> float:
         """Mean loss of a token of the central prompts as plain text, in nats."""
-        losses, count = 0.0, 0
-        for text in self.data.prompts.texts[self.central]:
-            ids = torch.tensor([self.tokenizer(text)["input_ids"][:LOSS_TOKENS]], device=self.decoder.device)
-            if ids.shape[1] < 2:
-                continue
-            # The model's own forward pass: some families scale or cap their logits.
-            logits = self.decoder.model(input_ids=ids, use_cache=False).logits[0, :-1].float()
-            losses += float(nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
-            count += ids.shape[1] - 1
-        return losses / max(1, count)
+        texts = self.data.prompts.texts[self.central]
+        losses = torch.cat(list(token_losses(self.decoder.model, self.tokenizer, texts)))
+        return float(losses.mean())
 
     def _decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+@torch.no_grad()
+def token_losses(model: Any, tokenizer: Any, texts: Sequence[str]) -> Iterator[Tensor]:
+    """Loss of every token but the first of each text, read as plain text; (tokens - 1,), nats.
+
+    It is the model's own forward pass that gives the logits: some families scale or cap them.
+    """
+    for text in texts:
+        ids = torch.tensor([tokenizer(text)["input_ids"][:LOSS_TOKENS]], device=model.device)
+        logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
+        yield nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none").cpu()
 
 
 @contextmanager
@@ -198,18 +193,6 @@ def as_written(parameters: Mapping[str, nn.Parameter], dtype: torch.dtype) -> It
     finally:
         for name, parameter in parameters.items():
             parameter.data = wide[name]
-
-
-def _ends(model: Any, tokenizer: Any) -> list[int]:
-    """Tokens that end a reply."""
-    config = getattr(model, "generation_config", None)
-    ends = config.eos_token_id if config is not None else None
-    ends = tokenizer.eos_token_id if ends is None else ends
-    return list(ends) if isinstance(ends, (list, tuple)) else [0 if ends is None else int(ends)]
-
-
-def _until(ids: list[int], ends: Sequence[int]) -> list[int]:
-    return ids[: next((place for place, token in enumerate(ids) if token in ends), len(ids))]
 
 
 def _mean(values: Sequence[float | bool]) -> float:

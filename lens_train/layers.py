@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from lens_eval.errors import UserError
 from lens_eval.mini import resolve_model
-from lens_eval.progress import progress
+from lens_eval.progress import progress, waiting
 from lens_train.past import Noted, Past
 
 Tap = Callable[[Tensor], None]
@@ -169,9 +169,10 @@ def load_model(name: str, device: str | torch.device = "cpu", dtype: str | torch
     # A GPU is filled tensor by tensor, without a copy of the model in main memory first.
     placed = {"device_map": {"": place}} if place.type == "cuda" else {}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            checkpoint_folder(name), config=config, dtype=kind, trust_remote_code=False, **placed
-        )
+        with waiting("loading the model"):
+            model = AutoModelForCausalLM.from_pretrained(
+                checkpoint_folder(name), config=config, dtype=kind, trust_remote_code=False, **placed
+            )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(f"cannot load {name} as a causal language model: {_first_line(error)}") from None
     return model.to(place).eval()
@@ -217,7 +218,10 @@ def model_identity(name: str) -> dict[str, str]:
 
 def _hash_files(files: list[Path]) -> str:
     size = sum(file.stat().st_size for file in files)
-    with progress(label="hashing weights", total=size) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (
+        progress(label="hashing weights", total=size, unit="bytes") as bar,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
         hashes = list(pool.map(partial(_hash_file, bar=bar), files))
     if len(hashes) == 1:
         return hashes[0]

@@ -154,8 +154,10 @@ class TopTrainer:
         log = self._open_log(done)
         self.first = dict(log[0]) if log else {}
         saved_at, saving = time.monotonic(), self._state_bytes() / DISK_SPEED
-        with _interruptible() as interrupted, progress(label="training", total=len(plan)) as bar:
-            bar.update(done)
+        with (
+            _interruptible() as interrupted,
+            progress(label="training", total=len(plan), initial=done) as bar,
+        ):
             for step in range(done, len(plan)):
                 record = self._step(step, plan[step], len(plan))
                 log.append(record)

@@ -157,7 +157,7 @@ def process() -> int:
 
 
 def _value(value: Any, hint: Any, what: str) -> Any:
-    """`value` as a value of type `hint`: YAML gives ints for floats, lists for tuples, `1e-5` as text."""
+    """`value` as a value of type `hint`: YAML gives ints for floats and lists for tuples."""
     choices = typing.get_args(hint)
     origin = typing.get_origin(hint)
     if origin is typing.Literal:
@@ -176,12 +176,9 @@ def _value(value: Any, hint: Any, what: str) -> Any:
 
 
 def _plain(value: Any, hint: type, what: str) -> Any:
-    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    elif hint is bool or isinstance(value, bool):
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint is bool or isinstance(value, bool):
         if hint is bool and isinstance(value, bool):
             return value
     elif isinstance(value, hint):

@@ -126,20 +126,17 @@ def make_points(
     if not isinstance(grid, Mapping) or not all(
         isinstance(values, list) and values for values in grid.values()
     ):
-        raise UserError(
-            "grid must map each setting to a list of values, as `learning_rate: [1.0e-5, 3.0e-5]`"
-        )
+        raise UserError("grid must map each setting to a list of values, as `learning_rate: [1e-5, 3e-5]`")
     if not isinstance(listed, list) or not all(isinstance(point, Mapping) for point in listed):
-        raise UserError("list must hold mappings, as `- {learning_rate: 1.0e-5, displacement: 0.5}`")
+        raise UserError("list must hold mappings, as `- {learning_rate: 1e-5, displacement: 0.5}`")
     axes = {**grid, **(varied or {})}
     points = (
         [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())] if axes else []
     )
     found: list[Point] = []
     for point in [*points, *map(dict, listed)]:
-        plain = {name: _value(value) for name, value in point.items()}
-        if plain not in found:
-            found.append(plain)
+        if point not in found:
+            found.append(point)
     if not found:
         raise UserError(
             "nothing to vary: give `--vary learning_rate=1e-5,3e-5`, or a file with `grid` or `list`"
@@ -147,16 +144,6 @@ def make_points(
     for name in {name for point in found for name in point}:
         _require_swept(name)
     return tuple(found)
-
-
-def _value(value: Any) -> Any:
-    """YAML reads 1e-5 as text."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _require_swept(name: str) -> None:
@@ -286,8 +273,8 @@ class _Work:
             self._open(first)
         else:
             self.backbone = Row(**first["row"])
-        with progress(label="sweep", total=len(points)) as bar:
-            bar.update(len(points) - len(missing))
+        done = len(points) - len(missing)
+        with progress(label="sweep", total=len(points), initial=done) as bar:
             for place in missing:
                 found[place] = record = self._run(plans[place], points[place])
                 write_json(self._path(points[place]), record)

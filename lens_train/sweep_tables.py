@@ -140,12 +140,12 @@ def write_all(outcome: Outcome, folder: Path) -> None:
 
 def write_chosen(request: Request, row: Row) -> None:
     """Write `chosen.yaml`: settings for `lens train --config`."""
-    import yaml
+    from lens_eval import settings_files
 
     shared = {name: value for name, value in request.job.settings.items() if name not in RUN_SETTINGS}
     settings = {**shared, **{name: value for name, value in row.settings.items() if name != "seed"}}
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
-    write_text(request.job.output / "chosen.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    write_text(request.job.output / "chosen.yaml", settings_files.write(plain))
 
 
 def show(outcome: Outcome) -> None:

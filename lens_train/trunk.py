@@ -187,8 +187,8 @@ def walk(
     saved = {name: tensor.to(decoder.device) for name, tensor in saved.items()}
     head_hidden = saved.pop("head", None)
     hidden = {int(name.partition(".")[2]): tensor for name, tensor in saved.items()}
-    with progress(label=label, total=len(spans) * len(batches)) as bar:
-        bar.update(done * len(batches))
+    count = len(batches)
+    with progress(label=label, total=len(spans) * count, initial=done * count) as bar:
         for first, last in spans[done:]:
             with decoder.loaded(first, last):
                 past = Past(note=True)

@@ -76,7 +76,7 @@ def test_a_method_of_the_users_own_is_one_file(tmp_path: Path, monkeypatch: pyte
         encoding="utf-8",
     )
     monkeypatch.syspath_prepend(tmp_path)
-    methods.train(job(tmp_path / "out", "my_method:train", rate="2.5e-1"))
+    methods.train(job(tmp_path / "out", "my_method:train", rate=2.5e-1))
     assert (tmp_path / "out" / "variant.json").read_text() == "0.25"
     with pytest.raises(UserError, match="my_method:train has no setting speed; it has rate"):
         methods.train(job(tmp_path / "other", "my_method:train", speed=1))
@@ -147,7 +147,7 @@ class Sample:
 
 
 def test_settings_are_read_as_yaml_gives_them() -> None:
-    read = methods.read_settings(Sample, {"rate": "1e-5", "count": None, "names": ["x"], "kind": "b"}, "m")
+    read = methods.read_settings(Sample, {"rate": 1e-5, "count": None, "names": ["x"], "kind": "b"}, "m")
     assert read == Sample(1e-5, None, ("x",), "b")
     assert methods.read_settings(Sample, {"rate": 2}, "m").rate == 2.0
     with pytest.raises(UserError, match="a list was expected"):

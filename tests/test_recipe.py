@@ -62,6 +62,17 @@ def test_norwegian_is_a_language_and_not_false() -> None:
     assert len(parse_recipe(_raw(languages=raw["languages"])).languages) == 2
 
 
+def test_numbers_of_a_recipe_need_no_point_and_names_stay_as_written(tmp_path: Path) -> None:
+    raw = _raw(variants={"PLACE": {"method": "lens", "learning_rate": "RATE", "displacement": {"no": 0.5}}})
+    text = yaml.safe_dump(raw).replace("RATE", "1e-4").replace("PLACE", "1e-4").replace("'no'", "no")
+    assert "learning_rate: 1e-4\n" in text
+    file = tmp_path / "a.yaml"
+    file.write_text(text, encoding="utf-8")
+    variant = load_recipe(file).variants[0]
+    assert variant.name == "1e-4"
+    assert variant.settings == {"learning_rate": 1e-4, "displacement": {"no": 0.5}}
+
+
 def test_data_may_be_named_by_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_PAIRS", str(tmp_path))
     assert parse_recipe(_raw(data={"train": "$MY_PAIRS/a.jsonl"})).train_data == str(tmp_path / "a.jsonl")

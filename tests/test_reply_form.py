@@ -74,6 +74,10 @@ def test_the_prompt_again_is_an_echo(reply: str) -> None:
         (QUESTION, QUESTION + " " + ANSWER),
         ("Which of these is an animal: table, dog, lamp, chair, window, door?", "dog"),
         ("日本の首都はどこですか?", "日本の首都は東京です。"),
+        (
+            "ما اللغة التي يتحدث بها معظم الناس في النرويج؟",
+            "حسنًا. اللغة التي يتحدث بها معظم الناس في النرويج هي النرويجية.",
+        ),
         ("", ANSWER),
     ],
 )

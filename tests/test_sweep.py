@@ -30,7 +30,7 @@ SHARED = {"steps": 2, "train_items": 6, "batch_size": 3, "learning_rate": 1e-3}
 
 def test_points_are_the_grid_and_the_list_each_once() -> None:
     spec = {
-        "grid": {"learning_rate": [1e-5, "3e-5"], "displacement": [{"zh": 0.5}, 1.0]},
+        "grid": {"learning_rate": [1e-5, 3e-5], "displacement": [{"zh": 0.5}, 1.0]},
         "list": [{"learning_rate": 1e-5, "displacement": 1.0}, {"retain_over": "tokens"}],
     }
     points = make_points(spec, {"seed": [0, 1]})

@@ -420,7 +420,7 @@ def _last_state(folder: Path) -> Path | None:
 
 
 class _Log(transformers.TrainerCallback):
-    """One line per optimizer step in `log.jsonl`, and a bar on a terminal."""
+    """One line per optimizer step in `log.jsonl`, and the progress shown."""
 
     def __init__(self, file: Path, stage: Stage) -> None:
         self.file, self.stage = file, stage
@@ -444,8 +444,8 @@ class _Log(transformers.TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
-            self._bar = progress(label=f"training ({self.stage.name})", total=state.max_steps)
-            self._bar.update(state.global_step)
+            label, done = f"training ({self.stage.name})", state.global_step
+            self._bar = progress(label=label, total=state.max_steps, initial=done)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._bar is not None:
