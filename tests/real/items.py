@@ -22,6 +22,11 @@ def write_lines(file: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     return file
 
 
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Read JSON lines."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
 def parallel(shared: Path, file: Path, rows: Iterable[int]) -> Path:
     """Write rows of the release's parallel prompts, in all its languages."""
     source = shared / "data" / "lens_official" / "language_pull_data_alpaca_safe_200" / "train.json"
@@ -36,8 +41,8 @@ def answered(shared: Path, file: Path, languages: Iterable[str], count: int) -> 
     """Write prompts with replies: validation items of XCOPA, answered by the right alternative."""
     rows: list[dict[str, dict[str, str]]] = [{"prompt": {}, "response": {}} for _ in range(count)]
     for code in languages:
-        lines = (shared / "data" / "xcopa" / code / f"val.{code}.jsonl").read_text("utf-8").splitlines()
-        items = sorted(map(json.loads, lines), key=lambda item: int(item["idx"]))
+        lines = read_lines(shared / "data" / "xcopa" / code / f"val.{code}.jsonl")
+        items = sorted(lines, key=lambda item: int(item["idx"]))
         for row, item in zip(rows, items, strict=False):
             row["prompt"][code] = item["premise"]
             row["response"][code] = item["choice2" if item["label"] else "choice1"]
@@ -46,5 +51,5 @@ def answered(shared: Path, file: Path, languages: Iterable[str], count: int) -> 
 
 def held_back(shared: Path, language: str) -> list[str]:
     """Open questions (Vicuna) in a language."""
-    lines = (shared / "data" / "vicuna80" / f"questions_{language}.jsonl").read_text("utf-8").splitlines()
-    return [json.loads(line)["text"] for line in lines[:HELD_BACK]]
+    lines = read_lines(shared / "data" / "vicuna80" / f"questions_{language}.jsonl")
+    return [line["text"] for line in lines[:HELD_BACK]]
