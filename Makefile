@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.lens-installed
 
 PIP_INSTALL := -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-slow test-vllm check format bench clean
+.PHONY: demo test test-slow test-vllm test-real check format bench clean
 
 demo: $(INSTALLED)  ## train Lens and its baselines on the built-in world, evaluate, show the table
 	$(BIN)/lens reproduce recipes/demo.yaml
@@ -21,6 +21,10 @@ test-slow: $(INSTALLED)
 
 test-vllm: $(VLLM_VENV)/.lens-installed
 	$(VLLM_BIN)/python -m pytest -m vllm
+
+test-real: $(VLLM_VENV)/.lens-installed  ## the whole way on real models: 20 minutes, and 4 GB of models once
+	-$(VLLM_BIN)/python tests/real/fetch.py
+	$(VLLM_BIN)/python -m pytest -m real --durations=10 tests/real
 
 check: $(INSTALLED)  ## format, lint, types
 	$(BIN)/ruff format --check .
