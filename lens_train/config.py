@@ -61,6 +61,9 @@ class LensConfig:
     """Number of top layers, or the layers themselves. All other weights stay as they are."""
     loss_layers: tuple[int, ...] = (-1,)
     """Layers whose hidden states the losses read; several are averaged."""
+    scale_free: bool = True
+    """Losses and directions are taken of states before the gain of the final norm, where every state of every
+    model has mean square 1; see `lens_train.losses`. Not with `compat: official`."""
     displacement: float | Mapping[str, float] = 1.0
     """Factor on a language's direction (the paper's lambda), for all or per language."""
     align_weight: float = 1.0
@@ -128,6 +131,11 @@ class LensConfig:
     def subspace_rank(self) -> int:
         """Rank of the specific subspace."""
         return len(self.languages) - 1 if self.rank is None else self.rank
+
+    @property
+    def in_units(self) -> bool:
+        """Whether states are measured in units of their layer."""
+        return self.scale_free and not self.official
 
     @property
     def passes(self) -> int:
@@ -222,6 +230,8 @@ class LensConfig:
             "dtype": ("auto", "float32", "bfloat16"),
             "stream": ("auto", "always", "never"),
         }
+        if not isinstance(self.scale_free, bool):
+            raise UserError(f"scale_free is {self.scale_free!r}; possible: true, false")
         if not isinstance(self.template_args, Mapping):
             raise UserError(f"template_args is {self.template_args!r}; give `name: value` lines")
         for name, known in choices.items():

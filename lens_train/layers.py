@@ -435,6 +435,32 @@ class Decoder:
                 )
             self.reuses_past = self._check_past(ids, mask, depth, whole)
 
+    @torch.no_grad()
+    def final_norm(self) -> tuple[Tensor, Tensor] | None:
+        """Gain and offset of the final norm, (width,) each, float64, on the CPU.
+
+        With them hidden[n - 1] = gain * u + offset, and u is the normed state, of mean square 1 whatever the
+        token and the model. Found by what the norm makes of numbers of mean 0 and mean square 1, so for any
+        norm that scales by root mean square or by standard deviation. None if the model ends in no such norm.
+        """
+        signs = torch.ones(self.width, dtype=self.dtype, device=self.device)
+        signs[1::2] = -1
+        random = 7 * torch.randn(self.width, generator=torch.Generator().manual_seed(0)).to(signs)
+        mask = torch.ones(1, 3, dtype=torch.long, device=self.device)
+        rows = torch.stack([signs, -signs, random])[None]
+        output = self(mask, mask, start=len(self), hidden=rows)[0].double().cpu()
+        plus, minus, probe = output
+        offset = (plus + minus) / 2
+        gain = (plus - minus) / 2 / signs.double().cpu()
+        if not bool(gain.abs().max() > 0):
+            return None
+        # A dimension that the norm switches off says nothing; dividing by its gain would make noise of it.
+        dead = gain.abs() < 1e-6 * gain.abs().max()
+        normed = torch.where(dead, 0.0, (probe - offset) / torch.where(dead, 1.0, gain))
+        if abs(float(normed.square().sum() / (~dead).sum()) - 1) > 0.1:
+            return None
+        return torch.where(dead, torch.inf, gain), offset
+
     def _check_past(self, ids: Tensor, mask: Tensor, depth: int, whole: Tensor) -> bool:
         past = Past(note=True)
         try:

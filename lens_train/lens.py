@@ -39,7 +39,7 @@ from lens_train.loop import (
     step_items,
     trained_layers,
 )
-from lens_train.losses import Objective
+from lens_train.losses import Objective, Units
 from lens_train.memory import peak_memory
 from lens_train.probe import STATE as PROBE_STATE
 from lens_train.probe import expected_identity, probe, probe_identity, probe_prompts, renderer, save_folder
@@ -290,7 +290,9 @@ def trainer(
     references: dict[Any, Any] | None = None,
 ) -> TopTrainer:
     """Set up one run over a trunk; see `TopTrainer` for folder and references."""
-    objective = Objective.make(plan.config, subspaces, plan.read, prepared.trunk.decoder.device)
+    decoder = prepared.trunk.decoder
+    units = Units.of(decoder, plan.read, subspaces.means) if plan.config.in_units else None
+    objective = Objective.make(plan.config, subspaces, plan.read, decoder.device, units)
     return TopTrainer(
         prepared.trunk,
         prepared.rows,
