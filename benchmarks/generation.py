@@ -38,7 +38,7 @@ def main() -> None:
             rows.append({"weights": dtype, "way": way, **found, "target": target})
     notes = [
         f"{ROWS} prompts of {PROMPT} tokens, {TOKENS} tokens each; vocabulary {VOCABULARY:,}, width {WIDTH}, "
-        "one layer, random weights. Memory is the peak of the process over what it held with the model loaded.",
+        "one layer, random weights. GB: the peak of the process over what it held with the model loaded.",
         f"Torch threads: {os.environ.get('OMP_NUM_THREADS', 'default')}; load at the end: "
         f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.",
         f"Where one row goes on, it does for {4 * TOKENS} tokens; the other {ROWS - 1} replies end after 1.",
