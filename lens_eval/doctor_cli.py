@@ -20,7 +20,9 @@ SHOWN = 500
 
 
 def doctor(
-    model: Annotated[str, typer.Argument(help="Hub id, checkpoint folder, adapter folder, or `builtin`.")],
+    model: Annotated[
+        str, typer.Argument(help="Hub id, checkpoint or adapter folder, GGUF file, or `builtin`.")
+    ],
     tasks: Annotated[str, typer.Option(help="lm_eval tasks or groups, separated by commas.")] = "lens_mini",
     languages: Annotated[str | None, typer.Option(help="Only tasks in these languages, e.g. en,zh.")] = None,
     adapter: Annotated[str | None, typer.Option(help="PEFT adapter to load on the model.")] = None,

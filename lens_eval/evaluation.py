@@ -251,8 +251,8 @@ class Evaluator:
         self.device = _device(device) if backend.model == "hf" else None
         self.model_args = {**backend.args, **model_args}
         name = backend.model
-        if name == "hf" and "steering" in model_args:
-            name = "lens_steered"
+        if name == "hf":
+            name = "lens_steered" if "steering" in model_args else "lens_hf"
             import lens_eval.steered
         if name == "vllm":
             name = "lens_vllm"

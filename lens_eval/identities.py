@@ -48,8 +48,15 @@ class Identities:
                 "limit": recipe.limit,
                 "versions": self.versions,
                 "source": self._source("lens_eval"),
+                "replies": self._replies(),
             }
         )
+
+    def _replies(self) -> str | None:
+        """Hash of the code that generates for the backend hf."""
+        from lens_train import generation
+
+        return file_hash(Path(generation.__file__)) if self.recipe.backend.model == "hf" else None
 
     def training(self, row: Row) -> str:
         """Everything that decides the weights of a trained row."""

@@ -75,7 +75,7 @@ class Backend:
 
     model: str = "hf"
     args: Mapping[str, Any] = field(default_factory=dict)
-    """lm_eval's `--model_args` without the model itself, e.g. `dtype: bfloat16`."""
+    """lm_eval's `--model_args` without the model itself, e.g. `dtype: bfloat16`; for hf also `stop_loops`."""
     batch_size: int | str = 1
     gen_kwargs: Mapping[str, Any] = field(default_factory=dict)
     apply_chat_template: bool | Literal["auto"] = "auto"
@@ -300,6 +300,10 @@ def _backend(raw: Mapping[str, Any], where: str) -> Backend:
             raise UserError(
                 f"{where}.args: `{key}` is set by the runner for each variant; name models under `variants`"
             )
+    if "stop_loops" in args:
+        if model != "hf":
+            raise UserError(f"{where}.args: `stop_loops` is a setting of the backend hf, not of {model}")
+        _boolean(args["stop_loops"], f"{where}.args.stop_loops")
     template = raw.get("apply_chat_template", "auto")
     if template != "auto":
         template = _boolean(template, f"{where}.apply_chat_template (true, false or auto)")
@@ -420,6 +424,7 @@ def require_set(path: str, where: str) -> None:
 
 
 def _model(raw: Any, folder: Path) -> str:
-    """A model: a path where it looks like one (`./`, `../`, `/`, `~`), otherwise a hub id or `builtin`."""
+    """A model: a path where it looks like one (`./`, `../`, `/`, `~`, `*.gguf`), else a hub id, `builtin`."""
     text = os.path.expandvars(os.path.expanduser(str(raw)))  # noqa: PTH111
-    return os.path.normpath(folder / text) if text.startswith((".", "/")) else text
+    is_path = text.startswith((".", "/")) or text.lower().endswith(".gguf")
+    return os.path.normpath(folder / text) if is_path else text

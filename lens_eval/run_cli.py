@@ -27,7 +27,7 @@ def reproduce(
     ] = False,
     limit: Annotated[int | None, typer.Option(help="Items per task, for a trial run.")] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="Another backbone: hub id, folder, or `builtin`.")
+        str | None, typer.Option(help="Another backbone: hub id, folder, GGUF file, or `builtin`.")
     ] = None,
     backend: Annotated[str | None, typer.Option(help="Another backend: hf or vllm.")] = None,
     gen_kwargs: Annotated[
@@ -67,7 +67,9 @@ def reproduce(
 
 
 def evaluate(
-    model: Annotated[str, typer.Option(help="Hub id, checkpoint folder, adapter folder, or `builtin`.")],
+    model: Annotated[
+        str, typer.Option(help="Hub id, checkpoint or adapter folder, GGUF file, or `builtin`.")
+    ],
     tasks: Annotated[str, typer.Option(help="lm_eval tasks or groups, separated by commas.")],
     output: Annotated[Path, typer.Option(help="Folder for results, samples and tables.")],
     languages: Annotated[str | None, typer.Option(help="Only tasks in these languages, e.g. en,zh.")] = None,

@@ -8,15 +8,23 @@ from pathlib import Path
 from lens_eval.errors import UserError
 from lens_eval.mini import resolve_model
 from lens_eval.recipe import PATH_SETTINGS, Recipe, VariantSpec
+from lens_train.gguf import is_gguf
 
 
 def model_arguments(model: str, adapter: str | None = None, backend: str = "hf") -> dict[str, str]:
-    """lm_eval's arguments for a hub id, a checkpoint folder, or a PEFT adapter folder.
+    """lm_eval's arguments for a hub id, a checkpoint folder, a GGUF file, or a PEFT adapter folder.
+
+    A GGUF file is converted where that was not done before: what lm_eval is given is its folder.
 
     Raises:
-        UserError: a folder that is neither, or an adapter that does not name its model.
+        UserError: a folder that is neither, an adapter that does not name its model, or a GGUF file that is
+            damaged or not supported.
     """
     folder = Path(resolve_model(model))
+    if is_gguf(model):
+        from lens_train.layers import checkpoint_folder
+
+        folder = checkpoint_folder(model)
     if adapter is None and (folder / "adapter_config.json").is_file():
         base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get(
             "base_model_name_or_path"

@@ -1,4 +1,4 @@
-"""`lens_steered`: lm_eval's hf backend, every forward pass steered (`lens train --method steer`).
+"""`lens_steered`: the backend `lens_hf`, every forward pass steered (`lens train --method steer`).
 
 `python -m lens_eval.steered ...` is lm_eval's own command with this backend known to it:
 
@@ -12,14 +12,14 @@ from __future__ import annotations
 from typing import Any
 
 from lm_eval.api.registry import register_model
-from lm_eval.models.huggingface import HFLM
 
+from lens_eval.hf import GreedyRows
 from lens_eval.steering import ByLanguage, lm_eval_command, load_steering
 
 
 @register_model("lens_steered")
-class SteeredLM(ByLanguage, HFLM):
-    """lm_eval's `hf` backend, steered.
+class SteeredLM(ByLanguage, GreedyRows):
+    """The `lens_hf` backend, steered.
 
     Where a direction of a language is added, requests are answered language by language: that of the
     request's item (`language` in its doc), or `language` for all.

@@ -18,6 +18,8 @@ from lens_eval.identities import CELL_FILE, cell_record, file_hash_of_weights
 from lens_eval.mini import resolve_data, resolve_model
 from lens_eval.recipe import Recipe, Row
 from lens_eval.sources import model_arguments, paths_of
+from lens_train.gguf import is_gguf
+from lens_train.gguf.cache import converted
 
 if TYPE_CHECKING:
     from lens_train.job import Job
@@ -172,6 +174,11 @@ def machine_paths(folder: Path, recipe: Recipe) -> Paths:
         given += [spec.model, spec.adapter, spec.data, *paths_of(recipe, spec)]
     names: dict[str | Path, str] = {Path.home(): "~", Path.cwd(): ".", folder: "RUN"}
     names.update({path: Path(path).name for path in given if path and Path(path).is_absolute()})
+    # A GGUF file is loaded from the folder it was converted to: that goes by the name of the file.
+    for path in filter(None, given):
+        folder_of_file = converted(Path(path)) if is_gguf(path) else None
+        if folder_of_file is not None:
+            names[folder_of_file] = Path(path).name
     names[Path(sys.prefix)] = "ENVIRONMENT"
     names[Path(lens_eval.__file__).resolve().parents[1]] = "PROJECT"
     names[Path.cwd()] = "."

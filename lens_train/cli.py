@@ -11,7 +11,9 @@ import typer
 
 from lens_eval.errors import UserError
 
-Model = Annotated[str, typer.Option("--model", help="Hub id or folder of the model, or `builtin`.")]
+Model = Annotated[
+    str, typer.Option("--model", help="Hub id, folder or GGUF file of the model, or `builtin`.")
+]
 Data = Annotated[str, typer.Option("--data", help="Parallel prompts: a file, a folder, or `builtin:train`.")]
 Languages = Annotated[str, typer.Option("--languages", help="Codes, the central one included: en,zh,sw.")]
 Central = Annotated[str, typer.Option("--central", help="Language the others are aligned with.")]

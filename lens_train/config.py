@@ -9,10 +9,21 @@ from typing import Any, Literal
 
 from lens_eval.errors import UserError, did_you_mean
 
+RATE_BY_WIDTH = 0.064
+"""AdamW moves every weight by about the learning rate in a step, and a state adds up as many weights as it
+has dimensions, so the rate that moves states equally far falls with the width (Yang et al. 2022, arXiv
+2203.03466). The released rate, at a width of 4,096, and the best measured ones, at 640 and at 128, lie within
+a factor of 1.6 of this."""
+PASSES = 4
+RELEASED_RATE = 1e-5
+
 
 @dataclass(frozen=True)
 class LensConfig:
-    """Settings of probing and training. Defaults are the paper's, as released for two languages.
+    """Settings of probing and training.
+
+    With `compat: official` the defaults are the release's; docs/paper_to_code.md says where the others depart
+    from it, and why.
 
     Layer indices count decoder layers from 0; negative ones count from the end. `hidden[i]` is the
     output of layer i; `hidden[-1]` is taken after the final norm.
@@ -62,7 +73,8 @@ class LensConfig:
     """Retain the mean state of a central prompt (as released), or the state of every token."""
 
     # Optimisation (AdamW)
-    learning_rate: float = 1e-5
+    learning_rate: float | None = None
+    """None = `RATE_BY_WIDTH` / width of a hidden state; with `compat: official` 1e-5."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: float = 0.05
     """Share of the steps over which the learning rate rises from 0."""
@@ -70,8 +82,8 @@ class LensConfig:
     """Not applied to one-dimensional weights (norms, biases)."""
     clip_norm: float = 1.0
     """Largest norm of the gradient; 0 = no clipping."""
-    epochs: int = 1
-    """Passes over the training items."""
+    epochs: int | None = None
+    """Passes over the training items; None = 4, with `compat: official` 1."""
     steps: int | None = None
     """Optimizer steps; None = as many as `epochs` give. More than one pass is taken where needed."""
     batch_size: int = 8
@@ -82,9 +94,9 @@ class LensConfig:
     # Machine
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the frozen weights and the arithmetic; trained weights and optimizer states are float32 always.
-    auto = bfloat16 on a GPU that has it, and on a CPU that has it where the checkpoint is stored so."""
+    auto = bfloat16 on a GPU that has it, and on a CPU no slower in it where the checkpoint is stored so."""
     batch_tokens: int = 4096
-    """Tokens per forward pass, padding included; speed and memory only."""
+    """Tokens per forward pass at most, padding included; speed and memory only. A CPU takes up to 1024."""
     stream: Literal["auto", "always", "never"] = "auto"
     """Read layers from disk one at a time instead of holding the model; auto = where it does not fit."""
 
@@ -116,6 +128,18 @@ class LensConfig:
     def subspace_rank(self) -> int:
         """Rank of the specific subspace."""
         return len(self.languages) - 1 if self.rank is None else self.rank
+
+    @property
+    def passes(self) -> int:
+        """Passes over the training items."""
+        return self.epochs or (1 if self.official else PASSES)
+
+    def for_width(self, width: int) -> LensConfig:
+        """The settings for a model with hidden states of `width` numbers: rate and passes in figures."""
+        rate = self.learning_rate
+        if rate is None:
+            rate = RELEASED_RATE if self.official else float(f"{RATE_BY_WIDTH / width:.3g}")
+        return replace(self, learning_rate=rate, epochs=self.passes)
 
     @property
     def official(self) -> bool:
@@ -164,16 +188,18 @@ class LensConfig:
                 raise UserError(f"displacement names {unknown}, which are not among {list(self.languages)}")
 
     def _check_numbers(self) -> None:
-        positive = ("probe_items", "probe_tokens", "train_items", "train_tokens", "epochs", "batch_size")
+        positive = ("probe_items", "probe_tokens", "train_items", "train_tokens", "batch_size")
         for name in (*positive, "micro_batch_size", "batch_tokens"):
             _require(name, getattr(self, name), int, 1)
-        if self.steps is not None:
-            _require("steps", self.steps, int, 1)
+        for name in ("steps", "epochs"):
+            if getattr(self, name) is not None:
+                _require(name, getattr(self, name), int, 1)
+        if self.learning_rate is not None:
+            _require("learning_rate", self.learning_rate, (int, float), 0)
         for name in (
             "align_weight",
             "separate_weight",
             "retain_weight",
-            "learning_rate",
             "weight_decay",
             "clip_norm",
         ):

@@ -170,8 +170,12 @@ def checkpoint_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in weight_files(folder))
 
 
-def need_disk(output: Path, size: int) -> None:
-    """Refuse to begin what the disk cannot hold.
+def need_disk(
+    output: Path,
+    size: int,
+    advice: str = "make room, name a folder on another disk, or write a delta only (--delta)",
+) -> None:
+    """Refuse to begin what the disk cannot hold; `advice` says what to do then.
 
     Raises:
         UserError: less free room than `size` bytes and a little more.
@@ -182,6 +186,5 @@ def need_disk(output: Path, size: int) -> None:
     free = shutil.disk_usage(place).free
     if free < size * 1.02 + (1 << 20):
         raise UserError(
-            f"{output} needs {size / 1e9:.2f} GB on disk, {free / 1e9:.2f} GB are free at {place}; "
-            "make room, name a folder on another disk, or write a delta only (--delta)"
+            f"{output} needs {size / 1e9:.2f} GB on disk, {free / 1e9:.2f} GB are free at {place}; {advice}"
         )

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,9 @@ from torch import Tensor
 from lens_eval.progress import progress
 
 MEMORY = 512 << 20
-"""Bytes for the logits, keys and values of a batch."""
+"""Bytes for the logits, keys and values of a batch in main memory."""
+GPU_SHARE = 8
+"""On a GPU, one part in this many of its memory."""
 LONGEST_PERIOD = 32
 """Tokens of the longest repeated passage that counts as a loop."""
 LOOP_REPEATS = 8
@@ -61,7 +63,7 @@ def generate(
     budget: int,
     *,
     stop_loops: bool = True,
-    label: str = "replies",
+    label: str | None = "replies",
     ends: Sequence[int] | None = None,
 ) -> list[Reply]:
     """Greedy replies to prompts.
@@ -73,7 +75,7 @@ def generate(
         max_new_tokens: tokens of a reply at most.
         budget: tokens of a batch at most, padding and replies included; see `batch_rows`.
         stop_loops: end a reply once it has fallen into a loop.
-        label: of the progress bar, which counts replies.
+        label: of the progress bar, which counts replies; None = no bar.
         ends: tokens that end a reply; None = those of the model.
 
     Returns:
@@ -82,32 +84,37 @@ def generate(
     stops = tuple(end_tokens(model, tokenizer) if ends is None else ends)
     ordered = sorted(range(len(prompts)), key=lambda row: (-len(prompts[row]), row))
     found: dict[int, Reply] = {}
-    with progress(label=label, total=len(prompts)) as bar, contiguous_output(model):
+    bars = nullcontext() if label is None else progress(label=label, total=len(prompts))
+    with bars as bar, contiguous_output(model):
         while ordered:
             size = batch_rows(model, len(prompts[ordered[0]]) + max_new_tokens, budget)
             rows, ordered = ordered[:size], ordered[size:]
             ids, mask = _pad_left([prompts[row] for row in rows], model.device)
             for place, reply in reply_rows(model, ids, mask, max_new_tokens, stops, stop_loops=stop_loops):
                 found[rows[place]] = reply
-                bar.update()
+                if bar is not None:
+                    bar.update()
     return [found[row] for row in range(len(prompts))]
 
 
-def batch_rows(model: Any, tokens: int, budget: int, memory: int = MEMORY) -> int:
+def batch_rows(model: Any, tokens: int, budget: int) -> int:
     """Rows of a batch: the rule by which everything that generates is sized.
 
     As many as keep to both bounds, and one at least:
 
     - rows x tokens <= `budget`;
-    - rows x (logits + keys and values) <= `memory`. The logits of a row are held in the model's type and
-      twice in float32 (transformers casts and processes them); keys and values are those of all its tokens.
+    - rows x (logits + keys and values) <= `MEMORY`, or a share of a GPU's memory. The logits of a row are
+      held in the model's type and twice in float32 (a model may cast them, a penalty processes them); keys
+      and values are those of all its tokens.
 
     Args:
         model: a causal model.
         tokens: of a row: prompt, padding and reply.
         budget: tokens of a batch, which bounds the hidden states.
-        memory: bytes.
     """
+    memory = MEMORY
+    if model.device.type == "cuda":
+        memory = torch.cuda.get_device_properties(model.device).total_memory // GPU_SHARE
     config = model.config.get_text_config()
     logits = config.vocab_size * (model.dtype.itemsize + 8)
     return max(1, min(budget // tokens, memory // (logits + tokens * _cache_bytes(config, model.dtype))))
@@ -187,6 +194,15 @@ def loop_period(tokens: Sequence[int]) -> int | None:
         if tail[period:] == tail[:-period]:
             return period
     return None
+
+
+def unrolled(reply: Reply, length: int) -> list[int]:
+    """The tokens of a reply, a loop that it ends in written on to `length` tokens."""
+    period = loop_period(reply.tokens) if reply.looped else None
+    if period is None:
+        return reply.tokens
+    passage, more = reply.tokens[-period:], max(0, length - len(reply.tokens))
+    return reply.tokens + (passage * (more // period + 1))[:more]
 
 
 class _Loops:

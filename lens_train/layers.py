@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -25,6 +27,7 @@ from torch import Tensor, nn
 from lens_eval.errors import UserError
 from lens_eval.mini import resolve_model
 from lens_eval.progress import progress, waiting
+from lens_train.gguf import is_gguf
 from lens_train.past import Noted, Past
 
 Tap = Callable[[Tensor], None]
@@ -57,17 +60,42 @@ def resolve_device(device: str) -> torch.device:
 def resolve_dtype(dtype: str, device: torch.device, model: str | None = None) -> torch.dtype:
     """Return the type of the frozen weights.
 
-    `auto` is bfloat16 on a GPU that has it, and on a CPU that has it where `model` is stored so.
+    `auto` is bfloat16 on a GPU that has it, and on a CPU where `model` is stored so and products in it are
+    no slower than in float32, as `multiplies_in_bfloat16` finds.
     """
     if dtype != "auto":
         return DTYPES[dtype]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     stored = model is not None and causal_config(model).dtype == torch.bfloat16
-    fast = device.type == "cpu" and any(
+    fast = device.type == "cpu" and stored and multiplies_in_bfloat16()
+    return torch.bfloat16 if fast else torch.float32
+
+
+@lru_cache(maxsize=1)
+def multiplies_in_bfloat16() -> bool:
+    """Whether this CPU takes no longer for a matrix product in bfloat16 than in float32, as timed here.
+
+    To have the instructions is not enough: some processors do half as many products in them as in float32,
+    others twice as many, or ten times. The fastest of a few products counts.
+    """
+    if not any(
         getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
-    return torch.bfloat16 if stored and fast else torch.float32
+    ):
+        return False
+    fastest = dict.fromkeys((torch.bfloat16, torch.float32), math.inf)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # processor time of this thread does not count what else the machine does
+    try:
+        for _ in range(8):
+            for dtype in fastest:
+                rows, weight = torch.ones(256, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
+                begun = time.thread_time()
+                nn.functional.linear(rows, weight)
+                fastest[dtype] = min(fastest[dtype], time.thread_time() - begun)
+    finally:
+        torch.set_num_threads(threads)
+    return fastest[torch.bfloat16] <= fastest[torch.float32]
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -77,16 +105,25 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 @lru_cache(maxsize=8)
 def checkpoint_folder(name: str) -> Path:
-    """Return the local folder of a model: a folder as it is, `builtin`, or a hub id's snapshot.
+    """Return the local folder of a model: a folder as it is, `builtin`, a hub id's or a GGUF file's.
+
+    A GGUF file is converted where that was not done before; see `lens_train.gguf.cache.model_folder`.
 
     Raises:
-        UserError: no such folder, no such hub id, or no safetensors weights in it.
+        UserError: no such folder, file or hub id; no safetensors weights in it; a GGUF file that is
+            damaged or not supported.
     """
+    if is_gguf(name):
+        from lens_train.gguf.cache import model_folder
+
+        return model_folder(Path(name))
     folder = Path(resolve_model(name))
     if not folder.is_dir():
         folder = download(name)
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is no model folder: it has no config.json")
+        files = sorted(file.name for file in folder.glob("*.gguf"))
+        hint = f"; name the file itself: {folder / files[0]}" if files else ""
+        raise UserError(f"{folder} is no model folder: it has no config.json{hint}")
     if not weight_files(folder):
         raise UserError(
             f"{folder} holds no *.safetensors weights (pickled weights are not read); "

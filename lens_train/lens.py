@@ -147,9 +147,10 @@ def make_plan(job: Job) -> Plan:
     """Check everything about a job but its output folder."""
     settings = dict(job.settings)
     run = {name: settings.pop(name) for name in RUN_SETTINGS if name in settings}
-    config = LensConfig.build(job.languages, job.central, settings)
+    shape = causal_config(job.model).get_text_config()
+    config = LensConfig.build(job.languages, job.central, settings).for_width(shape.hidden_size)
     device = resolve_device(job.device)
-    count = causal_config(job.model).get_text_config().num_hidden_layers
+    count = shape.num_hidden_layers
     trained, read = trained_layers(config, count), read_layers(config, count)
     train_data = read_prompts(resolve_data(job.data), config.languages, config.train_items)
     require_rate(config, len(train_data))
@@ -189,9 +190,10 @@ def with_settings(plan: Plan, changes: Mapping[str, Any], seed: int) -> Plan:
     """The plan with other settings, of those that need neither another probe nor another trunk."""
     settings = {**plan.job.settings, **changes}
     own = {name: value for name, value in settings.items() if name not in RUN_SETTINGS}
-    config = LensConfig.build(plan.job.languages, plan.job.central, own)
+    shape = causal_config(plan.job.model).get_text_config()
+    config = LensConfig.build(plan.job.languages, plan.job.central, own).for_width(shape.hidden_size)
     require_rate(config, len(plan.train_data))
-    count = causal_config(plan.job.model).get_text_config().num_hidden_layers
+    count = shape.num_hidden_layers
     job = replace(plan.job, settings=settings, seed=seed)
     return replace(plan, job=job, config=config, read=read_layers(config, count))
 

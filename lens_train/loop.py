@@ -90,7 +90,7 @@ def free_parameters(layers: nn.ModuleList, wanted: Sequence[int]) -> dict[str, n
 
 def step_count(config: LensConfig, items: int) -> int:
     """Optimizer steps of a run; the last batch of a pass may be smaller than the others."""
-    return config.steps or config.epochs * math.ceil(items / config.batch_size)
+    return config.steps or config.passes * math.ceil(items / config.batch_size)
 
 
 def step_items(config: LensConfig, items: int, seed: int) -> list[list[int]]:
@@ -107,8 +107,10 @@ def step_items(config: LensConfig, items: int, seed: int) -> list[list[int]]:
 def learning_rate(config: LensConfig, step: int, steps: int) -> float:
     """Learning rate of a step, counted from 0; a warm-up begins at 0, as in the released run.
 
-    A warm-up leaves at least the last step its whole rate: the only step of a short run would have none.
+    The settings must hold a rate: see `LensConfig.for_width`. A warm-up leaves at least the last step its
+    whole rate: the only step of a short run would have none.
     """
+    assert config.learning_rate is not None
     warm = math.ceil(config.warmup * steps)
     if not config.official:
         warm = min(warm, steps - 1)

@@ -120,11 +120,11 @@ def test_a_longer_period_is_no_loop() -> None:
 @pytest.mark.parametrize("period", [1, 3, 32])
 def test_loops_are_found_step_by_step_where_the_whole_tells_them(period: int) -> None:
     torch.manual_seed(period)
-    streams = torch.randint(0, 3, (5, 300))
-    streams[0, 7:] = torch.arange(293) % period
-    streams[3, 100:] = torch.arange(200) % period
+    streams = torch.randint(0, 3, (5, 400))
+    streams[0, 7:] = torch.arange(393) % period
+    streams[3, 100:] = torch.arange(300) % period
     loops = generation._Loops(5, torch.device("cpu"))
-    for place in range(300):
+    for place in range(400):
         found = loops.add(streams[:, place]).tolist()
         assert found == [loop_period(row[: place + 1].tolist()) is not None for row in streams]
     assert found == [True, False, False, True, False]

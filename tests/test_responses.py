@@ -206,16 +206,16 @@ def undisturbed(recipe: Path) -> Path:
 
 def _batches_of_a_run(recipe: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """Finish a run here; how often the model was called."""
-    from lm_eval.models.huggingface import HFLM
+    from lens_eval.hf import LensHF
 
     calls = []
-    generate = HFLM._model_generate
+    generate = LensHF._model_generate
 
     def counted(self: Any, context: Any, **arguments: Any) -> Any:
         calls.append(len(context))
         return generate(self, context, **arguments)
 
-    monkeypatch.setattr(HFLM, "_model_generate", counted)
+    monkeypatch.setattr(LensHF, "_model_generate", counted)
     assert runner.run(load_recipe(recipe), out, device="cpu", say=lambda _: None).status == 0
     return len(calls)
 
@@ -251,11 +251,11 @@ def test_kept_responses_are_used_for_their_own_cell_alone(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int | None
 ) -> None:
     """What was kept is marked, to be found again: in the results of the same cell, and in no others."""
-    from lm_eval.models.huggingface import HFLM
+    from lens_eval.hf import LensHF
 
     out = tmp_path / "out"
     file = out / "backbone" / "tiny_qa_sw.responses.partial"
-    generate = HFLM._model_generate
+    generate = LensHF._model_generate
 
     def interrupted(self: Any, context: Any, **arguments: Any) -> Any:
         if file.read_bytes().count(b"\n") > 3:
@@ -263,7 +263,7 @@ def test_kept_responses_are_used_for_their_own_cell_alone(
         return generate(self, context, **arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(HFLM, "_model_generate", interrupted)
+        patched.setattr(LensHF, "_model_generate", interrupted)
         with pytest.raises(KeyboardInterrupt):
             runner.run(load_recipe(recipe), out, device="cpu", say=lambda _: None)
     first, *batches = file.read_text(encoding="utf-8").splitlines()

@@ -19,12 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from lens_eval.errors import UserError
 from lens_eval.languages import get_language
 from lens_eval.progress import progress
-from lens_train import methods
+from lens_train import generation, methods
 from lens_train.baselines import tuning
 from lens_train.baselines.qalign import translation_request
 from lens_train.baselines.translate import Table, Translator, make_translator, parallel_texts
@@ -118,30 +116,15 @@ def own_answers(
     return found
 
 
-@torch.no_grad()
 def generate(run: tuning.Run, prompts: Sequence[str], most: int) -> list[str | None]:
     """Greedy replies through the chat template; None for one that does not end within `most` tokens."""
     tokenizer, model = run.tokenizer, run.model.eval()
     chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
-    side, tokenizer.padding_side = tokenizer.padding_side, "left"
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    tokenizer.pad_token_id = pad
-    try:
-        batch = tokenizer.apply_chat_template(
-            chats, add_generation_prompt=True, return_dict=True, return_tensors="pt", padding=True
-        ).to(model.device)
-    finally:
-        tokenizer.padding_side = side
-    ids = model.generate(**batch, max_new_tokens=most, do_sample=False, pad_token_id=pad)
-    ends = model.generation_config.eos_token_id
-    ends = set(ends if isinstance(ends, list) else [ends])
-    replies = ids[:, batch["input_ids"].shape[1] :].tolist()
-    return [_ended(tokenizer, reply, ends) for reply in replies]
-
-
-def _ended(tokenizer: Any, reply: list[int], ends: set[int]) -> str | None:
-    stop = next((at for at, token in enumerate(reply) if token in ends), None)
-    return None if stop is None else tokenizer.decode(reply[:stop], skip_special_tokens=True).strip() or None
+    rendered = tokenizer.apply_chat_template(chats, add_generation_prompt=True, return_dict=True)["input_ids"]
+    budget = len(prompts) * (max(map(len, rendered)) + most)  # one batch, if its logits allow
+    replies = generation.generate(model, tokenizer, rendered, most, budget, label=None)
+    texts = [tokenizer.decode(reply.tokens, skip_special_tokens=True).strip() for reply in replies]
+    return [(text or None) if reply.ended else None for reply, text in zip(replies, texts, strict=True)]
 
 
 def sdrrl_examples(

@@ -127,6 +127,8 @@ class Seq2Seq:
         """Translate greedily."""
         import torch
 
+        from lens_train.generation import contiguous_output
+
         found: list[str | None] = []
         if self.codes:
             self.tokenizer.src_lang = self.codes[source]
@@ -138,7 +140,7 @@ class Seq2Seq:
                 padding=True,
                 truncation=True,
             ).to(self.model.device)
-            with torch.no_grad():
+            with torch.no_grad(), contiguous_output(self.model):
                 ids = self.model.generate(**batch, **self._target(target), max_new_tokens=self.max_tokens)
             found += self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [text or None for text in found]

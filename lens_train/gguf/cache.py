@@ -1,0 +1,169 @@
+"""Where converted GGUF files are kept: made once, used by every later run, made anew where a file changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lens_eval.cells import file_hash, key_of, write_json
+from lens_eval.errors import UserError
+
+if TYPE_CHECKING:
+    from lens_train.gguf.architecture import Source
+    from lens_train.gguf.header import Header
+
+FORMAT = 1
+"""Of what a conversion makes; another number has every file converted anew."""
+RECORD = "gguf.json"
+"""Written last: a folder without it is not finished."""
+NAME_HEX = 12
+
+
+def cache_folder() -> Path:
+    """`$LENS_CACHE`, else `lens` where this machine keeps caches (`$XDG_CACHE_HOME`, `~/.cache`)."""
+    given = os.environ.get("LENS_CACHE")
+    if given:
+        return Path(given).expanduser() / "gguf"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "lens" / "gguf"
+
+
+def converted(file: Path) -> Path | None:
+    """The finished folder of a file; None where it was not converted yet. No file is hashed for it."""
+    known = _known_hash(file) if file.is_file() else None
+    if known is None:
+        return None
+    folder = _folder(file, known)
+    return folder if _is_finished(folder, known) else None
+
+
+def model_folder(file: Path) -> Path:
+    """The transformers folder of a file, converted where that was not done before.
+
+    Raises:
+        UserError: no GGUF file, a damaged one, one that is not supported, no room, or no package `gguf`.
+    """
+    from lens_train.gguf.convert import prepare
+    from lens_train.gguf.header import read_header
+
+    folder = converted(file)
+    if folder is not None:
+        return folder
+    header = read_header(file)
+    prepared = prepare(header)
+    with _alone():
+        digest = _hash(file)
+        folder = _folder(file, digest)
+        if not _is_finished(folder, digest):  # under another name, or by another process meanwhile
+            _convert(header, *prepared, digest, folder)
+    return folder
+
+
+def _convert(header: Header, config: Any, found: list[Source], digest: str, folder: Path) -> None:
+    from importlib.metadata import version
+
+    from lens_train.export import need_disk
+    from lens_train.gguf.convert import convert, size_of, stored_dtype
+
+    dtype = stored_dtype(header)
+    kind, size, name = str(dtype).removeprefix("torch."), size_of(found, dtype), header.file.name
+    need_disk(folder, size, "make room, or name a cache on another disk: export LENS_CACHE=FOLDER")
+    print(
+        f"lens: {name} ({header.size / 1e6:.0f} MB) is converted once, "
+        f"to {kind} ({size / 1e6:.0f} MB) in {folder}",
+        file=sys.stderr,
+    )
+    aside = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    convert(header, config, found, dtype, aside)
+    record = {
+        "format": FORMAT,
+        "name": name,
+        "sha256": digest,
+        "architecture": header.architecture,
+        "dtype": kind,
+        "files": {made.name: made.stat().st_size for made in sorted(aside.iterdir())},
+        "versions": {name: version(name) for name in ("gguf", "transformers", "torch")},
+    }
+    write_json(aside / RECORD, record)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+
+
+def _folder(file: Path, digest: str) -> Path:
+    return cache_folder() / f"{file.stem}-{digest[:NAME_HEX]}"
+
+
+def _is_finished(folder: Path, digest: str) -> bool:
+    """Whether the folder was made of this very file, by this code, and is whole."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        whole = all((folder / name).stat().st_size == size for name, size in record["files"].items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return whole and record.get("sha256") == digest and record.get("format") == FORMAT
+
+
+def _hash(file: Path) -> str:
+    """SHA-256 of a file; computed again only where its size, time or place on disk changed."""
+    known = _known_hash(file)
+    if known is None:
+        known = file_hash(file)
+        note = _note(file)
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_json(note, {**_stamp(file), "sha256": known})
+    return known
+
+
+def _known_hash(file: Path) -> str | None:
+    try:
+        note = json.loads(_note(file).read_text(encoding="utf-8"))
+        return str(note.pop("sha256")) if {**note, "sha256": ""} == {**_stamp(file), "sha256": ""} else None
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+
+
+def _note(file: Path) -> Path:
+    return cache_folder() / "files" / f"{key_of({'path': str(file.resolve())})[:32]}.json"
+
+
+def _stamp(file: Path) -> dict[str, Any]:
+    facts = file.stat()
+    return {
+        "path": str(file.resolve()),
+        "bytes": facts.st_size,
+        "time": facts.st_mtime_ns,
+        "inode": facts.st_ino,
+    }
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Wait until no other process converts; the kernel frees the lock when its holder ends, however it ends.
+
+    Raises:
+        UserError: the cache cannot be written.
+    """
+    import fcntl
+
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / ".lock").open("a")
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the cache {folder} ({error.strerror}); name another: export LENS_CACHE=FOLDER"
+        ) from None
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            print("lens: waiting for another process that converts a GGUF file", file=sys.stderr)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,177 @@
+"""The tokenizer of a GGUF file as `tokenizer.json`: transformers builds it, and what it drops is put back."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lens_eval.errors import UserError
+from lens_train.files import write_text
+from lens_train.gguf.header import Header
+
+WORDS_FIRST = ("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "tekken")
+"""Kinds of byte-level BPE that take a word whole which is a token of its own, whatever the merges make of it,
+and that begin with BOS where the file does not say."""
+NORMALISED = ("qwen2",)
+"""Kinds that compose characters (NFC) first, which GGUF does not record."""
+SINGLE_DIGITS = ("smollm", "refact", "command-r", "starcoder", "codeshell")
+"""Kinds that cut numbers into digits first, and then as GPT-2 does."""
+AS_GPT2 = (
+    "gpt-2",
+    "gpt2",
+    "default",
+    "jina-en",
+    "jina-es",
+    "jina-de",
+    "roberta-bpe",
+    "phi-2",
+    *SINGLE_DIGITS,
+)
+"""Kinds that cut text as GPT-2 does; transformers does that with every kind that it does not know."""
+USUAL = {"llama": {"bos": 1, "eos": 2, "unknown": 0}}
+"""Special tokens by kind of vocabulary, where a file does not say."""
+
+
+def write_tokenizer(header: Header, folder: Path) -> None:
+    """Write tokenizer.json, tokenizer_config.json and chat_template.jinja.
+
+    Raises:
+        UserError: transformers cannot build it.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    with tempfile.TemporaryDirectory() as alone:
+        # Alone in a folder: transformers also reads what lies beside the file.
+        (Path(alone) / "model.gguf").symlink_to(header.file.resolve())
+        try:
+            built = PreTrainedTokenizerFast.from_pretrained(alone, gguf_file="model.gguf")
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise UserError(f"cannot read the tokenizer of {header.file}: {error}") from None
+    document = json.loads(built.backend_tokenizer.to_str())
+    _mend(header, document)
+    write_text(folder / "tokenizer.json", json.dumps(document, ensure_ascii=False))
+    write_text(folder / "tokenizer_config.json", json.dumps(_settings(header), indent=2, ensure_ascii=False))
+    template = header.fields.get("tokenizer.chat_template")
+    if template:
+        write_text(folder / "chat_template.jinja", template)
+
+
+def _mend(header: Header, document: dict[str, Any]) -> None:
+    """Put back what the file says, or its kind of vocabulary means, and transformers drops."""
+    kind = str(header.fields.get("tokenizer.ggml.pre", "default"))
+    if header.fields.get("tokenizer.ggml.model") == "gpt2":
+        _mend_bytes(header, document, kind)
+    document["post_processor"] = _frame(header, kind, document["post_processor"])
+
+
+def _mend_bytes(header: Header, document: dict[str, Any], kind: str) -> None:
+    if kind in WORDS_FIRST:
+        document["model"]["ignore_merges"] = True
+    if kind in NORMALISED:
+        document["normalizer"] = {"type": "NFC"}
+    cut = document["pre_tokenizer"]
+    if cut.get("type") != "ByteLevel":
+        return
+    if kind in SINGLE_DIGITS:
+        digits = {"type": "Digits", "individual_digits": True}
+        document["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, cut]}
+    elif kind not in AS_GPT2:
+        print(
+            f"lens: {header.file.name} cuts text as {kind!r} does, which transformers does not know: it is "
+            "cut as for GPT-2, and some tokens may differ from those that the model has learnt",
+            file=sys.stderr,
+        )
+
+
+def writes_bos(header: Header) -> bool:
+    """Whether the tokenizer begins every text with BOS, as the file says or its kind means."""
+    stated = header.fields.get("tokenizer.ggml.add_bos_token")
+    if stated is not None:
+        return bool(stated)
+    model = header.fields.get("tokenizer.ggml.model")
+    return model == "llama" or (model == "gpt2" and header.fields.get("tokenizer.ggml.pre") in WORDS_FIRST)
+
+
+def _frame(header: Header, kind: str, without: Any) -> Any:
+    """What is put around every text: BOS before, EOS behind, as the file says."""
+    around = {
+        "bos": writes_bos(header),
+        "eos": bool(header.fields.get("tokenizer.ggml.add_eos_token", False)),
+    }
+    ids = {name: special(header, name) for name, written in around.items() if written}
+    used = {name: number for name, number in ids.items() if number is not None}
+    if not used:
+        return without
+    texts = {name: token_text(header, number) for name, number in used.items()}
+
+    def framed(*sequences: str) -> list[dict[str, Any]]:
+        pieces: list[dict[str, Any]] = []
+        for place, sequence in enumerate(sequences):
+            own: list[dict[str, Any]] = [{"Sequence": {"id": sequence, "type_id": place}}]
+            if "bos" in texts:
+                own.insert(0, {"SpecialToken": {"id": texts["bos"], "type_id": place}})
+            if "eos" in texts:
+                own.append({"SpecialToken": {"id": texts["eos"], "type_id": place}})
+            pieces += own
+        return pieces
+
+    specials = {
+        texts[name]: {"id": texts[name], "ids": [used[name]], "tokens": [texts[name]]} for name in used
+    }
+    return {
+        "type": "TemplateProcessing",
+        "single": framed("A"),
+        "pair": framed("A", "B"),
+        "special_tokens": specials,
+    }
+
+
+def special(header: Header, name: str) -> int | None:
+    """Id of a special token, as the file says or its kind of vocabulary means."""
+    stated = header.token(name)
+    usual: Mapping[str, int] = USUAL.get(str(header.fields.get("tokenizer.ggml.model")), {})
+    return usual.get(name) if stated is None else stated
+
+
+def token_text(header: Header, number: int) -> str:
+    """A token as the file spells it."""
+    return str(header.fields["tokenizer.ggml.tokens"][number])
+
+
+def _settings(header: Header) -> dict[str, Any]:
+    """tokenizer_config.json, with the class that takes tokenizer.json as it is."""
+    names = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
+    ids = {key: special(header, name) for key, name in names.items()}
+    tokens = {key: None if number is None else token_text(header, number) for key, number in ids.items()}
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **{key: token for key, token in tokens.items() if token is not None},
+        "model_max_length": int(header.fields[f"{header.architecture}.context_length"]),
+        "clean_up_tokenization_spaces": False,
+    }
+
+
+def end_tokens(header: Header, folder: Path) -> list[int]:
+    """Tokens that end an answer: EOS, and what the file or its chat template ends a turn with."""
+    ends = [special(header, "eos"), header.token("eot"), _turn_end(folder)]
+    return list(dict.fromkeys(number for number in ends if number is not None))
+
+
+def _turn_end(folder: Path) -> int | None:
+    """The special token that the written template puts behind a reply; None where it puts none."""
+    from transformers import PreTrainedTokenizerFast
+
+    if not (folder / "chat_template.jinja").is_file():
+        return None
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "lens-reply"}]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+    except Exception:  # a template's own errors, of any kind; `lens doctor` reports them
+        return None
+    behind = tokenizer.encode(text.rpartition("lens-reply")[2], add_special_tokens=False)
+    return next((number for number in behind if number in tokenizer.added_tokens_decoder), None)

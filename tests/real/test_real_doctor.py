@@ -1,0 +1,55 @@
+"""`lens doctor` on real models in float32: nothing fails, and hf and vLLM answer alike."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from commands import Lens
+
+pytestmark = pytest.mark.real
+
+TASKS = "lens_xcopa_en,lens_xcopa_zh,lens_mgsm_zh"
+LINE = re.compile(r"^(\S.*?) {2,}(ok|warning|failed|skipped)(?: |$)")
+
+
+def outcomes(table: str) -> dict[str, set[str]]:
+    """Outcomes of each check, read off the printed table."""
+    found: dict[str, set[str]] = {}
+    for line in table.splitlines():
+        if match := LINE.match(line):
+            found.setdefault(match[1], set()).add(match[2])
+    return found
+
+
+@pytest.mark.parametrize("model", ["smol", "qwen", "english"])
+def test_nothing_fails(model: str, lens: Lens, request: pytest.FixtureRequest) -> None:
+    folder: Path = request.getfixturevalue(model)
+    table = lens("doctor", folder, "--tasks", TASKS, "--model-args", "dtype=float32")
+    found = outcomes(table)
+    assert {"chat template", "special tokens", "training prompt", "length", "layers"} <= found.keys(), table
+    assert not [check for check, how in found.items() if "failed" in how], table
+    assert found["layers"] == {"ok"}
+    assert found["training prompt"] == {"ok"}
+    if vllm_is_here():
+        assert found["hf and vllm"] == {"ok"}, table
+
+
+def vllm_is_here() -> bool:
+    """Whether both backends can be asked."""
+    from importlib.util import find_spec
+
+    return find_spec("vllm") is not None
+
+
+def test_a_template_that_writes_bos_twice_fails(smol: Path, lens: Lens, tmp_path: Path) -> None:
+    """Control: the same model with a spoilt template."""
+    for file in smol.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    template = tmp_path / "chat_template.jinja"
+    text = template.read_text(encoding="utf-8")
+    template.unlink()
+    template.write_text("{{ bos_token }}{{ bos_token }}" + text, encoding="utf-8")
+    table = lens("doctor", tmp_path, "--tasks", TASKS, "--quick", status=1)
+    assert "failed" in outcomes(table)["chat template"], table
