@@ -121,11 +121,11 @@ def train(job: Job) -> None:
     if watch is not None:
         watch.write(folder, subspaces)
     changed = export.checkpoint_tensors(decoder.model, parameters_of(decoder, plan.trained), base)
-    found = outcome.end(plan, decoder, prepared.parameters, changed, base, log, shown)
     if plan.delta:
         export.save_delta(changed, base, job.output)
     else:
         export.merge_tensors(checkpoint_folder(job.model), changed, job.output)
+    found = outcome.end(plan, decoder, prepared.parameters, changed, base, log, shown)
     (folder / TRUNK_STATE).unlink(missing_ok=True)
     finish(plan, trained_tokens(plan, prepared), time.monotonic() - begun, found)
 
