@@ -187,7 +187,7 @@ def _download(name: str, aside: Path) -> None:
 
 
 def _convert(file: Path, folder: Path) -> None:
-    """Write a GGUF file as a transformers folder in bfloat16, as the project does wherever it is given one."""
+    """Write a GGUF file as a transformers folder, as the project does wherever it is given one."""
     from lens_train.gguf.cache import model_folder
 
     before = os.environ.get("LENS_CACHE")
