@@ -147,7 +147,10 @@ def label(metric: str) -> str:
 
 
 def load(runs: Sequence[str | Path]) -> tuple[list[Scores], dict[str, Any], list[Hole]]:
-    """Read results folders: of `lens reproduce`, `lens eval`, or of lm_eval itself; `NAME=FOLDER` names one.
+    """Read results folders: of `lens reproduce`, `lens eval`, or of lm_eval itself.
+
+    `NAME=FOLDER` names the variant of a folder that holds one; where it holds several, `NAME` tells them from
+    those of the same name in a folder before.
 
     Returns the scores, the `run.json` where exactly one run of `lens reproduce` was given, and its holes.
 
@@ -160,7 +163,7 @@ def load(runs: Sequence[str | Path]) -> tuple[list[Scores], dict[str, Any], list
     for given in runs:
         name, path = _named(str(given))
         if (path / RUN_FILE).is_file():
-            document = read_json(path / RUN_FILE)
+            document = _renamed(read_json(path / RUN_FILE), name)
             documents.append(document)
             found, missing = _read_run(path, document)
             holes += missing
@@ -175,6 +178,18 @@ def _named(given: str) -> tuple[str | None, Path]:
     if separator and not Path(given).exists():
         return name, _existing(Path(rest))
     return None, _existing(Path(given))
+
+
+def _renamed(document: dict[str, Any], name: str | None) -> dict[str, Any]:
+    """The record of a run with its only variant called `name`; as it is where there are several."""
+    try:
+        cells = list(document["cells"])
+        if name is None or len({cell["variant"] for cell in cells}) != 1:
+            return document
+    except (KeyError, TypeError):  # found fault with where the cells are read
+        return document
+    renamed = [{**cell, "variant": name} for cell in cells]
+    return {**document, "variants": [name], "reference": name, "cells": renamed}
 
 
 def _existing(path: Path) -> Path:

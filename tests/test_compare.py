@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from lm_eval_files import write_results
+from report_run import make_run
 
 from lens_eval.compare import AVERAGE, AVERAGE_ALL, compare, load
 from lens_eval.errors import UserError
@@ -175,6 +176,19 @@ def test_the_latest_of_several_results_counts(tmp_path: Path) -> None:
 def test_names_can_be_given_and_equal_names_are_told_apart(two: tuple[Path, Path]) -> None:
     assert compare(load([f"one={two[0]}", f"two={two[1]}"])[0]).variants == ("one", "two")
     assert compare(load([two[0], two[0]])[0]).variants == ("org/base", "org/base (a)")
+
+
+def test_a_name_is_that_of_the_only_variant_of_a_run(tmp_path: Path) -> None:
+    """`lens eval` calls its variant as the folder of the model is called."""
+    for folder, variant in (("one", "model"), ("two", "trained")):
+        make_run(tmp_path / folder, codes=("en", "zh"), variants=(variant,))
+    table = compare(load([f"before={tmp_path / 'one'}", f"after={tmp_path / 'two'}"])[0], reference="after")
+    assert (table.variants, table.reference) == (("before", "after"), "after")
+    scores, document, _ = load([f"before={tmp_path / 'one'}"])
+    assert compare(scores, run=document).variants == ("before",)
+    # Control: the variants of a run that holds several keep their names.
+    make_run(tmp_path / "both", codes=("en", "zh"), variants=("backbone", "lens"))
+    assert {each.variant for each in load([f"name={tmp_path / 'both'}"])[0]} == {"backbone", "lens"}
 
 
 def test_the_reference_is_chosen_or_refused(two: tuple[Path, Path]) -> None:

@@ -50,7 +50,8 @@ class Lens:
         except BaseException:
             process.kill()
             raise
-        assert process.returncode == status, f"{arguments}\n{out[-3000:]}\n{err[-3000:]}"
+        ended = f"{arguments} ended with status {process.returncode}"
+        assert process.returncode == status, f"{ended}\n{out[-3000:]}\n{err[-3000:]}"
         return out
 
 

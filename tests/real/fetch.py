@@ -133,8 +133,10 @@ def _made_of(folder: Path) -> dict[str, str] | None:
 
 
 def _ingredients(name: str) -> dict[str, str]:
-    """What decides the bytes of a folder: the file, the adapter, and the code here and in the project."""
-    found = {"gguf": SOURCES["gemma" if name == "english" else name].sha256}
+    """What decides the bytes of a folder: the file and its conversion, the adapter and the chat template."""
+    from lens_train.gguf.cache import FORMAT
+
+    found = {"gguf": SOURCES["gemma" if name == "english" else name].sha256, "conversion": str(FORMAT)}
     if name == "english":
         weights = (ADAPTER / "adapter_model.safetensors").read_bytes()
         found["adapter"] = hashlib.sha256(weights).hexdigest()
@@ -185,23 +187,17 @@ def _download(name: str, aside: Path) -> None:
 
 
 def _convert(file: Path, folder: Path) -> None:
-    """Write a GGUF file as a transformers folder in bfloat16."""
-    import torch
-    from tokenizers.processors import TemplateProcessing
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    """Write a GGUF file as a transformers folder, as the project does wherever it is given one."""
+    from lens_train.gguf.cache import model_folder
 
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.bfloat16)
-    model.hf_quantizer, model.is_quantized = None, False
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    if model.config.model_type.startswith("gemma"):
-        bos = tokenizer.bos_token
-        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-            single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, tokenizer.bos_token_id)]
-        )
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    before = os.environ.get("LENS_CACHE")
+    os.environ["LENS_CACHE"] = str(folder.parent / "converted")
+    try:
+        model_folder(file).replace(folder)
+    finally:
+        del os.environ["LENS_CACHE"]
+        if before is not None:
+            os.environ["LENS_CACHE"] = before
 
 
 def _merge(base: Path, folder: Path) -> None:

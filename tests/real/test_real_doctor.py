@@ -26,10 +26,12 @@ def outcomes(table: str) -> dict[str, set[str]]:
 @pytest.mark.parametrize("model", ["smol", "qwen", "english"])
 def test_nothing_fails(model: str, lens: Lens, request: pytest.FixtureRequest) -> None:
     folder: Path = request.getfixturevalue(model)
-    table = lens("doctor", folder, "--tasks", TASKS, "--model-args", "dtype=float32")
+    # SmolLM2 opens every turn with its BOS, which two checks count, so those are not asked of it.
+    turns = {"chat template", "one BOS"} if model == "smol" else set()
+    table = lens("doctor", folder, "--tasks", TASKS, "--model-args", "dtype=float32", status=int(bool(turns)))
     found = outcomes(table)
     assert {"chat template", "special tokens", "training prompt", "length", "layers"} <= found.keys(), table
-    assert not [check for check, how in found.items() if "failed" in how], table
+    assert {check for check, how in found.items() if "failed" in how} <= turns, table
     assert found["layers"] == {"ok"}
     assert found["training prompt"] == {"ok"}
     if vllm_is_here():
@@ -43,9 +45,9 @@ def vllm_is_here() -> bool:
     return find_spec("vllm") is not None
 
 
-def test_a_template_that_writes_bos_twice_fails(smol: Path, lens: Lens, tmp_path: Path) -> None:
+def test_a_template_that_writes_bos_twice_fails(english: Path, lens: Lens, tmp_path: Path) -> None:
     """Control: the same model with a spoilt template."""
-    for file in smol.iterdir():
+    for file in english.iterdir():
         (tmp_path / file.name).symlink_to(file)
     template = tmp_path / "chat_template.jinja"
     text = template.read_text(encoding="utf-8")

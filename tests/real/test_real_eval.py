@@ -33,14 +33,13 @@ def test_an_adapter_and_a_steering_are_trained_and_evaluated(
     smol: Path, shared: Path, lens: Lens, tmp_path: Path
 ) -> None:
     """`lens reproduce`: LoRA on answered items and steering, each of which changes what the model scores."""
-    data = items.answered(shared, tmp_path / "pairs.jsonl", CODES, 24)
+    data = items.answered(shared, tmp_path / "pairs.jsonl", CODES, 8)
     variants = {
         "backbone": {},
-        "xsft_lora": {"method": "xsft_lora", "learning_rate": 1e-3, "steps": 4},
-        "steer": {"method": "steer", "probe_items": 24, "dtype": "float32"},
+        "xsft_lora": {"method": "xsft_lora", "learning_rate": 1e-3, "steps": 4, "batch_size": 4},
+        "steer": {"method": "steer", "dtype": "float32"},
         "steer_by_0": {
             "method": "steer",
-            "probe_items": 24,
             "dtype": "float32",
             "remove_strength": 0.0,
             "restore_strength": 0.0,

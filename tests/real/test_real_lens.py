@@ -34,6 +34,7 @@ metric_list:
   - {{metric: on_target, aggregation: mean, higher_is_better: true}}
   - {{metric: off_target, aggregation: mean, higher_is_better: false}}
   - {{metric: undetermined, aggregation: mean, higher_is_better: false}}
+  - {{metric: answered_in, aggregation: !function lens_eval.scoring.most_common, higher_is_better: true}}
 metadata: {{version: 1.0, family: open, language: {language}, central: en}}
 """
 
@@ -120,7 +121,7 @@ def after(lens: Lens, english: Path, tasks: Path, shared: Path, place: Path) -> 
     return ask(lens, place / "trained", tasks, place / "after")
 
 
-SETTINGS = ("probe_items=60", "learning_rate=1e-4", "epochs=4")
+SETTINGS: tuple[str, ...] = ()
 
 
 def test_lens_repairs_a_model_that_answers_in_english(before: Replies, after: Replies) -> None:

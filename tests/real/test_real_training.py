@@ -17,6 +17,7 @@ pytestmark = pytest.mark.real
 
 LANGUAGES = "en,zh,sw"
 RATE = 1e-4
+STEPS = 12
 REPLY_TOKENS = 32
 TIE = 1e-3
 """Logits that differ by less are equal: the two ways add up in another order."""
@@ -35,9 +36,9 @@ class Made:
 
     def job(self, output: Path) -> list[Any]:
         """Arguments of a training run."""
-        given = ["--model", self.model, "--data", self.data, "--languages", LANGUAGES, "--limit", 32]
-        given += ["--subspaces", self.subspaces, "--set", "dtype=float32", "--set", "epochs=6"]
-        return [*given, "--output", output]
+        given = ["--model", self.model, "--data", self.data, "--languages", LANGUAGES, "--limit", 24]
+        given += ["--subspaces", self.subspaces, "--set", "dtype=float32", "--set", "epochs=4"]
+        return [*given, "--set", "diagnose=8", "--output", output]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def made(smol: Path, shared: Path, lens: Lens, tmp_path_factory: pytest.TempPath
     data = items.parallel(shared, folder / "train.jsonl", items.TRAINED)
     dev = items.parallel(shared, folder / "dev.jsonl", items.DEV)
     made = Made(data, dev, folder / "subspaces", folder / "whole", smol)
-    probing = ["--model", smol, "--data", data, "--languages", LANGUAGES, "--limit", 40]
+    probing = ["--model", smol, "--data", data, "--languages", LANGUAGES, "--limit", 24]
     lens("probe", *probing, "--set", "dtype=float32", "--output", made.subspaces)
     lens("train", *made.job(made.whole), "--set", f"learning_rate={RATE}")
     return made
@@ -140,10 +141,10 @@ def test_a_killed_training_goes_on_to_the_same_bits(made: Made, lens: Lens, tmp_
     process.send_signal(signal.SIGKILL)
     process.communicate()
     done = len(log.read_text(encoding="utf-8").splitlines())
-    assert 0 < done < 24, "the kill was to come in the middle of the 24 steps"
+    assert 0 < done < STEPS, "the kill was to come in the middle of the steps"
     assert not (output / "variant.json").exists()
     lens(*job)
-    assert len(log.read_text(encoding="utf-8").splitlines()) == 24
+    assert len(log.read_text(encoding="utf-8").splitlines()) == STEPS
     assert (output / "model.safetensors").read_bytes() == (made.whole / "model.safetensors").read_bytes()
 
 
@@ -153,7 +154,7 @@ def test_a_sweep_of_two_points_trains_what_lens_train_does(made: Made, lens: Len
     from lens_train.sweep import hash_weights
 
     output = tmp_path / "sweep"
-    judged = ["--dev-data", made.dev, "--dev-limit", 6, "--max-new-tokens", 32]
+    judged = ["--dev-data", made.dev, "--dev-limit", 4, "--max-new-tokens", REPLY_TOKENS]
     said = lens("sweep", *made.job(output), *judged, "--vary", f"learning_rate=1e-6,{RATE}")
     document = json.loads((output / "sweep.json").read_text(encoding="utf-8"))
     rows = document["rows"]
@@ -169,5 +170,5 @@ def test_a_sweep_of_two_points_trains_what_lens_train_does(made: Made, lens: Len
         assert 0 <= shares["off_target"] + shares["undetermined"] <= 1
         assert 0 <= shares["usable"] <= 1 - shares["off_target"] - shares["undetermined"] + 1e-9
     # SmolLM2 speaks English: what it says there is usable before and after.
-    assert document["backbone"]["measures"]["central_usable"] >= 5 / 6
+    assert document["backbone"]["measures"]["central_usable"] >= 3 / 4
     assert "learning_rate" in said
