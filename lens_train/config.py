@@ -15,6 +15,7 @@ has dimensions, so the rate that moves states equally far falls with the width (
 2203.03466). The released rate, at a width of 4,096, and the best measured ones, at 640 and at 128, lie within
 a factor of 1.6 of this."""
 PASSES = 4
+RETAIN = 50.0
 RELEASED_RATE = 1e-5
 
 
@@ -70,10 +71,13 @@ class LensConfig:
     """Factor on the align loss; 0 leaves the term out."""
     separate_weight: float = 1.0
     """Factor on the separate loss; 0 leaves the term out."""
-    retain_weight: float = 1.0
-    """Factor on the retain loss; 0 leaves the term out."""
-    retain_over: Literal["mean", "tokens"] = "mean"
-    """Retain the mean state of a central prompt (as released), or the state of every token."""
+    retain_weight: float | None = None
+    """Factor on the retain loss; 0 leaves the term out. None = 50; 1 with `compat: official` or without
+    `scale_free`."""
+    retain_over: Literal["mean", "tokens", "reply"] | None = None
+    """What of a central prompt is retained. `mean`: its mean state, as released. `tokens`: the state of every
+    token. `reply`: that, and as much again of the last token, where a reply begins. None = `reply`; `mean`
+    with `compat: official` or without `scale_free`."""
 
     # Optimisation (AdamW)
     learning_rate: float | None = None
@@ -109,6 +113,10 @@ class LensConfig:
         Raises:
             UserError: naming the setting, what was given and what is possible.
         """
+        if self.retain_weight is None:
+            object.__setattr__(self, "retain_weight", RETAIN if self.in_units else 1.0)
+        if self.retain_over is None:
+            object.__setattr__(self, "retain_over", "reply" if self.in_units else "mean")
         for name in ("languages", "loss_layers"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, (str, int)) else tuple(value))
@@ -175,7 +183,7 @@ class LensConfig:
                 raise UserError(
                     f"unknown Lens setting {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}"
                 )
-        return replace(LensConfig(languages=languages, central=central), **settings)
+        return LensConfig(languages=languages, central=central, **settings)
 
     def _check_languages(self) -> None:
         if self.central not in self.languages:
@@ -225,7 +233,7 @@ class LensConfig:
         choices: dict[str, tuple[str | None, ...]] = {
             "compat": ("official", None),
             "template": ("chat", "plain"),
-            "retain_over": ("mean", "tokens"),
+            "retain_over": ("mean", "tokens", "reply"),
             "schedule": ("cosine", "linear", "constant"),
             "dtype": ("auto", "float32", "bfloat16"),
             "stream": ("auto", "always", "never"),

@@ -27,6 +27,8 @@ from lens_train.trunk import SAVING_SHARE, Trunk
 
 LOG = "log.jsonl"
 STATE = "state.safetensors"
+PATIENCE = 5
+"""Steps in a row for which a term may lie above its limit; see `TopTrainer._limits`."""
 SAVE_AT_LEAST = 1.0
 """Seconds between two saved states, at least."""
 DISK_SPEED = 1e9
@@ -172,18 +174,17 @@ class TopTrainer:
         self.reference = self._reference(
             sorted({item for items in plan for item in items[rank() :: world()]})
         )
-        self.scale = float(torch.stack([last.square().mean() for last, _ in self.reference.values()]).mean())
+        self.limits = self._limits()
         self.optimizer = self._optimizer()
         done = self._load_state()
         log = self._open_log(done)
-        self.first = dict(log[0]) if log else {}
         saved_at, saving = time.monotonic(), self._state_bytes() / DISK_SPEED
         with (
             _interruptible() as interrupted,
             progress(label="training", total=len(plan), initial=done) as bar,
         ):
             for step in range(done, len(plan)):
-                record = self._step(step, plan[step], len(plan))
+                record = self._step(step, plan[step], len(plan), log)
                 log.append(record)
                 self._append_log(record)
                 bar.update()
@@ -232,7 +233,9 @@ class TopTrainer:
         self.references[key] = found
         return found
 
-    def _step(self, step: int, items: Sequence[int], steps: int) -> dict[str, Any]:
+    def _step(
+        self, step: int, items: Sequence[int], steps: int, log: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
         begun = time.monotonic()
         rate = learning_rate(self.config, step, steps)
         self.optimizer.zero_grad(set_to_none=True)
@@ -240,7 +243,7 @@ class TopTrainer:
         terms = self._backward(mine, len(items))
         norm = self._shared_gradient()
         losses = self._gather(items, mine, terms)
-        self._check(step, losses, norm)
+        self._check(losses, norm, log)
         if self.config.clip_norm:
             nn.utils.clip_grads_with_norm_(self.parameters.values(), self.config.clip_norm, norm)
         for group in self.optimizer.param_groups:
@@ -293,26 +296,45 @@ class TopTrainer:
                 merged[name][process :: world()] = part[name]
         return merged
 
-    def _check(self, step: int, losses: Mapping[str, Tensor], norm: Tensor) -> None:
-        """Stop where a number is not finite, or a term shows states moved by more than their own size.
+    def _limits(self) -> dict[str, float]:
+        """Kind of term -> its value if states moved by as much as their own mean square."""
+        moved = torch.stack([last.square().mean() for last, _ in self.reference.values()]).mean()
+        kept = [kept.square().mean() for _, kept in self.reference.values() if kept is not None]
+        retained = float(torch.stack(kept).mean()) if kept and self.config.in_units else float(moved)
+        own, plain = self.objective.wanted
+        return {
+            "separate": float(moved) / own,
+            "align": float(moved) / own,
+            "retain": retained / plain,
+        }
 
-        A norm before the losses bounds them, so a run can be ruined without any large number.
+    def _check(self, losses: Mapping[str, Tensor], norm: Tensor, log: Sequence[Mapping[str, Any]]) -> None:
+        """Stop if a number is not finite, or states have been moved by more than their own size for long.
+
+        A norm before the losses bounds them, so a run can be ruined without any large number. The first steps
+        of a good run may throw states far off, and the next ones fetch them back: a term must stay above its
+        limit for `PATIENCE` steps.
         """
+        step = len(log) + 1
         means = {name: float(value.mean()) for name, value in losses.items()}
-        self.first = self.first or means
+        first = log[0] if log else means
         broken = [
             name for name, value in {**means, "grad_norm": float(norm)}.items() if not math.isfinite(value)
         ]
-        exploded = [
-            f"{name} is {value:.3g}, more than the mean square of the untrained states ({self.scale:.3g})"
-            for name, value in means.items()
-            if name != "loss" and value > max(self.scale, 2 * self.first[name])
-        ]
+        exploded = []
+        for name, value in means.items():
+            limit = max(self.limits.get(name.partition(".")[0], math.inf), 2 * first[name])
+            recent = [value, *(record[name] for record in log[1 - PATIENCE :])]
+            if len(recent) >= PATIENCE and min(recent) > limit:
+                exploded.append(
+                    f"{name} is {value:.3g}, for {PATIENCE} steps more than the mean square of the untrained "
+                    f"states ({limit:.3g})"
+                )
         if broken or exploded:
             what = f"{', '.join(broken)} not a finite number" if broken else "; ".join(exploded)
             raise UserError(
-                f"step {step + 1}: {what}. Try a lower learning_rate (now {self.config.learning_rate:g}), "
-                f"a larger retain_weight (now {self.config.retain_weight:g}) or retain_over: tokens"
+                f"step {step}: {what}. Try a lower learning_rate (now {self.config.learning_rate:g}) or a "
+                f"larger retain_weight (now {self.config.retain_weight:g})"
             )
 
     def _optimizer(self) -> torch.optim.Optimizer:

@@ -7,10 +7,13 @@ P_a and P_s the projectors on the agnostic line and the specific subspace (Lens,
 - separate: mean((P_s h(x_l) - P_s h_ref(x_l) - displacement_l * direction_l)^2)
 - retain:   mean((mean_t h(x_central) - mean_t h_ref(x_central))^2)
 
-With `scale_free`, h is a state in units of its layer (`Units`): of the last layer the normed state, before
-the gain of the final norm. The gains of one real model run from 0.2 to 300. After them a few dimensions are
-all that a mean of squares sees, one language's direction is eight times as long as another's, and a loss that
-starts at 6 in one model starts at 660 in the next. Before them every state has mean square 1.
+With `scale_free`, what is moved is a state in units of its layer (`Units`): of the last layer the normed
+state, before the gain of the final norm. The gains of one real model run from 0.2 to 300. After them a few
+dimensions are all that a mean of squares sees, one language's direction is eight times as long as another's,
+and a loss that starts at 6 in one model starts at 660 in the next. Before them every state has mean square 1.
+What is retained is the state as it is, since the dimensions with large gains are those that decide the next
+token. Every term is divided by the mean square of the direction of the language in the middle, so that 1 is a
+state moved as far as such a direction is long, in every model.
 """
 
 from __future__ import annotations
@@ -132,7 +135,10 @@ class Objective:
     targets: Mapping[str, Tensor]
     """Language -> displacement * direction, (layers, width)."""
     units: Units | None = None
-    """None = states as they are, as released."""
+    """What the states of `align` and `separate` are measured in; None = states as they are, as released."""
+    wanted: tuple[float, float] = (1.0, 1.0)
+    """What the terms are divided by: the mean square of the direction of the language in the middle, in units
+    for `align` and `separate`, as it is for `retain`. (1, 1) as released."""
 
     @staticmethod
     def make(
@@ -147,10 +153,12 @@ class Objective:
         Raises:
             UserError: subspaces without the mean states that `units` need.
         """
-        places = list(layers)
+        places, wanted = list(layers), (1.0, 1.0)
         if units is not None:
+            plain = _middle({code: subspaces.directions[code][places] for code in config.others})
             subspaces, places = units.subspaces(subspaces, layers, config.central), list(range(len(places)))
             units = Units(units.gain.float().to(device), units.offset.float().to(device))
+            wanted = (_middle({code: subspaces.directions[code] for code in config.others}), plain)
         common = subspaces.agnostic[places]
         line = common / common.norm(dim=-1, keepdim=True)
         targets = {
@@ -162,6 +170,7 @@ class Objective:
             subspaces.specific[places].float().to(device),
             {code: target.float().to(device) for code, target in targets.items()},
             units,
+            wanted,
         )
 
     @property
@@ -184,11 +193,21 @@ class Objective:
             states: (layers, tokens, width).
             language: of the prompt.
         """
-        if self.units is not None:
-            states = self.units(states)
+        last = states[:, -1] if self.units is None else self.units(states[:, -1])
         if not self.reads_all(language):
-            return states[:, -1], None
-        return states[:, -1], states.mean(dim=1) if self.config.retain_over == "mean" else states
+            return last, None
+        if self.config.retain_over == "mean":
+            return last, states.mean(dim=1)
+        return last, states
+
+    def retained(self, now: Tensor | None, then: Tensor | None) -> Tensor:
+        """The retain loss of one central prompt, of what `keep` gave now and of the untrained model."""
+        assert now is not None
+        assert then is not None
+        loss = retain_loss(now, then)
+        if self.config.retain_over == "reply":
+            loss = loss + retain_loss(now[:, -1], then[:, -1])
+        return loss
 
     def terms(
         self,
@@ -209,27 +228,31 @@ class Objective:
         terms: dict[str, Tensor] = {}
         if config.retain_weight:
             pairs = zip(states[config.central], reference[config.central], strict=True)
-            losses = [
-                retain_loss(now[1], then[1])
-                for now, then in pairs
-                if now[1] is not None and then[1] is not None
-            ]
-            terms["retain"] = torch.stack(losses)
+            losses = [self.retained(now[1], then[1]) for now, then in pairs]
+            terms["retain"] = torch.stack(losses) / self.wanted[1]
         for code in config.others:
             if config.separate_weight:
                 before = torch.stack([prompt[0] for prompt in reference[code]])
-                terms[f"separate.{code}"] = separate_loss(last[code], before, self.basis, self.targets[code])
+                moved = separate_loss(last[code], before, self.basis, self.targets[code])
+                terms[f"separate.{code}"] = moved / self.wanted[0]
             if config.align_weight:
-                terms[f"align.{code}"] = align_loss(last[config.central], last[code], self.line)
+                apart = align_loss(last[config.central], last[code], self.line)
+                terms[f"align.{code}"] = apart / self.wanted[0]
         return terms
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Weighted sum of the terms; (items,)."""
         weights = {
-            "retain": self.config.retain_weight,
+            "retain": self.config.retain_weight or 0.0,
             "separate": self.config.separate_weight,
             "align": self.config.align_weight,
         }
         return torch.stack([weights[name.partition(".")[0]] * term for name, term in terms.items()]).sum(
             dim=0
         )
+
+
+def _middle(directions: Mapping[str, Tensor]) -> float:
+    """Mean square of the direction of the language in the middle; never 0."""
+    sizes = torch.stack([direction.double().square().mean() for direction in directions.values()])
+    return max(float(sizes.quantile(0.5)), torch.finfo(torch.float32).tiny)

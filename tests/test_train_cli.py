@@ -204,5 +204,5 @@ def test_the_golden_model_with_the_released_data(shared: Path, tmp_path: Path) -
         lens("train", *basic, "--data", train, *given)
         lines = (tmp_path / f"out{number}" / "training" / "log.jsonl").read_text().splitlines()
         separate = [sum(v for k, v in json.loads(line).items() if k.startswith("separate")) for line in lines]
-        assert len(separate) == 25
+        assert len(separate) == 100
         assert separate[-1] < 0.95 * separate[0]
