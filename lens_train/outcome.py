@@ -6,7 +6,8 @@ The document is the field `outcome` of `variant.json`; a part that a method or a
               term of the log -> [first, last]
     weights   `trained`: numbers that were trained; `changed`: those whose value in the file differs from the
               base's; `dtype` of the file (several: joined by commas); `wanted`, `written`: length of the
-              change before and after it was rounded to that type
+              change before and after it was rounded to that type (rounding to the next value up lengthens
+              it); `error`: length of the difference
     replies   `text`: which prompts; `items` per language; `most_tokens` of a reply; `before` and `after`:
               language -> `usable` (in the language asked for, no loop, no echo, not empty), `off_target`,
               `undetermined`, `looping`, `echoing`, `empty`: numbers of replies, a reply may count in several;
@@ -81,21 +82,28 @@ def weight_change(trained: Mapping[str, Tensor], base: Mapping[str, Place]) -> d
         base: where the same tensors of the base lie.
     """
     count = changed = 0
-    wanted = written = 0.0
+    wanted = written = error = 0.0
     for name, tensor in trained.items():
         for before, now in _parts(base[name], tensor):
+            change = now.float() - before
             rounded = now.to(base[name].dtype).float() - before
             count += before.numel()
             changed += int(rounded.count_nonzero())
-            wanted += float((now.float() - before).double().square().sum())
-            written += float(rounded.double().square().sum())
+            wanted += _squares(change)
+            written += _squares(rounded)
+            error += _squares(rounded - change)
     return {
         "trained": count,
         "changed": changed,
         "dtype": ",".join(sorted({dtype_name(base[name].dtype) for name in trained})),
         "wanted": float(f"{wanted**0.5:.5g}"),
         "written": float(f"{written**0.5:.5g}"),
+        "error": float(f"{error**0.5:.5g}"),
     }
+
+
+def _squares(values: Tensor) -> float:
+    return float(values.double().square().sum())
 
 
 def _parts(place: Place, tensor: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -159,8 +159,8 @@ def _loss_words(found: Mapping[str, Any]) -> str:
 
 def _weight_words(found: Mapping[str, Any]) -> str:
     share = found["changed"] / found["trained"]
-    lost = max(0.0, 1 - found["written"] / found["wanted"]) if found["wanted"] else 0.0
-    rounding = f"rounding took {_percent(lost)} of the change" if lost >= 0.0005 else "rounding took nothing"
+    off = found["error"] / found["wanted"] if found["wanted"] else 0.0
+    rounding = f"rounding is off by {_percent(off)} of the change" if off >= 0.0005 else "no rounding"
     changed = f"{_percent(share)} of the {found['trained']:,} trained differ from the base as written"
     return f"{changed} ({found['dtype']}); {rounding}"
 

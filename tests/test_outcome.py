@@ -11,12 +11,13 @@ import baseline_helpers
 import pytest
 import tiny_lens
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from lens_eval.cli import app
 from lens_train import lens, methods, outcome, summary
 from lens_train.data import read_prompts
+from lens_train.export import find_tensors
 from lens_train.job import Job, Variant
 
 LANGUAGES = ("en", "zh", "sw")
@@ -74,6 +75,24 @@ def test_weights_are_counted_as_they_stand_in_the_file(model: str, data: Path, t
     assert found["dtype"] == "bfloat16"
     assert 0 < found["changed"] == differing < found["trained"]
     assert found["written"] == pytest.approx(change**0.5, rel=1e-4)
+
+
+def test_the_error_of_rounding_falls_with_the_size_of_the_change(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weight = (0.02 * torch.randn(100, 100)).bfloat16()
+    save_file({"w": weight}, tmp_path / "model.safetensors")
+    base, step = find_tensors(tmp_path), torch.randn(100, 100).sign()
+    found = [
+        outcome.weight_change({"w": weight.float() + size * step}, base) for size in (1e-9, 1e-5, 1e-4, 1e-2)
+    ]
+    errors = [each["error"] / each["wanted"] for each in found]
+    assert found[0]["changed"] == 0
+    assert errors[0] == pytest.approx(1, abs=0.01), "all of the change is lost"
+    assert 1 > errors[1] > 0.8 > errors[2] > 0.2 > 0.01 > errors[3] > 0
+    assert found[1]["changed"] < 2500 < 8000 < found[2]["changed"] < found[3]["changed"] == 10_000
+    exact = {"w": weight.float() + 0.25 * weight.float()}
+    assert outcome.weight_change({"w": weight.float()}, base)["changed"] == 0
+    assert outcome.weight_change(exact, base)["changed"] == 10_000
 
 
 def test_a_rate_that_leaves_nothing_in_the_file_is_called_so(model: str, data: Path, tmp_path: Path) -> None:
@@ -277,7 +296,14 @@ def test_the_summary_fits_a_terminal() -> None:
     found = {
         **document({}, {"zh": {"looping": 4}}),
         "losses": {"steps": 25, "averaged": 3, "terms": terms},
-        "weights": {"trained": 10**7, "changed": 500_000, "dtype": "bfloat16", "wanted": 2.0, "written": 0.5},
+        "weights": {
+            "trained": 10**7,
+            "changed": 500_000,
+            "dtype": "bfloat16",
+            "wanted": 2.0,
+            "written": 0.5,
+            "error": 1.5,
+        },
     }
     found["warnings"] = summary.warnings(found, "en", 1e-5)
     lines = summary.lines(found, codes)
@@ -286,7 +312,7 @@ def test_the_summary_fits_a_terminal() -> None:
     assert lines[3].split()[:5] == ["zh", "662", "41.2", "662", "41.2"]
     text = " ".join(" ".join(lines).split())
     assert "5.0% of the 10,000,000 trained differ from the base as written (bfloat16)" in text
-    assert "rounding took 75% of the change" in text
+    assert "rounding is off by 75% of the change" in text
     assert "4 > 4" in lines[2]
     assert "0 > 4" in lines[3]
     assert "warning: only 5.0% of the trained weights" in text
