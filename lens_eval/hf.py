@@ -85,14 +85,12 @@ class GreedyRows(HFLM):
         greedy = settings.get("do_sample") is False or (
             settings.get("do_sample") is None and not settings.get("temperature")
         )
-        beams = getattr(self.model.generation_config, "num_beams", None) or 1
-        return (
-            self.backend == "causal"
-            and greedy
-            and beams == 1
-            and set(settings) <= plain
-            and (steps_by_hand(self.model))
-        )
+        beams = getattr(getattr(self.model, "generation_config", None), "num_beams", None) or 1
+        # Processes that share one model must run it equally often.
+        kind = str(getattr(getattr(self, "accelerator", None), "distributed_type", ""))
+        whole = not any(name in kind for name in ("FSDP", "DEEPSPEED", "MEGATRON"))
+        fits = self.backend == "causal" and beams == 1 and whole and set(settings) <= plain
+        return greedy and fits and steps_by_hand(self.model)
 
 
 class _StopSequences:

@@ -61,6 +61,9 @@ class LensConfig:
     """Number of top layers, or the layers themselves. All other weights stay as they are."""
     loss_layers: tuple[int, ...] = (-1,)
     """Layers whose hidden states the losses read; several are averaged."""
+    scale_free: bool = True
+    """Losses and directions are taken of states before the gain of the final norm, where every state of every
+    model has mean square 1; see `lens_train.losses`. Not with `compat: official`."""
     displacement: float | Mapping[str, float] = 1.0
     """Factor on a language's direction (the paper's lambda), for all or per language."""
     align_weight: float = 1.0
@@ -94,9 +97,9 @@ class LensConfig:
     # Machine
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the frozen weights and the arithmetic; trained weights and optimizer states are float32 always.
-    auto = bfloat16 on a GPU that has it, and on a CPU that has it where the checkpoint is stored so."""
+    auto = bfloat16 on a GPU that has it, and on a CPU no slower in it where the checkpoint is stored so."""
     batch_tokens: int = 4096
-    """Tokens per forward pass, padding included; speed and memory only."""
+    """Tokens per forward pass at most, padding included; speed and memory only. A CPU takes up to 1024."""
     stream: Literal["auto", "always", "never"] = "auto"
     """Read layers from disk one at a time instead of holding the model; auto = where it does not fit."""
 
@@ -128,6 +131,11 @@ class LensConfig:
     def subspace_rank(self) -> int:
         """Rank of the specific subspace."""
         return len(self.languages) - 1 if self.rank is None else self.rank
+
+    @property
+    def in_units(self) -> bool:
+        """Whether states are measured in units of their layer."""
+        return self.scale_free and not self.official
 
     @property
     def passes(self) -> int:
@@ -222,6 +230,8 @@ class LensConfig:
             "dtype": ("auto", "float32", "bfloat16"),
             "stream": ("auto", "always", "never"),
         }
+        if not isinstance(self.scale_free, bool):
+            raise UserError(f"scale_free is {self.scale_free!r}; possible: true, false")
         if not isinstance(self.template_args, Mapping):
             raise UserError(f"template_args is {self.template_args!r}; give `name: value` lines")
         for name, known in choices.items():

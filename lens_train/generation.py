@@ -250,6 +250,9 @@ def reply_rows(
     Yields:
         Row and reply.
     """
+    if max_new_tokens < 1:
+        yield from ((row, Reply([], False, False)) for row in range(len(ids)))
+        return
     if not steps_by_hand(model):
         yield from enumerate(_by_generate(model, ids, mask, max_new_tokens, ends))
         return
@@ -263,11 +266,12 @@ def reply_rows(
         over = torch.isin(tokens, ended)
         looped = loops.add(tokens) & ~over if loops else torch.zeros_like(over)
         going: list[int] = []
-        signs = zip(rows, tokens.tolist(), over.tolist(), looped.tolist(), strict=True)
-        for place, (row, token, ends_here, loops_here) in enumerate(signs):
+        # One tensor, for each look at one waits for the GPU.
+        signs = torch.stack([tokens, over.long(), looped.long()], dim=1).tolist()
+        for place, (row, (token, ends_here, loops_here)) in enumerate(zip(rows, signs, strict=True)):
             if not ends_here:
                 replies[row].append(token)
-            ends_now = ends_here or (stop is not None and stop(replies[row]))
+            ends_now = bool(ends_here) or (stop is not None and stop(replies[row]))
             if ends_now or loops_here or step + 1 == max_new_tokens:
                 yield row, _reply(replies[row], ends_now)
             else:
@@ -296,26 +300,26 @@ class _State:
     """Everything so far, (rows, tokens); padding stands for a token of the row's own."""
     mask: Tensor
     cache: Any
-    logits: Tensor
-    """Of the next token, (rows, vocabulary)."""
     scores: Any
     """Processor of logits that the model's settings ask for, or None."""
     positions: bool
     """Whether the model is told where its tokens stand."""
+    logits: Tensor | None = None
+    """Of the next token, (rows, vocabulary); None once that is chosen."""
 
     @staticmethod
     def begin(model: Any, ids: Tensor, mask: Tensor) -> _State:
         """Run the prompts."""
         names = inspect.signature(_bare(model).forward).parameters
-        state = _State(model, ids, mask, _new_cache(model), ids, _penalty(model), "position_ids" in names)
+        state = _State(model, ids, mask, _new_cache(model), _penalty(model), "position_ids" in names)
         state._run(ids)
         return state
 
     def next_tokens(self) -> Tensor:
         """The likeliest token of each row; the first one of equals, as `generate` takes it."""
-        if self.scores is None:
-            return _first(self.logits)
-        return _first(self.scores(self.ids, self.logits.float()))
+        logits, self.logits = self.logits, None
+        assert logits is not None
+        return _first(logits if self.scores is None else self.scores(self.ids, logits.float()))
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows."""
@@ -329,7 +333,6 @@ class _State:
         self._run(tokens[:, None])
 
     def _run(self, ids: Tensor) -> None:
-        self.logits = ids[:, 0]  # those of the token before are not held beside the new ones
         inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": self.mask}
         if self.positions:
             places = (self.mask.cumsum(-1) - 1).clamp(min=0)
@@ -418,8 +421,8 @@ def _by_generate(
         input_ids=ids,
         attention_mask=mask,
         max_new_tokens=max_new_tokens,
-        eos_token_id=list(ends),
-        pad_token_id=ends[0],
+        eos_token_id=list(ends) or None,
+        pad_token_id=next(iter(ends), 0),
         **greedy,
     )
     found = []

@@ -39,7 +39,7 @@ from lens_train.loop import (
     step_items,
     trained_layers,
 )
-from lens_train.losses import Objective
+from lens_train.losses import Objective, Units
 from lens_train.memory import peak_memory
 from lens_train.probe import STATE as PROBE_STATE
 from lens_train.probe import expected_identity, probe, probe_identity, probe_prompts, renderer, save_folder
@@ -121,11 +121,11 @@ def train(job: Job) -> None:
     if watch is not None:
         watch.write(folder, subspaces)
     changed = export.checkpoint_tensors(decoder.model, parameters_of(decoder, plan.trained), base)
-    found = outcome.end(plan, decoder, prepared.parameters, changed, base, log, shown)
     if plan.delta:
         export.save_delta(changed, base, job.output)
     else:
         export.merge_tensors(checkpoint_folder(job.model), changed, job.output)
+    found = outcome.end(plan, decoder, prepared.parameters, changed, base, log, shown)
     (folder / TRUNK_STATE).unlink(missing_ok=True)
     finish(plan, trained_tokens(plan, prepared), time.monotonic() - begun, found)
 
@@ -290,7 +290,9 @@ def trainer(
     references: dict[Any, Any] | None = None,
 ) -> TopTrainer:
     """Set up one run over a trunk; see `TopTrainer` for folder and references."""
-    objective = Objective.make(plan.config, subspaces, plan.read, prepared.trunk.decoder.device)
+    decoder = prepared.trunk.decoder
+    units = Units.of(decoder, plan.read, subspaces.means) if plan.config.in_units else None
+    objective = Objective.make(plan.config, subspaces, plan.read, decoder.device, units)
     return TopTrainer(
         prepared.trunk,
         prepared.rows,

@@ -6,6 +6,11 @@ P_a and P_s the projectors on the agnostic line and the specific subspace (Lens,
 - align:    mean((P_a h(x_central) - P_a h(x_l))^2)
 - separate: mean((P_s h(x_l) - P_s h_ref(x_l) - displacement_l * direction_l)^2)
 - retain:   mean((mean_t h(x_central) - mean_t h_ref(x_central))^2)
+
+With `scale_free`, h is a state in units of its layer (`Units`): of the last layer the normed state, before
+the gain of the final norm. The gains of one real model run from 0.2 to 300. After them a few dimensions are
+all that a mean of squares sees, one language's direction is eight times as long as another's, and a loss that
+starts at 6 in one model starts at 660 in the next. Before them every state has mean square 1.
 """
 
 from __future__ import annotations
@@ -16,7 +21,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lens_eval.errors import UserError
 from lens_train.config import LensConfig
+from lens_train.layers import Decoder
 from lens_train.subspace import Subspaces
 
 
@@ -66,6 +73,54 @@ def retain_loss(states: Tensor, reference: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Units:
+    """What the states of some layers are measured in: h = gain * state + offset; (layers, width) each."""
+
+    gain: Tensor
+    offset: Tensor
+
+    @staticmethod
+    def of(decoder: Decoder, layers: Sequence[int], means: Mapping[str, Tensor]) -> Units:
+        """The final norm's gain and offset for the last layer; for any other the size of its mean states.
+
+        Args:
+            decoder: the untrained model.
+            layers: whose states are measured, counted from 0.
+            means: language -> mean state, (all layers, width).
+        """
+        norm = decoder.final_norm()
+        size = torch.stack([mean.double() for mean in means.values()]).square().mean(dim=(0, 2)).sqrt()
+        gains, offsets = [], []
+        for layer in layers:
+            if layer == len(decoder) - 1 and norm is not None:
+                gains.append(norm[0])
+                offsets.append(norm[1])
+            else:
+                gains.append(size[layer].clamp(min=1e-12).expand(decoder.width))
+                offsets.append(torch.zeros(decoder.width, dtype=torch.float64))
+        return Units(torch.stack(gains), torch.stack(offsets))
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """Measure states, (layers, ..., width)."""
+        shape = (self.gain.shape[0], *[1] * (states.ndim - 2), self.gain.shape[1])
+        return (states - self.offset.to(states).view(shape)) / self.gain.to(states).view(shape)
+
+    def subspaces(self, found: Subspaces, layers: Sequence[int], central: str) -> Subspaces:
+        """The subspaces of the layers' measured mean states.
+
+        Raises:
+            UserError: the subspaces were saved without the means, by an older version.
+        """
+        if not found.means:
+            raise UserError(
+                "these subspaces hold no mean states: an older version made them. Run `lens probe` again, or "
+                "train with scale_free=false"
+            )
+        means = {code: self(mean[list(layers)]) for code, mean in found.means.items()}
+        return Subspaces.from_means(means, central, found.specific.shape[1], found.identity)
+
+
+@dataclass(frozen=True)
 class Objective:
     """The sum of the weighted losses over languages."""
 
@@ -76,23 +131,37 @@ class Objective:
     """(layers, rank, width)"""
     targets: Mapping[str, Tensor]
     """Language -> displacement * direction, (layers, width)."""
+    units: Units | None = None
+    """None = states as they are, as released."""
 
     @staticmethod
     def make(
-        config: LensConfig, subspaces: Subspaces, layers: Sequence[int], device: torch.device
+        config: LensConfig,
+        subspaces: Subspaces,
+        layers: Sequence[int],
+        device: torch.device,
+        units: Units | None = None,
     ) -> Objective:
-        """Take what the losses need from the subspaces of the layers they read."""
-        common = subspaces.agnostic[list(layers)]
+        """Take what the losses need from the subspaces of the layers they read.
+
+        Raises:
+            UserError: subspaces without the mean states that `units` need.
+        """
+        places = list(layers)
+        if units is not None:
+            subspaces, places = units.subspaces(subspaces, layers, config.central), list(range(len(places)))
+            units = Units(units.gain.float().to(device), units.offset.float().to(device))
+        common = subspaces.agnostic[places]
         line = common / common.norm(dim=-1, keepdim=True)
         targets = {
-            code: config.displacement_of(code) * subspaces.directions[code][list(layers)]
-            for code in config.others
+            code: config.displacement_of(code) * subspaces.directions[code][places] for code in config.others
         }
         return Objective(
             config,
             line.float().to(device),
-            subspaces.specific[list(layers)].float().to(device),
+            subspaces.specific[places].float().to(device),
             {code: target.float().to(device) for code, target in targets.items()},
+            units,
         )
 
     @property
@@ -115,6 +184,8 @@ class Objective:
             states: (layers, tokens, width).
             language: of the prompt.
         """
+        if self.units is not None:
+            states = self.units(states)
         if not self.reads_all(language):
             return states[:, -1], None
         return states[:, -1], states.mean(dim=1) if self.config.retain_over == "mean" else states

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,8 @@ class Subspaces:
     """Language -> specific part of (its mean - the central mean); (layers, width), float64."""
     identity: Mapping[str, Any]
     """Model, template, languages and settings of the probe."""
+    means: Mapping[str, Tensor] = field(default_factory=dict)
+    """Language -> mean state; (layers, width), float64. Empty if read from a folder of an older version."""
 
     @staticmethod
     def from_means(
@@ -84,13 +86,16 @@ class Subspaces:
             )
             for code, mean in means.items()
         }
-        return Subspaces(torch.stack([part[0] for part in parts]), specific, directions, dict(identity))
+        common = torch.stack([part[0] for part in parts])
+        doubles = {code: mean.double() for code, mean in means.items()}
+        return Subspaces(common, specific, directions, dict(identity), doubles)
 
     def save(self, folder: Path) -> None:
         """Write `subspace.safetensors` and `subspace.json`; each in one step, the record last."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {"agnostic": self.agnostic, "specific": self.specific}
         tensors |= {f"direction.{code}": tensor for code, tensor in self.directions.items()}
+        tensors |= {f"mean.{code}": tensor for code, tensor in self.means.items()}
         write_tensors(folder / TENSORS, tensors)
         write_text(
             folder / RECORD, json.dumps(self.identity, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
@@ -109,8 +114,14 @@ class Subspaces:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except (OSError, SafetensorError, json.JSONDecodeError) as error:
             raise UserError(f"{folder} holds no subspaces ({error}); make them with `lens probe`") from None
-        directions = {name.partition(".")[2]: value for name, value in tensors.items() if "." in name}
-        return Subspaces(tensors["agnostic"], tensors["specific"], directions, identity)
+        named: dict[str, dict[str, Tensor]] = {"direction": {}, "mean": {}}
+        for name, value in tensors.items():
+            kind, dot, code = name.partition(".")
+            if dot:
+                named[kind][code] = value
+        return Subspaces(
+            tensors["agnostic"], tensors["specific"], named["direction"], identity, named["mean"]
+        )
 
     def require(self, expected: Mapping[str, Any]) -> None:
         """Refuse to be used where an entry of the identity differs from `expected`.

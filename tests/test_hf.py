@@ -1,4 +1,4 @@
-"""The hf backend: replies are those of lm_eval; ended rows leave, loops are written on, not computed."""
+"""The hf backend: the replies of lm_eval's own; ended rows leave, loops are written on, not computed."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def test_a_warm_up_leaves_the_last_step_its_whole_rate(schedule: Any) -> None:
 
 
 def test_one_step_trains(model: str, data: Path, tmp_path: Path) -> None:
-    (step,) = run(model, data, tmp_path / "out", train_items=8, learning_rate=1e-3)
+    (step,) = run(model, data, tmp_path / "out", train_items=8, epochs=1, learning_rate=1e-3)
     assert step["learning_rate"] == 1e-3
     assert not same_as(Path(model), tmp_path / "out")
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
 from lens_eval.errors import UserError
 from lens_train.config import LensConfig
-from lens_train.losses import Objective, align_loss, retain_loss, separate_loss
+from lens_train.layers import Decoder
+from lens_train.losses import Objective, Units, align_loss, retain_loss, separate_loss
 from lens_train.subspace import Subspaces
 
 WIDTH = 12
@@ -104,3 +107,91 @@ def test_retain_over_tokens_sees_what_the_mean_does_not() -> None:
     then = [objective.keep(before, "en")[1] for objective in (mean, tokens)]
     assert float(retain_loss(kept[0], then[0])) < 1e-10
     assert float(retain_loss(kept[1], then[1])) > 1e-3
+
+
+FAMILIES: dict[str, Any] = {
+    "llama": transformers.LlamaConfig(),
+    "gemma3": transformers.Gemma3TextConfig(head_dim=8),
+    "gpt2": transformers.GPT2Config(n_inner=48, n_positions=64),
+    "gpt_neox": transformers.GPTNeoXConfig(),
+}
+
+
+def decoder(family: str, seed: int = 0) -> Decoder:
+    """A random decoder whose final norm has gains of very different size."""
+    config = FAMILIES[family]
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
+    for name, value in {**sizes, "intermediate_size": 48, "num_key_value_heads": 4}.items():
+        if hasattr(config, name):
+            setattr(config, name, value)
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    made = Decoder(model)
+    norm = next(getattr(made.base, name) for name in NORMS if hasattr(made.base, name))
+    norm.weight.data = torch.exp(1.5 * torch.randn(32))
+    return made
+
+
+NORMS = ("norm", "ln_f", "final_layer_norm")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_measured_states_have_mean_square_one(family: str) -> None:
+    """Whatever the gain of the final norm; the states themselves, the control, are far from it."""
+    made = decoder(family)
+    ids = torch.arange(1, 13).view(2, 6)
+    states = made(ids, torch.ones_like(ids))[None].detach()
+    units = Units.of(made, [1], {"en": torch.ones(2, 32)})
+    sizes = units(states).square().mean(dim=-1)
+    assert torch.allclose(sizes, torch.ones_like(sizes), atol=0.05)
+    assert abs(float(states.square().mean()) - 1) > 1
+
+
+def test_a_model_without_a_final_norm_is_measured_by_its_mean_states() -> None:
+    made = decoder("llama")
+    made.base.norm = torch.nn.Identity()
+    assert made.final_norm() is None
+    units = Units.of(made, [1], {"en": torch.full((2, 32), 5.0)})
+    assert torch.allclose(units.gain, torch.tensor(5.0, dtype=torch.float64))
+
+
+def test_a_dimension_that_the_norm_switches_off_counts_for_nothing() -> None:
+    made = decoder("llama")
+    made.base.norm.weight.data[3] = 0
+    units = Units.of(made, [1], {"en": torch.ones(2, 32)})
+    states = torch.randn(1, 5, 32)
+    assert bool((units(states)[..., 3] == 0).all())
+    assert bool(units(states).isfinite().all())
+
+
+def test_the_loss_does_not_depend_on_the_gain_of_the_final_norm() -> None:
+    """A control: the released objective does."""
+    generator = torch.Generator().manual_seed(1)
+    normed = {code: torch.randn(1, 6, WIDTH, generator=generator) for code in LANGUAGES}
+    later = {code: own + 0.1 * torch.randn(1, 6, WIDTH, generator=generator) for code, own in normed.items()}
+    means = {code: own.mean(dim=1) for code, own in normed.items()}
+
+    def loss(gain: Tensor, measured: bool) -> Tensor:
+        units = Units(gain[None].double(), torch.zeros(1, WIDTH).double()) if measured else None
+        found = Subspaces.from_means({code: own * gain for code, own in means.items()}, "en", 2, {})
+        config = LensConfig(LANGUAGES)
+        objective = Objective.make(config, found, [0], torch.device("cpu"), units)
+        parts = [
+            {code: [objective.keep(own * gain, code)] for code, own in states.items()}
+            for states in (later, normed)
+        ]
+        return objective.total(objective.terms(parts[0], parts[1]))
+
+    gains = torch.ones(WIDTH), torch.exp(2 * torch.randn(WIDTH, generator=generator))
+    plain, scaled = (loss(gain, True) for gain in gains)
+    assert torch.allclose(plain, scaled, rtol=1e-4)
+    plain, scaled = (loss(gain, False) for gain in gains)
+    assert float((scaled / plain).log().abs()) > 0.5
+
+
+def test_subspaces_of_an_older_version_are_refused() -> None:
+    units = Units(torch.ones(1, WIDTH), torch.zeros(1, WIDTH))
+    old = Subspaces.from_means({code: torch.randn(1, WIDTH) for code in LANGUAGES}, "en", 2, {})
+    old = dataclasses.replace(old, means={})
+    with pytest.raises(UserError, match="Run `lens probe` again"):
+        Objective.make(LensConfig(LANGUAGES), old, [0], torch.device("cpu"), units)

@@ -36,6 +36,8 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Time stands still for the threads: only the tests call `tick`."""
+    monkeypatch.setattr(progress, "FIRST", 2.0)
+    monkeypatch.setattr(progress, "INTERVAL", 30.0)
     monkeypatch.setattr(Lines, "_watch", lambda self: None)
     return Clock()
 

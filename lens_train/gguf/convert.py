@@ -135,7 +135,7 @@ def _write_weights(header: Header, found: Sequence[Source], dtype: torch.dtype, 
     shards = _shards(found, dtype)
     names = [f"model-{n + 1:05d}-of-{len(shards):05d}.safetensors" for n in range(len(shards))]
     names = names if len(shards) > 1 else ["model.safetensors"]
-    with progress(label=f"converting {header.file.name}", total=size_of(found, dtype)) as bar:
+    with progress(label=f"converting {header.file.name}", total=size_of(found, dtype), unit="bytes") as bar:
         for name, shard in zip(names, shards, strict=True):
             _write_shard(header, shard, dtype, folder / name, bar.update)
     if len(shards) > 1:
