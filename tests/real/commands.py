@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class Lens:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
 
     def __call__(self, *arguments: Any, status: tuple[int, ...] = (0,), **environment: str) -> str:
@@ -48,7 +50,8 @@ class Lens:
         try:
             out, err = process.communicate(timeout=TIMEOUT)
         except BaseException:
-            process.kill()
+            # vLLM's engine outlives its parent.
+            os.killpg(process.pid, signal.SIGKILL)
             raise
         ended = f"{arguments} ended with status {process.returncode}"
         assert process.returncode in status, f"{ended}\n{out[-3000:]}\n{err[-3000:]}"
