@@ -9,7 +9,16 @@ import sys
 from benchmarks.common import ROOT
 
 QUICK = ("off_target", "lens_speed", "compare", "extraction", "tasks")
-LONG = ("large_model", "runner", "kills", "one_token_choices", "precision", "sweep", "generation")
+LONG = (
+    "large_model",
+    "runner",
+    "kills",
+    "one_token_choices",
+    "precision",
+    "sweep",
+    "generation",
+    "probing",
+)
 
 
 def main() -> int:

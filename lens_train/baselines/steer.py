@@ -291,7 +291,7 @@ def train(job: Job) -> None:
     dtype = resolve_dtype(config.dtype, device)
     identity = model_identity(job.model)
     tokenizer = load_tokenizer(job.model)
-    texts = read_prompts(resolve_data(job.data), job.languages, config.probe_items)
+    texts = read_prompts(resolve_data(job.data), job.languages, config.most_probed)
     decoder = Decoder(load_model(job.model, device, dtype))
     edits = make_edits(settings, decoder)
     tokens = 0
