@@ -204,7 +204,7 @@ class Kept:
     def keep(self, batch: Batch | None, states: Tensor) -> None:
         """Take the states entering `start` of a batch, (batch, tokens, width), or of the head."""
         if batch is None:
-            self.head_hidden = states
+            self.head_hidden = states.clone()
             return
         for place, row in enumerate(batch.rows):
             length = len(self.prompts[row]) - len(self.head)
@@ -225,7 +225,7 @@ class Kept:
         for name in [name for name in tensors if name.startswith("kept.")]:
             states, which = tensors.pop(name).to(self.device), name.partition(".")[2]
             if which == "head":
-                self.head_hidden = states
+                self.head_hidden = states.clone()
             else:
                 self.hidden[int(which)] = states
 
