@@ -16,6 +16,7 @@ from lens_train.layers import (
     load_model,
     load_tokenizer,
     model_identity,
+    multiplies_in_bfloat16,
     resolve_device,
     resolve_dtype,
 )
@@ -70,3 +71,15 @@ def test_devices() -> None:
     with pytest.raises(UserError, match=rf"'{absent}' was asked for.*--device cpu"):
         resolve_device(absent)
     assert resolve_dtype("auto", torch.device("cpu")) == torch.float32
+
+
+def test_auto_is_bfloat16_where_stored_so_and_no_slower(tmp_path: Path) -> None:
+    name = tiny_lens.save_model(tmp_path / "float32")
+    low = str(tmp_path / "bfloat16")
+    load_model(name, "cpu", "bfloat16").save_pretrained(low)
+    cpu, threads = torch.device("cpu"), torch.get_num_threads()
+    fast = multiplies_in_bfloat16()
+    assert torch.get_num_threads() == threads, "timing leaves the threads as they were"
+    assert resolve_dtype("auto", cpu, low) == (torch.bfloat16 if fast else torch.float32)
+    assert resolve_dtype("auto", cpu, name) == torch.float32, "a control: not stored so"
+    assert resolve_dtype("bfloat16", cpu, name) == torch.bfloat16, "what is asked for is done"
