@@ -81,9 +81,9 @@ class LensConfig:
     # Machine
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the frozen weights and the arithmetic; trained weights and optimizer states are float32 always.
-    auto = bfloat16 on a GPU that has it, and on a CPU that has it where the checkpoint is stored so."""
+    auto = bfloat16 on a GPU that has it, and on a CPU no slower in it where the checkpoint is stored so."""
     batch_tokens: int = 4096
-    """Tokens per forward pass, padding included; speed and memory only."""
+    """Tokens per forward pass at most, padding included; speed and memory only. A CPU takes up to 1024."""
     stream: Literal["auto", "always", "never"] = "auto"
     """Read layers from disk one at a time instead of holding the model; auto = where it does not fit."""
 

@@ -29,6 +29,12 @@ from lens_train.processes import rank
 SAVING_SHARE = 20
 """A state is saved once this many times the duration of the last save has gone by: 5% of the time at most."""
 
+CPU_TOKENS = 1024
+"""Tokens of a batch at most on a CPU. More bring its matrix products no speed, but buffers that the C library
+returns to the system after each operation: getting them back can take as long as the products."""
+CPU_LAUNCH = 16
+"""Tokens in whose time a CPU begins and ends a batch: dozens of small operations per layer."""
+
 Prompts = Sequence[Sequence[int]]
 """Token ids per prompt, without padding."""
 
@@ -60,12 +66,45 @@ def make_batches(
     device: torch.device,
     side: Literal["left", "right"] = "right",
 ) -> Iterator[Batch]:
-    """Sort `rows` by length and pad them into batches of at most `budget` tokens, padding included."""
+    """Sort `rows` by length and pad them into batches of at most `budget` tokens, padding included.
+
+    On a CPU, batches that are padded on the right are also cut where that saves more padding than a batch
+    costs. Those padded on the left are generated from, where a batch costs a pass per token: they stay whole.
+    """
     ordered = sorted(rows, key=lambda row: (-len(prompts[row]), row))
-    while ordered:
-        size = max(1, budget // len(prompts[ordered[0]]))
+    launch = budget
+    if device.type == "cpu" and side == "right":
+        budget, launch = min(budget, CPU_TOKENS), CPU_LAUNCH
+    for size in batch_sizes([len(prompts[row]) for row in ordered], budget, launch):
         yield pad(prompts, ordered[:size], device, side)
         ordered = ordered[size:]
+
+
+def batch_sizes(lengths: Sequence[int], budget: int, launch: int) -> list[int]:
+    """Cut prompts, longest first, into the batches that cost least.
+
+    Args:
+        lengths: tokens of each prompt, falling.
+        budget: tokens of a batch at most, padding included; a longer prompt is a batch of its own.
+        launch: what a batch costs besides its tokens, in tokens.
+
+    Returns:
+        Prompts of each batch.
+    """
+    costs = [0, *[-1] * len(lengths)]
+    begins = [0] * (len(lengths) + 1)
+    for begin, width in enumerate(lengths):
+        most = max(1, budget // width)
+        for end in range(begin + 1, min(begin + most, len(lengths)) + 1):
+            cost = costs[begin] + (end - begin) * width + launch
+            if costs[end] < 0 or cost <= costs[end]:
+                costs[end], begins[end] = cost, begin
+    sizes: list[int] = []
+    end = len(lengths)
+    while end:
+        sizes.append(end - begins[end])
+        end = begins[end]
+    return sizes[::-1]
 
 
 def pad(
