@@ -212,7 +212,8 @@ def training_seconds(recipe: Recipe, row: Row, parameters: int, on_gpu: bool) ->
     settings, languages = row.spec.settings, len(recipe.languages)
     share = TRAINED_SHARE.get(row.spec.method or "", 1.0)
     if row.spec.method in ("lens", "steer"):
-        probed = settings.get("probe_items", 300) * (settings.get("probe_tokens", 64) + TEMPLATE_TOKENS)
+        items = settings.get("probe_items", "auto")
+        probed = (300 if items == "auto" else items) * (settings.get("probe_tokens", 64) + TEMPLATE_TOKENS)
         trained = 0
         if row.spec.method == "lens":
             trained = settings.get("train_items", 200) * (settings.get("train_tokens", 128) + TEMPLATE_TOKENS)

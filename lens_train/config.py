@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from lens_eval.errors import UserError, did_you_mean
 
+MOST_PROBED = 300
+
 
 @dataclass(frozen=True)
 class LensConfig:
@@ -27,8 +29,9 @@ class LensConfig:
     # Probing
     rank: int | None = None
     """Dimensions of the specific subspace per layer; None = number of languages - 1, the largest possible."""
-    probe_items: int = 300
-    """Prompts per language that are probed; fewer where the data holds fewer."""
+    probe_items: int | Literal["auto"] = 300
+    """Prompts per language that are probed; fewer where the data holds fewer. auto = until the directions
+    that the losses read have settled (`lens_train.probe`), at most 300; with `compat: official` 300."""
     probe_tokens: int = 64
     """A probed prompt is cut to this many tokens, before templating."""
 
@@ -112,6 +115,11 @@ class LensConfig:
         return tuple(code for code in self.languages if code != self.central)
 
     @property
+    def most_probed(self) -> int:
+        """Prompts per language that are probed at most."""
+        return MOST_PROBED if isinstance(self.probe_items, str) else self.probe_items
+
+    @property
     def subspace_rank(self) -> int:
         """Rank of the specific subspace."""
         return len(self.languages) - 1 if self.rank is None else self.rank
@@ -163,7 +171,9 @@ class LensConfig:
                 raise UserError(f"displacement names {unknown}, which are not among {list(self.languages)}")
 
     def _check_numbers(self) -> None:
-        positive = ("probe_items", "probe_tokens", "train_items", "train_tokens", "epochs", "batch_size")
+        if self.probe_items != "auto":
+            _require("probe_items", self.probe_items, int, 1)
+        positive = ("probe_tokens", "train_items", "train_tokens", "epochs", "batch_size")
         for name in (*positive, "micro_batch_size", "batch_tokens"):
             _require(name, getattr(self, name), int, 1)
         if self.steps is not None:

@@ -58,7 +58,7 @@ from lens_train.data import ParallelPrompts
 from lens_train.files import write_text
 from lens_train.layers import Decoder
 from lens_train.subspace import Subspaces, project, split
-from lens_train.trunk import Batch, Trunk
+from lens_train.trunk import Kept, Trunk
 
 FILE = "diagnostics.json"
 FORMAT = 1
@@ -117,22 +117,29 @@ class Watch:
         flat = [prompt for code in prompts for prompt in prompts[code]]
         items, start = len(about.held_out.texts), about.trained[0]
         rows = {code: range(at * items, (at + 1) * items) for at, code in enumerate(prompts)}
-        lower = torch.empty(len(flat), start, decoder.width)
-
-        def keep(layer: int, batch: Batch, hidden: Tensor) -> None:
-            lower[list(batch.rows), layer] = hidden.float().cpu()
-
-        trunk = Trunk.build(decoder, flat, range(len(flat)), start, budget, read=keep)
-        before = _states(trunk, rows, lower)
-        return Watch(about, trunk, rows, lower, before, time.monotonic() - begun)
+        kept = Kept.make(decoder, flat, range(len(flat)), start, budget, lower=True)
+        trunk = Trunk.build(decoder, flat, range(len(flat)), start, budget, kept=kept)
+        return Watch.on_trunk(trunk, rows, about, kept.lower, begun)
 
     @staticmethod
-    def on_trunk(trunk: Trunk, rows: Rows, about: About) -> Watch:
-        """Watch prompts of a trunk that is there anyway, from its first layer on."""
-        begun = time.monotonic()
+    def on_trunk(
+        trunk: Trunk, rows: Rows, about: About, lower: Tensor | None = None, begun: float | None = None
+    ) -> Watch:
+        """Watch the first prompts of a trunk that is there anyway.
+
+        Args:
+            trunk: of any prompts.
+            rows: language -> row in the trunk of each item.
+            about: what is watched.
+            lower: states of the last token below the trunk's first layer, (prompts, layers, width); None =
+                watch from that layer on.
+            begun: when the work for it began; None = now.
+        """
+        begun = time.monotonic() if begun is None else begun
         items = len(about.held_out.texts)
         own = {code: list(places)[:items] for code, places in rows.items()}
-        lower = torch.empty(len(trunk.prompts), 0, trunk.decoder.width)
+        if lower is None:
+            lower = torch.empty(len(trunk.prompts), 0, trunk.decoder.width)
         return Watch(about, trunk, own, lower, _states(trunk, own, lower), time.monotonic() - begun)
 
     def write(self, folder: Path, subspaces: Subspaces) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from lens_train.probe import expected_identity, probe, probe_identity, probe_pro
 from lens_train.processes import join, rank
 from lens_train.stream import open_decoder
 from lens_train.subspace import RECORD, Subspaces
-from lens_train.trunk import Trunk, WalkState
+from lens_train.trunk import Kept, Trunk, WalkState
 
 TRUNK_STATE = "trunk.safetensors"
 RUN_SETTINGS = ("subspaces", "probe_data", "delta", "dev_data", "diagnose")
@@ -98,10 +98,12 @@ def train(job: Job) -> None:
     # Asked for here already: it must be possible to write what will be trained.
     export.checkpoint_tensors(decoder.model, parameters_of(decoder, plan.trained), base)
     methods.begin(job)
-    subspaces = find_subspaces(plan, decoder)
-    prepared = prepare(plan, decoder)
+    kept = keep_states(plan, decoder)
+    subspaces = find_subspaces(plan, decoder, kept)
+    prepared = prepare(plan, decoder, kept)
     folder = job.output / "training"
-    watch = None if plan.held_out is None or rank() else watch_held_out(plan, decoder, prepared)
+    watch = None if plan.held_out is None or rank() else watch_held_out(plan, decoder, prepared, kept)
+    del kept
     trainer(plan, prepared, subspaces, folder).run()
     if rank():
         return
@@ -147,7 +149,7 @@ def make_plan(job: Job) -> Plan:
         subspaces.require(expected_identity(identity, config))
     else:
         probe_data = read_prompts(
-            resolve_data(run.get("probe_data") or job.data), config.languages, config.probe_items
+            resolve_data(run.get("probe_data") or job.data), config.languages, config.most_probed
         )
     dtype = resolve_dtype(config.dtype, device, job.model)
     return Plan(
@@ -177,8 +179,34 @@ def with_settings(plan: Plan, changes: Mapping[str, Any], seed: int) -> Plan:
     return replace(plan, job=job, config=config, read=read_layers(config, count))
 
 
-def find_subspaces(plan: Plan, decoder: Decoder) -> Subspaces:
-    """The subspaces given, those of the interrupted run, or new ones; kept with the run."""
+def keep_states(plan: Plan, decoder: Decoder) -> Kept | None:
+    """What the probing of training prompts is to leave to training, and both to the diagnostics.
+
+    None with `compat: official`, which probes with another system message than it trains with.
+    """
+    decoder.model.requires_grad_(False)  # a product may take another way where a weight is trained
+    if plan.config.official:
+        return None
+    every = [prompt for prompts in train_prompts(plan).values() for prompt in prompts]
+    lower = plan.held_out is not None and plan.held_out.source == "train" and not is_streamed(decoder)
+    start, budget = plan.trained[0], plan.config.batch_tokens
+    return Kept.make(decoder, every, range(len(every)), start, budget, lower)
+
+
+def is_streamed(decoder: Decoder) -> bool:
+    """Whether the model's layers come from disk one at a time."""
+    return len(decoder.spans(len(decoder))) > 1
+
+
+def train_prompts(plan: Plan) -> dict[str, list[list[int]]]:
+    """Language -> token ids of each training prompt."""
+    render = renderer(plan.tokenizer, plan.config, "train")
+    texts = plan.train_data.texts
+    return {code: render(texts[code], plan.config.train_tokens) for code in plan.config.languages}
+
+
+def find_subspaces(plan: Plan, decoder: Decoder, kept: Kept | None = None) -> Subspaces:
+    """The subspaces given, those of the interrupted run, or new ones; stored with the run."""
     if plan.subspaces is not None:
         return plan.subspaces
     assert plan.probe_data is not None
@@ -188,8 +216,10 @@ def find_subspaces(plan: Plan, decoder: Decoder) -> Subspaces:
         subspaces.require(expected_identity(plan.identity, plan.config))
         return subspaces
     identity = probe_identity(plan.identity, plan.probe_data, plan.config, plan.dtype)
-    subspaces = probe(decoder, plan.probe_data, plan.tokenizer, plan.config, identity, folder)
+    subspaces = probe(decoder, plan.probe_data, plan.tokenizer, plan.config, identity, folder, kept)
     if rank() == 0:
+        if kept is not None and kept.hidden and kept.complete and is_streamed(decoder):
+            trunk_state(plan, kept).save(0, {}, last=True)
         subspaces.save(folder)
         (folder / PROBE_STATE).unlink(missing_ok=True)
     return subspaces
@@ -224,23 +254,26 @@ def find_held_out(
     return HeldOut(first, "train", f"the first {len(first)} training items: none were held out")
 
 
-def prepare(plan: Plan, decoder: Decoder) -> Prepared:
-    """Free what is to be trained, and run the frozen layers on all training prompts."""
+def trunk_state(plan: Plan, kept: Kept | None) -> WalkState:
+    """Where the way of a streamed model's training prompts is kept."""
+    path = plan.job.output / "training" / TRUNK_STATE
+    return WalkState(path, run_id(plan), kept=kept)
+
+
+def prepare(plan: Plan, decoder: Decoder, kept: Kept | None = None) -> Prepared:
+    """Free what is to be trained, and run the frozen layers on the training prompts, unless it was `kept`."""
     config = plan.config
     decoder.hold(plan.trained[0])
     decoder.model.requires_grad_(False)
     parameters = free_parameters(decoder.layers, plan.trained)
-    render = renderer(plan.tokenizer, config, "train")
     prompts: list[list[int]] = []
     rows: dict[str, range] = {}
-    for code in config.languages:
-        texts = plan.train_data.texts[code]
-        rows[code] = range(len(prompts), len(prompts) + len(texts))
-        prompts += render(texts, config.train_tokens)
-    state = WalkState(plan.job.output / "training" / TRUNK_STATE, run_id(plan))
-    trunk = Trunk.build(
-        decoder, prompts, range(len(prompts)), plan.trained[0], config.batch_tokens, state=state
-    )
+    for code, own in train_prompts(plan).items():
+        rows[code] = range(len(prompts), len(prompts) + len(own))
+        prompts += own
+    state = trunk_state(plan, kept)
+    start, every = plan.trained[0], range(len(prompts))
+    trunk = Trunk.build(decoder, prompts, every, start, config.batch_tokens, state, kept)
     if trunk.start:
         decoder.free_embeddings()
     return Prepared(trunk, rows, parameters)
@@ -269,7 +302,7 @@ def trainer(
     )
 
 
-def watch_held_out(plan: Plan, decoder: Decoder, prepared: Prepared) -> Watch:
+def watch_held_out(plan: Plan, decoder: Decoder, prepared: Prepared, kept: Kept | None = None) -> Watch:
     """Read the states of the held-out prompts before training.
 
     A streamed model is watched on its training prompts, from the first trained layer on: anything else would
@@ -277,7 +310,7 @@ def watch_held_out(plan: Plan, decoder: Decoder, prepared: Prepared) -> Watch:
     """
     held = plan.held_out
     assert held is not None
-    streamed = len(decoder.spans(len(decoder))) > 1
+    streamed = is_streamed(decoder)
     layers = tuple(range(prepared.trunk.start if streamed else 0, len(decoder)))
     if streamed:
         first = plan.train_data.part(0, len(held.texts))
@@ -285,6 +318,8 @@ def watch_held_out(plan: Plan, decoder: Decoder, prepared: Prepared) -> Watch:
     about = About(held, plan.config.languages, plan.config.central, layers, plan.trained, plan.read)
     if streamed:
         return Watch.on_trunk(prepared.trunk, prepared.rows, about)
+    if kept is not None and kept.lower is not None:
+        return Watch.on_trunk(prepared.trunk, prepared.rows, about, kept.lower)
     render = renderer(plan.tokenizer, plan.config, "train")
     texts = held.texts.texts
     prompts = {code: render(texts[code], plan.config.train_tokens) for code in plan.config.languages}
@@ -309,7 +344,8 @@ def probed_tokens(plan: Plan) -> int:
     if plan.probe_data is None:
         return 0
     probed = probe_prompts(plan.probe_data, plan.tokenizer, plan.config)
-    return sum(len(ids) for prompts in probed.values() for ids in prompts)
+    items = Subspaces.load(save_folder(plan.job.output)).identity["items"]
+    return sum(len(ids) for prompts in probed.values() for ids in prompts[:items])
 
 
 def finish(plan: Plan, tokens: int, seconds: float) -> None:
@@ -375,7 +411,7 @@ def probe_folder(
     if output.exists() and (not output.is_dir() or {file.name for file in output.iterdir()} - {PROBE_STATE}):
         raise UserError(f"output {output} is not empty; name another folder")
     place = resolve_device(device)
-    texts = read_prompts(resolve_data(data), languages, config.probe_items)
+    texts = read_prompts(resolve_data(data), languages, config.most_probed)
     tokenizer = load_tokenizer(model)
     renderer(tokenizer, config, "probe")
     dtype = resolve_dtype(config.dtype, place, model)

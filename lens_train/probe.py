@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,23 @@ from lens_train.config import LensConfig
 from lens_train.data import ParallelPrompts, Renderer
 from lens_train.layers import Decoder, dtype_name
 from lens_train.subspace import Subspaces
-from lens_train.trunk import Batch, Prompts, WalkState, make_batches, pad, shared_tokens, walk
+from lens_train.trunk import (
+    Batch,
+    Kept,
+    Prompt,
+    Prompts,
+    WalkState,
+    make_batches,
+    pad,
+    shared_tokens,
+    walk,
+)
 
 STATE = "probing.safetensors"
+SETTLED = 0.1
+"""Standard error of a direction, as a share of its length, at which probing ends."""
+FIRST_ROUND, FURTHER_ROUND = 60, 20
+"""Items of the rounds of `probe_items: auto`."""
 OFFICIAL_PROBE_SYSTEM = "You are a helpful assistant."
 OFFICIAL_TRAIN_SYSTEM = ""
 
@@ -50,29 +66,178 @@ def probe(
     config: LensConfig,
     identity: Mapping[str, Any],
     folder: Path | None = None,
+    kept: Kept | None = None,
 ) -> Subspaces:
     """Read the hidden states of every language's prompts and split their means.
 
     Equations: Lens section 3.1; see `lens_train.subspace.split`. With a `folder`, the probing of a streamed
-    model is resumable: its state is kept there.
+    model is resumable: its state is kept there. Training prompts that are probed are run once: see `Kept`.
+
+    With `probe_items: auto` the items are run in rounds, and the rounds end once every language's direction
+    is known to `SETTLED` of its length in each of the layers that the losses read; see `Tally.errors`. The
+    subspaces of the other layers come from the same items. The error of the directions decides, not the
+    angle between the subspaces of two halves of the items: the directions are what training aims at, while
+    the largest angle is that of the least difference between languages, and takes many times as many items.
     """
     prompts = probe_prompts(data, tokenizer, config)
     flat = [prompt for code in prompts for prompt in prompts[code]]
-    language = torch.tensor([place for place, code in enumerate(prompts) for _ in prompts[code]])
-    sums = torch.zeros(len(prompts), len(decoder), decoder.width, dtype=torch.float64)
-    head = shared_tokens(decoder, flat)
-    batches: list[Batch] = []
-    for place in range(len(prompts)):
-        rows = torch.nonzero(language == place).flatten().tolist()
-        batches += _batches(decoder, flat, rows, head, config, tokenizer.pad_token_id or 0)
+    tally = Tally.make(decoder, prompts, config)
+    common = _common(flat, kept, len(data))
+    rounds = _rounds(len(data), config, common)
+    passes = [(True, rounds[0]), *((False, items) for items in rounds)][0 if common else 1 :]
+    runs = [_run_id(identity, [flat, shared, list(items)], config) for shared, items in passes]
+    state = folder and WalkState(folder / STATE, "", tally.tensors(), kept)
+    begin = runs.index(owner) if state and (owner := state.owner()) in runs else 0
+    head = flat[0][: shared_tokens(decoder, flat)]
+    for place, (shared, items) in list(enumerate(passes))[begin:]:
+        if state:
+            state.run = runs[place]
+        ours = {row for rows in common.values() for row in rows if row % len(data) in rounds[0]}
+        if shared and kept is not None:
+            read = partial(_read_common, tally, kept, common, items)
+            keep = (kept.start, kept.keep)
+            walk(decoder, kept.head, kept.batches, len(decoder), "probing", read, state or None, keep)
+            continue
+        batches = tally.batches(decoder, flat, items, ours, len(head), config, tokenizer.pad_token_id or 0)
+        if batches:
+            walk(decoder, head, batches, len(decoder), "probing", tally.read, state or None)
+        tally.items = items.stop
+        if items.stop < len(data) and max(tally.errors().values()) <= SETTLED:
+            break
+    errors = {code: round(error, 4) if isfinite(error) else None for code, error in tally.errors().items()}
+    found = {"items": tally.items, "standard_error": errors}
+    return Subspaces.from_means(tally.means(), config.central, config.subspace_rank, {**identity, **found})
 
-    def add(layer: int, batch: Batch, hidden: Tensor) -> None:
-        sums[:, layer].index_add_(0, language[list(batch.rows)], hidden.double().cpu())
 
-    state = folder and WalkState(folder / STATE, _run_id(identity, flat, config), {"probe": sums})
-    walk(decoder, flat[0][:head], batches, len(decoder), "probing", add, state or None)
-    means = {code: sums[place] / len(prompts[code]) for place, code in enumerate(prompts)}
-    return Subspaces.from_means(means, config.central, config.subspace_rank, identity)
+def _common(flat: Prompts, kept: Kept | None, items: int) -> dict[int, list[int]]:
+    """Which of the prompts to be probed each training prompt is; none where too few are the same.
+
+    All batches of training prompts go through the top layers to be read, so that half must be the same.
+    """
+    if kept is None or not kept.batches:
+        return {}
+    places: dict[Prompt, list[int]] = {}
+    for row, prompt in enumerate(flat):
+        places.setdefault(tuple(prompt), []).append(row)
+    found = {row: places.pop(tuple(prompt), []) for row, prompt in enumerate(kept.prompts)}
+    found = {row: same for row, same in found.items() if same}
+    return found if 2 * len(found) >= len(kept.prompts) else {}
+
+
+def _read_common(
+    tally: Tally,
+    kept: Kept,
+    common: Mapping[int, Sequence[int]],
+    items: range,
+    layer: int,
+    batch: Batch,
+    states: Tensor,
+) -> None:
+    """Take hidden[layer] of a batch of training prompts, for those of the prompts of `items` they are."""
+    kept.read(layer, batch, states)
+    pairs = [
+        (place, row)
+        for place, trained in enumerate(batch.rows)
+        for row in common.get(trained, ())
+        if row % tally.per_language in items
+    ]
+    if pairs:
+        places, rows = zip(*pairs, strict=True)
+        tally.add(layer, rows, states[list(places)])
+
+
+def _rounds(items: int, config: LensConfig, common: Mapping[int, Sequence[int]]) -> list[range]:
+    """Items of each round; the first takes all that training runs anyway, as far as they open the data."""
+    if config.official or config.probe_items != "auto":
+        return [range(items)]
+    trained = {row % items for rows in common.values() for row in rows}
+    run_anyway = next((item for item in range(items) if item not in trained), items)
+    ends = [*range(max(FIRST_ROUND, run_anyway), items, FURTHER_ROUND), items]
+    return [range(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+@dataclass
+class Tally:
+    """Sums of the states probed so far, and the states of the layers that the losses read."""
+
+    languages: tuple[str, ...]
+    central: str
+    per_language: int
+    """Items of the data; row r of all prompts is item r % per_language of language r // per_language."""
+    layers: tuple[int, ...]
+    """Layers that the losses read."""
+    sums: Tensor
+    """(languages, layers, width), float64."""
+    states: Tensor
+    """(languages, items, layers that the losses read, width)"""
+    items: int = 0
+    """Items per language that are in."""
+
+    @staticmethod
+    def make(decoder: Decoder, prompts: Mapping[str, Prompts], config: LensConfig) -> Tally:
+        """Nothing probed yet."""
+        layers = tuple(sorted({decoder.index(layer) for layer in config.loss_layers}))
+        count = len(next(iter(prompts.values())))
+        sums = torch.zeros(len(prompts), len(decoder), decoder.width, dtype=torch.float64)
+        states = torch.zeros(len(prompts), count, len(layers), decoder.width)
+        return Tally(tuple(prompts), config.central, count, layers, sums, states)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What must be saved to go on."""
+        return {"probe": self.sums, "read": self.states}
+
+    def batches(
+        self,
+        decoder: Decoder,
+        flat: Prompts,
+        items: range,
+        known: Collection[int],
+        head: int,
+        config: LensConfig,
+        pad_token: int,
+    ) -> list[Batch]:
+        """Batches of the prompts of some items, language by language, without the rows that are `known`."""
+        found: list[Batch] = []
+        for place in range(len(self.languages)):
+            own = [place * self.per_language + item for item in items]
+            rows = [row for row in own if row not in known]
+            if rows:
+                found += _batches(decoder, flat, rows, head, config, pad_token)
+        return found
+
+    def read(self, layer: int, batch: Batch, states: Tensor) -> None:
+        """Take hidden[layer] of the tokens read of a batch, (batch, width)."""
+        self.add(layer, batch.rows, states)
+
+    def add(self, layer: int, rows: Sequence[int], states: Tensor) -> None:
+        """Take hidden[layer] of the tokens read of some rows, (rows, width)."""
+        where = torch.tensor(rows)
+        language, item = where // self.per_language, where % self.per_language
+        self.sums[:, layer].index_add_(0, language, states.double().cpu())
+        if layer in self.layers:
+            self.states[language, item, self.layers.index(layer)] = states.float().cpu()
+
+    def means(self) -> dict[str, Tensor]:
+        """Language -> (layers, width)."""
+        return {code: self.sums[place] / self.items for place, code in enumerate(self.languages)}
+
+    def errors(self) -> dict[str, float]:
+        """Standard error of each language's direction over its length, the largest of the layers read.
+
+        The direction is the mean over items of a language's state less the central one; its error has the
+        trace of the covariance of these differences over their number. Also right where the texts of one
+        item have nothing to do with one another. The length is that of the direction without its error.
+        """
+        central = self.states[self.languages.index(self.central), : self.items]
+        found: dict[str, float] = {}
+        for place, code in enumerate(self.languages):
+            if code == self.central or self.items < 2:
+                continue
+            apart = self.states[place, : self.items] - central
+            error = apart.var(dim=0).sum(dim=-1) / self.items
+            length = (apart.mean(dim=0).square().sum(dim=-1) - error).clamp(min=0)
+            found[code] = float((error / length).sqrt().max())
+        return found
 
 
 def read_states(decoder: Decoder, prompts: Prompts, config: LensConfig, pad_token: int = 0) -> Tensor:
@@ -136,8 +301,8 @@ def _released_batches(
         )
 
 
-def _run_id(identity: Mapping[str, Any], prompts: Prompts, config: LensConfig) -> str:
-    facts = [dict(identity), [list(prompt) for prompt in prompts], config.batch_tokens]
+def _run_id(identity: Mapping[str, Any], prompts: Any, config: LensConfig) -> str:
+    facts = [dict(identity), prompts, config.batch_tokens]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

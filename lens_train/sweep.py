@@ -321,8 +321,9 @@ class _Work:
                 f"{plan.job.model} would be streamed from disk, but a sweep generates replies, for which the "
                 "model must be in memory. Use a larger machine, or `lens train` setting by setting"
             )
-        self.subspaces = lens.find_subspaces(plan, self.decoder)
-        self.prepared = lens.prepare(plan, self.decoder)
+        kept = lens.keep_states(plan, self.decoder)
+        self.subspaces = lens.find_subspaces(plan, self.decoder, kept)
+        self.prepared = lens.prepare(plan, self.decoder, kept)
         self.initial = {name: value.data.clone() for name, value in self.prepared.parameters.items()}
         self.judge = make_judge(plan, self.decoder, self.dev, self.request.max_new_tokens)
         if first is None:

@@ -37,6 +37,11 @@ CPU_LAUNCH = 16
 
 Prompts = Sequence[Sequence[int]]
 """Token ids per prompt, without padding."""
+Prompt = tuple[int, ...]
+Read = Callable[[int, "Batch", Tensor], None]
+"""Is given a layer, a batch, and hidden[layer] of the token that is read of each row, (batch, width)."""
+Keep = Callable[["Batch | None", Tensor], None]
+"""Is given the states of all tokens of a batch, (batch, tokens, width), or of the head (None)."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,74 @@ def shared_tokens(decoder: Decoder, prompts: Prompts) -> int:
 
 
 @dataclass
+class Kept:
+    """Training prompts that probing runs through the frozen layers, and training then starts from.
+
+    Head and batches are those of a trunk that shares nothing, so the states are the same to the bit.
+    """
+
+    prompts: Prompts
+    start: int
+    """Layer whose entering states are kept."""
+    head: Prompt
+    """Tokens that open every prompt."""
+    batches: Sequence[Batch]
+    """Of what follows the head."""
+    device: torch.device
+    """Of the model, where the states lie."""
+    lower: Tensor | None = None
+    """States of the last token, (prompts, start, width), float32, on the CPU; None = not wanted."""
+    hidden: dict[int, Tensor] = field(default_factory=dict)
+    """Prompt -> states after the head that enter `start`, (tokens, width)."""
+    head_hidden: Tensor | None = None
+    """(1, tokens of the head, width)"""
+
+    @staticmethod
+    def make(
+        decoder: Decoder, prompts: Prompts, rows: Sequence[int], start: int, budget: int, lower: bool = False
+    ) -> Kept:
+        """Nothing kept yet of the prompts `rows`; `lower`: of all layers the last token's state is wanted."""
+        head = tuple(prompts[0][: shared_tokens(decoder, prompts)])
+        rests = [prompt[len(head) :] for prompt in prompts]
+        batches = list(make_batches(rests, rows if start else (), budget, decoder.device))
+        below = torch.empty(len(prompts), start, decoder.width) if lower else None
+        return Kept(prompts, start, head, batches, decoder.device, below)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all prompts have been run."""
+        return all(row in self.hidden for batch in self.batches for row in batch.rows)
+
+    def keep(self, batch: Batch | None, states: Tensor) -> None:
+        """Take the states entering `start` of a batch, (batch, tokens, width), or of the head."""
+        if batch is None:
+            self.head_hidden = states.clone()
+            return
+        for place, row in enumerate(batch.rows):
+            length = len(self.prompts[row]) - len(self.head)
+            self.hidden[row] = states[place, :length].clone()
+
+    def read(self, layer: int, batch: Batch, states: Tensor) -> None:
+        """Take hidden[layer] of the last tokens of a batch, (batch, width)."""
+        if self.lower is not None and layer < self.start:
+            self.lower[list(batch.rows), layer] = states.float().cpu()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is kept, for the file of a streamed model; `lower` is not for these."""
+        found = {f"kept.{row}": states for row, states in self.hidden.items()}
+        return found if self.head_hidden is None else {**found, "kept.head": self.head_hidden}
+
+    def take(self, tensors: dict[str, Tensor]) -> None:
+        """Take up what `tensors` gave, out of `tensors`."""
+        for name in [name for name in tensors if name.startswith("kept.")]:
+            states, which = tensors.pop(name).to(self.device), name.partition(".")[2]
+            if which == "head":
+                self.head_hidden = states.clone()
+            else:
+                self.hidden[int(which)] = states
+
+
+@dataclass
 class WalkState:
     """How far prompts have come through a streamed model, on disk."""
 
@@ -165,6 +238,8 @@ class WalkState:
     """Identity of the run; a state of another run is not taken up."""
     sums: Mapping[str, Tensor] = field(default_factory=dict)
     """Further tensors that belong to the state; filled in place when it is taken up."""
+    kept: Kept | None = None
+    """What is kept of the prompts for later passes."""
     saved_at: float = 0.0
     saving: float = 0.0
 
@@ -182,7 +257,17 @@ class WalkState:
             raise UserError(f"{self.path} is damaged ({error}); remove it to begin anew") from None
         for name, tensor in self.sums.items():
             tensor.copy_(tensors.pop("sum." + name))
+        if self.kept is not None:
+            self.kept.take(tensors)
         return done, tensors
+
+    def owner(self) -> str | None:
+        """Identity of the run that left the file; None where there is none that can be read."""
+        try:
+            with safe_open(str(self.path), framework="pt") as file:
+                return file.metadata()["run"]
+        except (OSError, SafetensorError):
+            return None
 
     def save(self, layers: int, states: Mapping[str, Tensor], last: bool) -> None:
         """Write the state, unless the last writing is too recent; of several processes the first one does."""
@@ -191,7 +276,8 @@ class WalkState:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         sums = {"sum." + name: tensor for name, tensor in self.sums.items()}
-        write_tensors(self.path, {**states, **sums}, {"layers": str(layers), "run": self.run})
+        kept = {} if self.kept is None else self.kept.tensors()
+        write_tensors(self.path, {**states, **sums, **kept}, {"layers": str(layers), "run": self.run})
         self.saved_at = time.monotonic()
         self.saving = self.saved_at - begun
 
@@ -203,8 +289,9 @@ def walk(
     batches: Sequence[Batch],
     stop: int,
     label: str,
-    read: Callable[[int, Batch, Tensor], None] | None = None,
+    read: Read | None = None,
     state: WalkState | None = None,
+    keep: tuple[int, Keep] | None = None,
 ) -> tuple[Tensor | None, list[Tensor]]:
     """Take batches through the layers below `stop`; of a streamed model, all of them layer by layer.
 
@@ -216,6 +303,7 @@ def walk(
         label: of the progress bar.
         read: is given hidden[layer] of the token that is read of each row, (batch, width), for every layer.
         state: where to keep the way of a streamed model; not used for one in memory.
+        keep: a layer, not the first, and what is given the states that enter it.
 
     Returns:
         States entering layer `stop`, of the head and of each batch; of batches none where all layers are run.
@@ -233,7 +321,10 @@ def walk(
                 past = Past(note=True)
                 if head:
                     ids, mask = _one_row(head, decoder.device)
-                    head_hidden = decoder(ids, mask, start=first, stop=last, hidden=head_hidden, past=past)
+                    taps = _taps(None, keep, None, first, last)
+                    head_hidden = decoder(
+                        ids, mask, start=first, stop=last, hidden=head_hidden, past=past, taps=taps
+                    )
                 past = Past(past.fresh)
                 for place, batch in enumerate(batches):
                     entering = hidden.pop(place, None)
@@ -246,7 +337,7 @@ def walk(
                             start=first,
                             stop=below,
                             hidden=entering,
-                            taps=_taps(read, batch, first, below),
+                            taps=_taps(read, keep, batch, first, below),
                             past=past if head else None,
                             positions=batch.positions,
                         )
@@ -264,14 +355,23 @@ def walk(
 
 
 def _taps(
-    read: Callable[[int, Batch, Tensor], None] | None, batch: Batch, first: int, last: int
+    read: Read | None, keep: tuple[int, Keep] | None, batch: Batch | None, first: int, last: int
 ) -> dict[int, Tap]:
-    if read is None:
-        return {}
-    return {layer: partial(_read, read, layer, batch) for layer in range(first, last)}
+    taps: dict[int, Tap] = {}
+    if read is not None and batch is not None:
+        taps = {layer: partial(_read, read, layer, batch) for layer in range(first, last)}
+    if keep is not None and first < keep[0] <= last:
+        taps[keep[0] - 1] = partial(_read_and_keep, taps.get(keep[0] - 1), keep[1], batch)
+    return taps
 
 
-def _read(read: Callable[[int, Batch, Tensor], None], layer: int, batch: Batch, states: Tensor) -> None:
+def _read_and_keep(tap: Tap | None, keep: Keep, batch: Batch | None, states: Tensor) -> None:
+    keep(batch, states)
+    if tap is not None:
+        tap(states)
+
+
+def _read(read: Read, layer: int, batch: Batch, states: Tensor) -> None:
     read(layer, batch, batch.read(states))
 
 
@@ -341,22 +441,25 @@ class Trunk:
         start: int,
         budget: int,
         state: WalkState | None = None,
-        read: Callable[[int, Batch, Tensor], None] | None = None,
+        kept: Kept | None = None,
     ) -> Trunk:
-        """Run the layers below `start` on the prompts `rows`.
+        """Run the layers below `start` on the prompts `rows`, unless an earlier pass has `kept` their states.
 
-        A streamed model goes on from `state`; `read` is given hidden[layer] of the last token of each prompt.
+        A streamed model goes on from `state`.
         """
-        head = tuple(prompts[0][: shared_tokens(decoder, prompts)])
-        rests = [prompt[len(head) :] for prompt in prompts]
-        batches = list(make_batches(rests, rows, budget, decoder.device))
-        head_hidden, states = walk(decoder, head, batches, start, "frozen layers", read, state)
-        hidden: dict[int, Tensor] = {}
-        for batch in reversed(batches if start else []):
-            padded = states.pop()
-            for place, row in enumerate(batch.rows):
-                hidden[row] = padded[place, : len(rests[row])].clone()
-        return Trunk(decoder, prompts, start, head, head_hidden, hidden, budget)
+        if kept is None:
+            kept = Kept.make(decoder, prompts, rows, start, budget)
+        if state is not None and len(decoder.spans(start)) > 1:
+            state.kept = kept
+            state.load()
+        if not kept.complete:
+            read = None if kept.lower is None else kept.read
+            kept.head_hidden, states = walk(
+                decoder, kept.head, kept.batches, start, "frozen layers", read, state
+            )
+            for batch in reversed(kept.batches):
+                kept.keep(batch, states.pop())
+        return Trunk(decoder, prompts, start, tuple(kept.head), kept.head_hidden, kept.hidden, budget)
 
     def top(
         self, rows: Sequence[int], layers: Sequence[int], last_only: Collection[int] = ()
