@@ -30,6 +30,7 @@ from lens_train.layers import (
     resolve_device,
     resolve_dtype,
 )
+from lens_train.loop import STATE as TRAINING_STATE
 from lens_train.loop import TopTrainer, free_parameters, read_layers, step_items, trained_layers
 from lens_train.losses import Objective
 from lens_train.memory import peak_memory
@@ -114,8 +115,8 @@ def train(job: Job) -> None:
         export.save_delta(changed, base, job.output)
     else:
         export.merge_tensors(checkpoint_folder(job.model), changed, job.output)
-    (folder / TRUNK_STATE).unlink(missing_ok=True)
     finish(plan, trained_tokens(plan, prepared), time.monotonic() - begun)
+    remove_states(folder)
 
 
 def parameters_of(decoder: Decoder, layers: Sequence[int]) -> dict[int, torch.nn.Parameter]:
@@ -370,6 +371,15 @@ def finish(plan: Plan, tokens: int, seconds: float) -> None:
         peak_memory_bytes=peak_memory(plan.device),
         versions=versions(),
     ).save(plan.job.output)
+
+
+def remove_states(folder: Path) -> None:
+    """Remove what a killed run goes on from, six times the size of the changed tensors.
+
+    Only once `variant.json` says that the run is finished: until then a run started again needs them.
+    """
+    for name in (TRUNK_STATE, TRAINING_STATE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def every_setting(plan: Plan) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -218,16 +217,39 @@ def test_stopped_and_started_again_gives_the_same_bits(
     assert [step["loss"] for step in log] == [step["loss"] for step in whole]
 
 
-def test_a_state_of_another_run_is_not_taken_up(model: str, data: Path, tmp_path: Path) -> None:
+class Killed(Exception):
+    """In place of a signal at a chosen moment."""
+
+
+def run_to_the_export(model: str, data: Path, output: Path, **settings: Any) -> None:
+    """A run that is killed when its checkpoint is written and `variant.json` is not."""
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lens, "finish", killed)
+        with pytest.raises(Killed):
+            run(model, data, output, **settings)
+    assert (output / "model.safetensors").is_file()
+    assert not (output / "variant.json").exists()
+
+
+def test_a_finished_run_keeps_no_state(model: str, data: Path, tmp_path: Path) -> None:
+    run_to_the_export(model, data, tmp_path / "out", steps=2)
+    assert (tmp_path / "out" / "training" / "state.safetensors").is_file(), "a control: needed until then"
     run(model, data, tmp_path / "out", steps=2)
-    (tmp_path / "out" / "variant.json").unlink()
+    assert not list((tmp_path / "out" / "training").glob("*.safetensors"))
+
+
+def test_a_state_of_another_run_is_not_taken_up(model: str, data: Path, tmp_path: Path) -> None:
+    run_to_the_export(model, data, tmp_path / "out", steps=2)
     with pytest.raises(UserError, match="interrupted run of another job"):
         run(model, data, tmp_path / "out", steps=3)
     other = tiny_lens.save_prompts(tmp_path / "data.jsonl", items=5)
     copy = tmp_path / "prompts.jsonl"
     copy.write_bytes(data.read_bytes())
-    run(model, copy, tmp_path / "second", steps=2)
-    (tmp_path / "second" / "variant.json").unlink()
+    run_to_the_export(model, copy, tmp_path / "second", steps=2)
     copy.write_bytes(other.read_bytes())
     with pytest.raises(UserError, match="belongs to another run"):
         run(model, copy, tmp_path / "second", steps=2)
@@ -237,27 +259,25 @@ def test_a_run_goes_on_only_in_its_precision(
     model: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`auto` may come to something else on the machine where a killed run is started again."""
-    run(model, data, tmp_path / "out", steps=2)
-    record = tmp_path / "out" / "variant.json"
-    assert json.loads(record.read_text())["settings"]["dtype"] == "float32", "what auto came to"
-    record.unlink()
+    run_to_the_export(model, data, tmp_path / "out", steps=2)
     monkeypatch.setattr(lens, "resolve_dtype", lambda *_: torch.bfloat16)
     with pytest.raises(UserError, match="precision"):
         run(model, data, tmp_path / "out", steps=2)
     monkeypatch.undo()
     run(model, data, tmp_path / "out", steps=2)
+    record = json.loads((tmp_path / "out" / "variant.json").read_text())
+    assert record["settings"]["dtype"] == "float32", "what auto came to"
 
 
 def test_time_is_not_needed_to_finish_a_finished_training(model: str, data: Path, tmp_path: Path) -> None:
     """Killed after the last step and before the export: nothing is trained again."""
-    run(model, data, tmp_path / "out", steps=3)
+    run_to_the_export(model, data, tmp_path / "out", steps=3)
     before = weights(tmp_path / "out")
-    (tmp_path / "out" / "variant.json").unlink()
     (tmp_path / "out" / "model.safetensors").unlink()
-    begun = time.time()
+    written = (tmp_path / "out" / "training" / "log.jsonl").read_text()
     log = run(model, data, tmp_path / "out", steps=3)
     assert len(log) == 3
-    assert (tmp_path / "out" / "training" / "state.safetensors").stat().st_mtime < begun
+    assert (tmp_path / "out" / "training" / "log.jsonl").read_text() == written, "seconds and all"
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(tmp_path / "out").items())
 
 
