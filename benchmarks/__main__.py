@@ -9,7 +9,7 @@ import sys
 from benchmarks.common import ROOT
 
 QUICK = ("off_target", "lens_speed", "compare", "extraction", "tasks")
-LONG = ("large_model", "runner", "kills", "one_token_choices", "precision", "sweep")
+LONG = ("large_model", "runner", "kills", "one_token_choices", "precision", "sweep", "probing")
 
 
 def main() -> int:

@@ -3,9 +3,10 @@
 Writes results/bench/lens_speed.{md,json}: a 126M Llama (16 layers x 768, float32, random weights), 300
 probing prompts per language and 200 training pairs in 25 steps, on the CPU. With `--dtype bfloat16`,
 lens_speed_bfloat16: the same in bfloat16, for both. With `--device cuda`, lens_speed_gpu: the recipe on the
-shape of an 8B Llama in bfloat16. Every way runs in a process of its own on the same model, prompts and order,
-in `--rounds` rounds that alternate; the fastest of each counts. The losses of every item are compared, so
-that what is timed is the same computation.
+shape of an 8B Llama in bfloat16. With `--same`, a name that ends in _same: both probe the prompts that they
+train on, through one template, where lens_train runs each prompt once. Every way runs in a process of its own
+on the same model, prompts and order, in `--rounds` rounds that alternate; the fastest of each counts. The
+losses of every item are compared, so that what is timed is the same computation.
 """
 
 from __future__ import annotations
@@ -48,6 +49,11 @@ GOALS = {
     "cpu": "Goals: one run 2.5 times the speed at 0.6 of the memory, a further configuration 15 times.",
     "cuda": "Goal: one run 20 times the speed.",
 }
+SAME_GOALS = {
+    "float32": "Goals: one run 4 times the speed, a further configuration 25 times.",
+    "bfloat16": "Goals: one run 3.5 times the speed, a further configuration 20 times.",
+}
+SAME_SETTINGS = {"probe_items": TRAIN_ITEMS, "probe_tokens": 128}
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,19 @@ class Setup:
     """`cpu` or `cuda`."""
     dtype: str
     """Type that the model is loaded in."""
+    same: bool = False
+    """Whether the prompts that are trained on are those that are probed."""
+
+    @property
+    def probed(self) -> Path:
+        """Texts that are probed."""
+        return self.folder / ("train" if self.same else "probe")
+
+    def config(self) -> Any:
+        """Settings of the plain way: those of the release, or the defaults on the same prompts."""
+        from lens_train.config import LensConfig
+
+        return LensConfig(LANGUAGES, **(SAME_SETTINGS if self.same else {"compat": "official"}))
 
     @property
     def model(self) -> str:
@@ -70,7 +89,9 @@ class Setup:
         """A run of Lens."""
         from lens_train.job import Job
 
-        own = {"probe_data": str(self.folder / "probe"), "dtype": self.dtype, **settings}
+        own = {"probe_data": str(self.probed), "dtype": self.dtype, **settings}
+        if self.same:
+            own = {**own, **SAME_SETTINGS, "compat": None}
         data = self.folder / "train"
         return Job("lens", self.model, data, LANGUAGES, output, seed=SEED, device=self.device, settings=own)
 
@@ -81,7 +102,6 @@ def plain(setup: Setup, output: Path) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from benchmarks.plain_lens import PROBE_BATCH, PlainSettings, plain_probe, plain_train
-    from lens_train.config import LensConfig
     from lens_train.data import read_prompts
     from lens_train.loop import step_items
     from lens_train.memory import peak_memory
@@ -91,19 +111,22 @@ def plain(setup: Setup, output: Path) -> dict[str, Any]:
 
     phases = Phases(setup.device)
     device = torch.device(setup.device)
-    config = LensConfig(LANGUAGES, compat="official")
+    config = setup.config()
     with phases("load"):
         tokenizer = AutoTokenizer.from_pretrained(setup.model)
         model = AutoModelForCausalLM.from_pretrained(
             setup.model, dtype=getattr(torch, setup.dtype), device_map={"": device}
         )
     with phases("probe"):
-        texts = read_prompts(setup.folder / "probe", LANGUAGES, PROBE_ITEMS)
+        texts = read_prompts(setup.probed, LANGUAGES, config.most_probed)
         batches: dict[str, list[dict[str, Any]]] = {}
         for code, rows in probe_prompts(texts, tokenizer, config).items():
             width = max(map(len, rows))
             parts = [range(at, min(at + PROBE_BATCH, len(rows))) for at in range(0, len(rows), PROBE_BATCH)]
-            padded = [pad(rows, part, device, fill=tokenizer.pad_token_id, width=width) for part in parts]
+            padded = [
+                pad(rows, part, device, "left" if setup.same else "right", tokenizer.pad_token_id, width)
+                for part in parts
+            ]
             batches[code] = [{"input_ids": batch.ids, "attention_mask": batch.mask} for batch in padded]
         states = plain_probe(model, batches)
         means = {code: read.double().mean(dim=1) for code, read in states.items()}
@@ -171,8 +194,9 @@ def further(setup: Setup, output: Path) -> dict[str, Any]:
     job = setup.job(output, compat="official", diagnose=0)
     plan = method.make_plan(job)
     decoder = open_decoder(job.model, plan.device, plan.dtype, plan.config.stream, len(plan.trained))
-    subspaces = method.find_subspaces(plan, decoder)
-    prepared = method.prepare(plan, decoder)
+    kept = method.keep_states(plan, decoder)
+    subspaces = method.find_subspaces(plan, decoder, kept)
+    prepared = method.prepare(plan, decoder, kept)
     initial = {name: value.data.clone() for name, value in prepared.parameters.items()}
     references: dict[Any, Any] = {}
     seconds = []
@@ -208,7 +232,7 @@ def measure(way: str, setup: Setup, threads: int) -> dict[str, Any]:
     shutil.rmtree(output, ignore_errors=True)
     command = [sys.executable, "-m", "benchmarks.lens_speed", "--way", way, "--folder", str(setup.folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    command += ["--device", setup.device, "--dtype", setup.dtype]
+    command += ["--device", setup.device, "--dtype", setup.dtype, *(["--same"] if setup.same else [])]
     process = subprocess.Popen(command, cwd=ROOT, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -242,10 +266,10 @@ def report(runs: dict[str, list[dict[str, Any]]], setup: Setup, layers: int, thr
         whole = best(found, "whole")
         work = whole if way == "further" else alone(found)
         assert work is not None
-        same = way not in ("lens", "further")
+        same = way != "further" if setup.same else way not in ("lens", "further")
         rows.append(
             {
-                "what": LABELS[way],
+                "what": _label(way, setup),
                 "seconds": whole,
                 "times the plain one's speed": best(base, "whole") / whole,
                 "probe and training alone, seconds": work,
@@ -260,17 +284,24 @@ def report(runs: dict[str, list[dict[str, Any]]], setup: Setup, layers: int, thr
     )
     shape = f"{size}, {setup.dtype}{' (trained layers in float32)' if low else ''}"
     where = f"{threads} threads" if device == "cpu" else "the model's files in the page cache"
+    data = f"{PROBE_ITEMS} probing prompts per language, {TRAIN_ITEMS} pairs"
+    if setup.same:
+        data = f"{TRAIN_ITEMS} pairs, probed and trained on, through the default template"
     notes = [
-        f"{shape}, random weights; {PROBE_ITEMS} probing prompts per language, {TRAIN_ITEMS} pairs in 25 "
-        f"steps; {where}; fastest of {len(base)} alternating rounds.",
+        f"{shape}, random weights; {data} in 25 steps; {where}; fastest of {len(base)} alternating rounds.",
         "Each way from loading the model to a saved checkpoint, in a process of its own that has imported "
         "its libraries. " + ("Memory is that of the process." if device == "cpu" else "Memory is the GPU's."),
-        *[f"{LABELS[way]}: {_parts(found)}." for way, found in runs.items() if way != "further"],
+        *[f"{_label(way, setup)}: {_parts(found)}." for way, found in runs.items() if way != "further"],
         "The default run also writes its diagnostics, which the others leave out.",
-        f"Losses: largest relative difference over all items. {GOALS[device]}",
+        "Losses: largest relative difference over all items. "
+        + (SAME_GOALS[setup.dtype] if setup.same else GOALS[device]),
     ]
     name = "lens_speed_gpu" if device == "cuda" else "lens_speed_bfloat16" if low else "lens_speed"
-    write_table(name, "Lens against a plain two-model trainer", rows, notes)
+    write_table(name + ("_same" if setup.same else ""), "Lens against a plain two-model trainer", rows, notes)
+
+
+def _label(way: str, setup: Setup) -> str:
+    return LABELS[way].replace("`compat: official`", "without diagnostics") if setup.same else LABELS[way]
 
 
 def _parts(runs: Sequence[dict[str, Any]]) -> str:
@@ -291,6 +322,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--device", choices=sorted(GOALS), default="cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="float32 on the CPU, else bfloat16")
+    parser.add_argument("--same", action="store_true", help="probe the prompts that are trained on")
     parser.add_argument("--layers", type=int, default=32, help="of the model on a GPU")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
@@ -300,12 +332,12 @@ def main() -> None:
     dtype = arguments.dtype or ("float32" if arguments.device == "cpu" else "bfloat16")
     if arguments.way:
         importlib.import_module("transformers.models.llama.modeling_llama")  # before any way's clock runs
-        setup = Setup(arguments.folder, arguments.device, dtype)
+        setup = Setup(arguments.folder, arguments.device, dtype, arguments.same)
         found = WAYS[arguments.way](setup, arguments.folder / f"out-{arguments.way}")
         (arguments.folder / f"{arguments.way}.json").write_text(json.dumps(found), encoding="utf-8")
         return
     with tempfile.TemporaryDirectory() as name:
-        setup = Setup(Path(name), arguments.device, dtype)
+        setup = Setup(Path(name), arguments.device, dtype, arguments.same)
         save_data(setup.folder, save_tokenizer(setup.folder / "model"))
         if arguments.device == "cpu":
             save_small(setup.folder / "model", dtype)
