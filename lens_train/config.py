@@ -29,7 +29,7 @@ class LensConfig:
     # Probing
     rank: int | None = None
     """Dimensions of the specific subspace per layer; None = number of languages - 1, the largest possible."""
-    probe_items: int | Literal["auto"] = 300
+    probe_items: int | Literal["auto"] = "auto"
     """Prompts per language that are probed; fewer where the data holds fewer. auto = until the directions
     that the losses read have settled (`lens_train.probe`), at most 300; with `compat: official` 300."""
     probe_tokens: int = 64
