@@ -16,7 +16,7 @@ has dimensions, so the rate that moves states equally far falls with the width (
 2203.03466). The released rate, at a width of 4,096, and the best measured ones, at 640 and at 128, lie within
 a factor of 1.6 of this."""
 PASSES = 4
-RETAIN = 20.0
+RETAIN = 10.0
 RELEASED_RATE = 1e-5
 
 
@@ -74,7 +74,7 @@ class LensConfig:
     separate_weight: float = 1.0
     """Factor on the separate loss; 0 leaves the term out."""
     retain_weight: float | None = None
-    """Factor on the retain loss; 0 leaves the term out. None = 20; 1 with `compat: official` or without
+    """Factor on the retain loss; 0 leaves the term out. None = 10; 1 with `compat: official` or without
     `scale_free`."""
     retain_over: Literal["mean", "tokens", "reply"] | None = None
     """What of a central prompt is retained. `mean`: its mean state, as released. `tokens`: the state of every
