@@ -175,12 +175,12 @@ class Lines:
         done = self._number(self.n)
         if self.total is None:
             return done if self.n else "at work"
-        share = f" ({100 * self.n // self.total}%)" if self.total else ""
+        share = f" ({100 * self.n // self.total:.0f}%)" if self.total else ""
         return f"{done} of {self._number(self.total)}{share}"
 
     def _number(self, number: int) -> str:
         if not self._unit:
-            return str(number)
+            return f"{number:.0f}"  # a part of a cell may be done
         return f"{number / 1e9:.2f} GB" if (self.total or number) >= 1e9 else f"{number / 1e6:.1f} MB"
 
     def _time(self, seconds: float) -> str:
