@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,9 @@ ENVIRONMENT = {
     "TORCHDYNAMO_DISABLE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
+
+CHECK = re.compile(r"^(\S.*?) {2,}(ok|warning|failed|skipped)(?: |$)")
+"""A line of what `lens doctor` prints."""
 
 
 @dataclass(frozen=True)
@@ -85,3 +89,12 @@ def means(folder: Path, metric: str) -> dict[tuple[str, str], float]:
     return {
         (row["variant"], row["language"]): row["mean"] for row in table["rows"] if row["metric"] == metric
     }
+
+
+def outcomes(table: str) -> dict[str, set[str]]:
+    """How each check of `lens doctor` came out, over all tasks, read off what it printed."""
+    found: dict[str, set[str]] = {}
+    for line in table.splitlines():
+        if match := CHECK.match(line):
+            found.setdefault(match[1], set()).add(match[2])
+    return found

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
-from commands import Lens
+from commands import Lens, outcomes
 
 pytestmark = pytest.mark.real
 
 TASKS = "lens_xcopa_en,lens_xcopa_zh,lens_mgsm_zh"
-LINE = re.compile(r"^(\S.*?) {2,}(ok|warning|failed|skipped)(?: |$)")
-
-
-def outcomes(table: str) -> dict[str, set[str]]:
-    """Outcomes of each check, read off the printed table."""
-    found: dict[str, set[str]] = {}
-    for line in table.splitlines():
-        if match := LINE.match(line):
-            found.setdefault(match[1], set()).add(match[2])
-    return found
 
 
 @pytest.mark.parametrize("model", ["smol", "qwen", "english"])
