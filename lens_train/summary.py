@@ -194,7 +194,7 @@ def next_commands(job: Job, variant: Variant) -> list[str]:
     if variant.kind == "steering" or not variant.outcome:
         return []
     if job.method == "lens" and _has_few_changes(variant.outcome.get("weights")):
-        return [sweep_command(job)]
+        return [sweep_command(job, float(variant.settings["learning_rate"]))]
     if variant.kind == "delta":
         merged = output.with_name(output.name + "-merged")
         return [_shell("lens", "merge", "--delta", output, "--model", job.model, "--output", merged)]
@@ -206,9 +206,8 @@ def next_commands(job: Job, variant: Variant) -> list[str]:
     return [_shell(*parts, "--output", where)]
 
 
-def sweep_command(job: Job) -> str:
-    """The sweep that finds a rate for this job."""
-    rate = float(job.settings.get("learning_rate", 1e-5))
+def sweep_command(job: Job, rate: float) -> str:
+    """The sweep that finds a rate for this job, from `rate` upwards."""
     dev = job.settings.get("dev_data") or "DEV_PROMPTS"
     parts: list[Any] = ["lens", "sweep", "--model", job.model, "--data", job.data, "--dev-data", dev]
     parts += ["--languages", ",".join(job.languages)]
