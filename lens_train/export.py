@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from lens_eval.errors import UserError
 from lens_eval.progress import progress
 from lens_train.files import commit, write_tensors
-from lens_train.gguf.cache import RECORD as GGUF_RECORD
 from lens_train.job import VARIANT_FILE, Variant
 from lens_train.layers import checkpoint_folder, model_identity, weight_files
 
@@ -109,7 +108,7 @@ def merge_tensors(base: Path, changed: Mapping[str, Tensor], output: Path) -> No
         if (
             file.is_file()
             and file.suffix in (".json", ".txt", ".model", ".jinja")
-            and file.name not in (VARIANT_FILE, GGUF_RECORD)
+            and file.name != VARIANT_FILE
         ):
             _copy(file, output / file.name, {})
 

@@ -96,6 +96,9 @@ def test_the_demos_settings_are_those_the_document_marks() -> None:
         if variant.method == "steer":
             both = f"remove {get('remove_strength'):g}, restore {get('restore_strength'):g}"
             used.add(("steer", f"add {get('add_strength'):g}" if get("add_strength") else both))
+        elif variant.method == "lens":
+            assert not variant.settings, "its defaults are the same for every model"
+            used.add(("lens", "default"))
         elif variant.method:
             used.add((variant.method, f"{get('learning_rate'):.0e}".replace("e-0", "e-")))
     assert used == marked

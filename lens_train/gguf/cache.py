@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Of what a conversion makes; another number has every file converted anew."""
-RECORD = "gguf.json"
-"""Written last: a folder without it is not finished."""
+RECORD = "gguf.record"
+"""JSON, written last: a folder without it is not finished. A variant takes no file of this suffix over."""
 NAME_HEX = 12
 
 
