@@ -130,25 +130,6 @@ def _cache_bytes(config: Any, dtype: torch.dtype) -> int:
     return 2 * config.num_hidden_layers * kept * head * dtype.itemsize
 
 
-@torch.no_grad()
-def first_choices(model: Any, states: Tensor) -> Tensor:
-    """Token that a model puts first after each state, in chunks of rows that `batch_rows` bounds.
-
-    Scaling and capping of logits, where a model has them, leave the first choice alone.
-
-    Args:
-        model: a causal model.
-        states: hidden[n - 1], after the final norm; (rows, width).
-
-    Returns:
-        (rows,)
-    """
-    project = model.get_output_embeddings()
-    size = batch_rows(model, 1, len(states) or 1)
-    parts = [_first(project(part.contiguous())) for part in states.split(size)]
-    return torch.cat(parts) if parts else states.new_empty(0, dtype=torch.long)
-
-
 def _first(logits: Tensor) -> Tensor:
     """Index of the largest, the first one of equals; `max` is several times as fast as `argmax` on a CPU."""
     return logits.max(dim=-1).indices

@@ -194,21 +194,6 @@ def test_batches_are_sized_by_tokens_and_by_the_vocabulary() -> None:
     assert generation.batch_rows(large, 1000, 10**6) < by_logits, "keys and values count"
 
 
-def test_first_choices_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = make("llama")
-    states = torch.randn(11, 32)
-    expected = model.lm_head(states).argmax(dim=-1)
-    row = 96 * (4 + 8) + generation._cache_bytes(model.config, model.dtype)
-    for rows in (1, 3, 100):
-        sizes: list[int] = []
-        handle = model.lm_head.register_forward_hook(lambda _m, _i, out, sizes=sizes: sizes.append(len(out)))
-        monkeypatch.setattr(generation, "MEMORY", rows * row)
-        assert torch.equal(generation.first_choices(model, states), expected)
-        assert max(sizes) == min(rows, 11)
-        handle.remove()
-    assert generation.first_choices(model, states[:0]).tolist() == []
-
-
 MEASURE = """
 import json, sys, torch, transformers
 from lens_train import generation
