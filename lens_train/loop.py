@@ -297,15 +297,19 @@ class TopTrainer:
         return merged
 
     def _limits(self) -> dict[str, float]:
-        """Kind of term -> its value if states moved by as much as their own mean square."""
+        """Kind of term -> its value if states moved by half of their own mean square.
+
+        After a norm two states that have nothing to do with each other are two mean squares apart, and a
+        subspace sees a part of that only.
+        """
         moved = torch.stack([last.square().mean() for last, _ in self.reference.values()]).mean()
         kept = [kept.square().mean() for _, kept in self.reference.values() if kept is not None]
         retained = float(torch.stack(kept).mean()) if kept and self.config.in_units else float(moved)
         own, plain = self.objective.wanted
         return {
-            "separate": float(moved) / own,
-            "align": float(moved) / own,
-            "retain": retained / plain,
+            "separate": float(moved) / own / 2,
+            "align": float(moved) / own / 2,
+            "retain": retained / plain / 2,
         }
 
     def _check(self, losses: Mapping[str, Tensor], norm: Tensor, log: Sequence[Mapping[str, Any]]) -> None:
@@ -327,8 +331,8 @@ class TopTrainer:
             recent = [value, *(record[name] for record in log[1 - PATIENCE :])]
             if len(recent) >= PATIENCE and min(recent) > limit:
                 exploded.append(
-                    f"{name} is {value:.3g}, for {PATIENCE} steps more than the mean square of the untrained "
-                    f"states ({limit:.3g})"
+                    f"{name} is {value:.3g}, for {PATIENCE} steps more than half the mean square of the "
+                    f"untrained states ({limit:.3g})"
                 )
         if broken or exploded:
             what = f"{', '.join(broken)} not a finite number" if broken else "; ".join(exploded)

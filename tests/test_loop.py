@@ -123,7 +123,8 @@ def test_trained_layers() -> None:
 
 
 def test_the_losses_fall_and_only_trained_layers_move(model: str, data: Path, tmp_path: Path) -> None:
-    log = run(model, data, tmp_path / "out", learning_rate=3e-3, epochs=15, trained_layers=(2, 3))
+    settings = {"learning_rate": 3e-3, "epochs": 15, "trained_layers": (2, 3), "retain_weight": 1.0}
+    log = run(model, data, tmp_path / "out", **settings)
     assert log[-1]["separate.zh"] < 0.5 * log[0]["separate.zh"]
     assert log[-1]["loss"] < 0.5 * log[0]["loss"]
     base = load_file(Path(model) / "model.safetensors")
