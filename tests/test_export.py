@@ -109,7 +109,7 @@ def test_types_of_the_base_are_kept(data: Path, tmp_path: Path) -> None:
     model = tiny_lens.save_model(tmp_path / "whole")
     load(Path(model), dtype=torch.bfloat16).save_pretrained(tmp_path / "base")
     tiny_lens.tokenizer().save_pretrained(tmp_path / "base")
-    train(str(tmp_path / "base"), data, tmp_path / "out", learning_rate=1e-2)
+    train(str(tmp_path / "base"), data, tmp_path / "out")
     written = load_file(tmp_path / "out" / "model.safetensors")
     assert {tensor.dtype for tensor in written.values()} == {torch.bfloat16}
 
