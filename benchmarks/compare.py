@@ -139,7 +139,7 @@ def main() -> None:
         size = write_runs(folder)
         bare = measure("json.loads of every line, nothing else", [sys.executable, "-c", BARE, str(folder)])
         runs = [str(p) for p in sorted(folder.glob("variant*"))]
-        ours = measure("lens compare", [sys.executable, "-m", "lens_eval.cli", "compare", *runs])
+        ours = measure("lens compare", [sys.executable, "-m", "lens_eval", "compare", *runs])
     cells = VARIANTS * len(LANGUAGES)
     notes = [
         f"{cells} cells of {ITEMS} items with {len(METRICS)} metrics, {size / 1e6:.0f} MB of samples.",

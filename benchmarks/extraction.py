@@ -16,11 +16,11 @@ from typing import Any
 import yaml
 
 from benchmarks.common import write_table
-from lens_eval.answers import DECIMAL_COMMA
-from lens_eval.datasets import LANGUAGES as FAMILY_LANGUAGES
-from lens_eval.languages import ASCII_DIGITS, LANGUAGES
-from lens_eval.scoring import number
-from lens_eval.words import WORDS
+from lens_eval.language.languages import ASCII_DIGITS, LANGUAGES
+from lens_eval.tasks.answers import DECIMAL_COMMA
+from lens_eval.tasks.items import LANGUAGES as FAMILY_LANGUAGES
+from lens_eval.tasks.scoring import number
+from lens_eval.tasks.words import WORDS
 
 # A worked step, how a mistake is taken back, and "18 kilograms" in each language.
 STEPS = {

@@ -23,7 +23,7 @@ TABLES = ("table.md", "table.csv", "table.tex")
 
 def start(recipe: str, out: Path) -> subprocess.Popen[bytes]:
     """`lens reproduce`, in a process group of its own."""
-    command = [sys.executable, "-m", "lens_eval.cli", "reproduce", recipe, "--output", str(out)]
+    command = [sys.executable, "-m", "lens_eval", "reproduce", recipe, "--output", str(out)]
     return subprocess.Popen(
         command,
         cwd=ROOT,

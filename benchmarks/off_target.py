@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import write_table
-from lens_eval.calibrate import built_in_sample, cut, gold_files
-from lens_eval.languages import DEFAULT_LANGUAGES
+from lens_eval.language.calibrate import built_in_sample, cut, gold_files
+from lens_eval.language.languages import DEFAULT_LANGUAGES
 
 LINES = 300_000
 LINES_PER_REPLY = 4
@@ -118,7 +118,7 @@ def _fastest(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _command(what: str, path: Path, count: int, processes: int) -> dict[str, Any]:
     """Run the command as a user does; its CPU seconds and memory are the kernel's figures."""
-    command = [sys.executable, "-m", "lens_eval.cli", "score", str(path), "--format", "json"]
+    command = [sys.executable, "-m", "lens_eval", "score", str(path), "--format", "json"]
     command += ["--processes", str(processes), "--output", str(path.with_suffix(".json"))]
     quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
     start = time.perf_counter()
@@ -160,7 +160,7 @@ def _row(what: str, count: int, seconds: float, cpu: float) -> dict[str, Any]:
 
 
 def _judge(lines: Sequence[tuple[str, str]]) -> Iterator[Any]:
-    from lens_eval.off_target import judge_texts
+    from lens_eval.language.off_target import judge_texts
 
     yield judge_texts([text for text, _ in lines], [code for _, code in lines])
 

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.common import write_table
 from benchmarks.random_llama import save_small, save_tokenizer
 from lens_eval.mini import backbone_path
-from lens_eval.mini.tasks import documents
+from lens_eval.tasks.built_in import documents
 
 OPTIONS = ("A", "B", "C", "D")
 ROUNDS = 3
@@ -58,7 +58,7 @@ def measure(name: str, model: Path, items: int) -> dict[str, Any]:
     """One row: both ways on one engine."""
     from lm_eval.models.vllm_causallms import VLLM
 
-    from lens_eval.backends import LensVLLM
+    from lens_eval.backends.vllm import LensVLLM
 
     lm = LensVLLM(str(model), dtype="float32", batch_size="auto", max_model_len=1024)
     try:

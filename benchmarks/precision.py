@@ -25,13 +25,13 @@ from benchmarks.common import Phases, write_table
 from benchmarks.random_llama import LANGUAGES, save_data, save_small, save_tokenizer
 from lens_eval.mini import resolve_data
 from lens_train import lens
-from lens_train.dev import DevData, as_written
 from lens_train.job import Job
 from lens_train.layers import DTYPES, load_model, load_tokenizer, resolve_dtype
 from lens_train.loop import TopTrainer
 from lens_train.stream import open_decoder
 from lens_train.subspace import Subspaces
-from lens_train.sweep import make_judge
+from lens_train.sweep.run import make_judge
+from lens_train.watch.dev import DevData, as_written
 
 SEED, OTHER_SEED = 42, 43
 ROUNDS = 2
@@ -72,7 +72,7 @@ class Found:
     """Mean loss of all items under the `untrained`, `trained` and `stored` weights."""
     seconds: Mapping[str, float]
     measures: Mapping[str, float]
-    """Of the replies, see `lens_train.dev`; empty where none were asked for."""
+    """Of the replies, see `lens_train.watch.dev`; empty where none were asked for."""
 
 
 def run(job: Job, dtype: str, dev: str = "") -> Found:

@@ -62,7 +62,7 @@ def _sweep(folder: Path) -> tuple[float, float, int]:
     command = [
         sys.executable,
         "-m",
-        "lens_eval.cli",
+        "lens_eval",
         "sweep",
         "--model",
         "builtin",
@@ -81,8 +81,8 @@ def _sweep(folder: Path) -> tuple[float, float, int]:
 
 def _share_of_diagnostics(output: Path) -> float:
     from lens_train import lens
-    from lens_train.diagnostics import Watch
     from lens_train.job import Job
+    from lens_train.watch.diagnostics import Watch
 
     spent: list[float] = []
 

@@ -63,7 +63,7 @@ def write_full_size(root: Path) -> None:
 
 def main() -> int:
     """Return 1 where a limit is passed."""
-    from lens_eval.generate_tasks import FAMILIES
+    from lens_eval.tasks.generate import FAMILIES
 
     made_up = {
         items: [f"lens_{family.name}" for family in FAMILIES if family.items == items] for items in SIZES

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from lens_eval.errors import UserError, did_you_mean
+from lens_eval.base.errors import UserError, did_you_mean
 
 MOST_PROBED = 300
 RATE_BY_WIDTH = 0.064

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lens_eval.errors import UserError
-from lens_eval.languages import find_code
+from lens_eval.base.errors import UserError
+from lens_eval.language.languages import find_code
 
 TEXT_KEYS = ("prompt", "instruction", "input", "inputs", "question", "text")
 """Where a row of a one-language file holds its prompt, first match."""

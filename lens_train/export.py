@@ -19,8 +19,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from lens_eval.errors import UserError
-from lens_eval.progress import progress
+from lens_eval.base.errors import UserError
+from lens_eval.base.progress import progress
 from lens_train.files import commit, write_tensors
 from lens_train.job import VARIANT_FILE, Variant
 from lens_train.layers import checkpoint_folder, model_identity, weight_files

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lens_eval.progress import progress
+from lens_eval.base.progress import progress
 
 MEMORY = 512 << 20
 """Bytes for the logits, keys and values of a batch in main memory."""

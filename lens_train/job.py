@@ -60,7 +60,7 @@ class Variant:
     versions: Mapping[str, str]
     format: int = 1
     outcome: Mapping[str, Any] = field(default_factory=dict)
-    """What training did; see `lens_train.outcome`. Empty where the method says nothing."""
+    """What training did; see `lens_train.watch.outcome`. Empty where the method says nothing."""
 
     def save(self, folder: Path) -> None:
         """Write `variant.json` in one step: a reader sees the old file or the new one."""

@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lens_eval.errors import UserError
+from lens_eval.base.errors import UserError
+from lens_eval.base.progress import progress, waiting
 from lens_eval.mini import resolve_model
-from lens_eval.progress import progress, waiting
 from lens_train.gguf import is_gguf
 from lens_train.past import Noted, Past
 

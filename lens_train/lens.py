@@ -14,12 +14,11 @@ from typing import Any
 
 import torch
 
-from lens_eval.errors import UserError
+from lens_eval.base.errors import UserError
 from lens_eval.mini import resolve_data
-from lens_train import export, methods, outcome
+from lens_train import export, methods
 from lens_train.config import LensConfig
 from lens_train.data import ParallelPrompts, read_prompts
-from lens_train.diagnostics import FEWEST, About, HeldOut, Watch
 from lens_train.job import Job, Variant
 from lens_train.layers import (
     Decoder,
@@ -48,6 +47,8 @@ from lens_train.processes import join, rank
 from lens_train.stream import open_decoder
 from lens_train.subspace import RECORD, Subspaces
 from lens_train.trunk import Kept, Trunk, WalkState
+from lens_train.watch import outcome
+from lens_train.watch.diagnostics import FEWEST, About, HeldOut, Watch
 
 TRUNK_STATE = "trunk.safetensors"
 RUN_SETTINGS = ("subspaces", "probe_data", "delta", "dev_data", "diagnose", "show_replies")

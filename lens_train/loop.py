@@ -17,8 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, distributed, nn
 
-from lens_eval.errors import UserError
-from lens_eval.progress import progress
+from lens_eval.base.errors import UserError
+from lens_eval.base.progress import progress
 from lens_train.config import LensConfig
 from lens_train.files import write_tensors, write_text
 from lens_train.losses import Objective

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lens_eval.errors import UserError
+from lens_eval.base.errors import UserError
 from lens_train.config import LensConfig
 from lens_train.layers import Decoder
 from lens_train.subspace import Subspaces

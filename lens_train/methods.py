@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lens_eval.errors import UserError, did_you_mean
+from lens_eval.base.errors import UserError, did_you_mean
 from lens_train.job import VARIANT_FILE, Job
 
 METHODS: dict[str, str] = {
@@ -28,7 +28,7 @@ METHODS: dict[str, str] = {
     "xsft_large": "lens_train.baselines.sft:train",
     "sdrrl": "lens_train.baselines.sdrrl:train",
     "qalign": "lens_train.baselines.qalign:train",
-    "steer": "lens_train.baselines.steer:train",
+    "steer": "lens_train.steering.steer:train",
 }
 
 JOB_FILE = Path("training") / "job.json"

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lens_eval.errors import UserError
+from lens_eval.base.errors import UserError
 from lens_train.export import Place, find_tensors
 from lens_train.layers import Decoder, causal_config, checkpoint_folder, load_model
 from lens_train.memory import free_at_once

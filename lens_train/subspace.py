@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lens_eval.errors import UserError
+from lens_eval.base.errors import UserError
 from lens_train.files import write_tensors, write_text
 
 TENSORS = "subspace.safetensors"

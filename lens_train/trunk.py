@@ -19,8 +19,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lens_eval.errors import UserError
-from lens_eval.progress import progress
+from lens_eval.base.errors import UserError
+from lens_eval.base.progress import progress
 from lens_train.files import write_tensors
 from lens_train.layers import Decoder, Tap
 from lens_train.past import Past, before_end, before_last

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lens_eval import progress
+from lens_eval.base import progress
 
 # What tests read of standard error must not depend on how fast a machine is.
 progress.FIRST = progress.INTERVAL = 1e6

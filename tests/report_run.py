@@ -118,7 +118,7 @@ def make_training(folder: Path, steps: int = 30) -> Path:
 
 
 def diagnostics(layers: int = 4, items: int = 70) -> dict[str, Any]:
-    """What `lens_train.diagnostics` writes, with numbers that are easy to find again."""
+    """What `lens_train.watch.diagnostics` writes, with numbers that are easy to find again."""
 
     def moment(shift: float) -> dict[str, Any]:
         shares = [round(0.1 * layer + shift, 4) for layer in range(layers)]

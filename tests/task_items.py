@@ -14,9 +14,9 @@ import pyarrow.parquet
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
-from lens_eval.datasets import HUB, LANGUAGES, MMMLU_FILES
-from lens_eval.languages import get_language
-from lens_eval.words import WORDS
+from lens_eval.language.languages import get_language
+from lens_eval.tasks.items import HUB, LANGUAGES, MMMLU_FILES
+from lens_eval.tasks.words import WORDS
 
 TASKS = Path(__file__).resolve().parents[1] / "tasks"
 N = 3  # items of every split

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 from benchmarks import large_model, precision  # noqa: E402
 from benchmarks.off_target import lines_in_turn  # noqa: E402
 from benchmarks.plain_lens import PlainSettings, plain_train  # noqa: E402
-from lens_eval.languages import DEFAULT_LANGUAGES  # noqa: E402
+from lens_eval.language.languages import DEFAULT_LANGUAGES  # noqa: E402
 from lens_eval.mini import resolve_data  # noqa: E402
 from lens_train.job import Job  # noqa: E402
 

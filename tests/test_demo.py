@@ -20,7 +20,7 @@ Numbers = dict[tuple[str, str, str, str], float]
 
 def _lens(*arguments: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "lens_eval.cli", *arguments],
+        [sys.executable, "-m", "lens_eval", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,

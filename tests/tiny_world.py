@@ -156,7 +156,7 @@ def shake(job: Job) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from lens_eval.errors import UserError
+    from lens_eval.base.errors import UserError
 
     noise = float(job.settings["noise"])
     if noise < 0:

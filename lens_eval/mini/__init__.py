@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lens_eval.errors import UserError
+from lens_eval.base.errors import UserError
 
 BUILTIN = "builtin"
 SPLITS = ("train", "dev", "test")

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lens_eval.errors import UserError
-from lens_eval.languages import get_language
+from lens_eval.base.errors import UserError
+from lens_eval.language.languages import get_language
 from lens_train import methods
 from lens_train.baselines import tuning
+from lens_train.baselines.pairs import Example, Item
 from lens_train.baselines.tuning import Stage, TuningSettings
 from lens_train.job import Job
-from lens_train.pairs import Example, Item
 
 SETTINGS: Mapping[str, type[TuningSettings]] = {"qalign": TuningSettings}
 

@@ -19,17 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lens_eval.errors import UserError
-from lens_eval.languages import get_language
-from lens_eval.progress import progress
+from lens_eval.base.errors import UserError
+from lens_eval.base.progress import progress
+from lens_eval.language.languages import get_language
 from lens_train import generation, methods
 from lens_train.baselines import tuning
+from lens_train.baselines.pairs import Example, Item
 from lens_train.baselines.qalign import translation_request
 from lens_train.baselines.translate import Table, Translator, make_translator, parallel_texts
 from lens_train.baselines.tuning import Stage, TuningSettings
 from lens_train.data import read_rows
 from lens_train.job import Job
-from lens_train.pairs import Example, Item
 
 ANSWERS = Path("training") / "answers.jsonl"
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lens_train import methods, pairs
-from lens_train.baselines import tuning
+from lens_train import methods
+from lens_train.baselines import pairs, tuning
 from lens_train.baselines.tuning import LoraSettings, Stage, TuningSettings
 from lens_train.job import Job
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from lens_eval.errors import UserError
-from lens_eval.languages import find_code, get_language
-from lens_eval.progress import progress
+from lens_eval.base.errors import UserError
+from lens_eval.base.progress import progress
+from lens_eval.language.languages import find_code, get_language
+from lens_train.baselines.pairs import Item
 from lens_train.data import lookup, read_rows
-from lens_train.pairs import Item
 
 
 class Translator(Protocol):

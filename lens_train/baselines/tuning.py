@@ -23,13 +23,14 @@ from typing import Any, Literal
 import torch
 import transformers
 
-from lens_eval.errors import UserError
+from lens_eval.base.errors import UserError
+from lens_eval.base.progress import progress
 from lens_eval.mini import resolve_data
-from lens_eval.progress import progress
-from lens_train import methods, pairs
+from lens_train import methods
+from lens_train.baselines import pairs
+from lens_train.baselines.pairs import Example, PairData
 from lens_train.job import Job, Variant
 from lens_train.memory import peak_memory
-from lens_train.pairs import Example, PairData
 
 STATE = Path("training") / "state"
 LOG = Path("training") / "log.jsonl"
@@ -245,9 +246,9 @@ class Run:
 
     def _outcome(self, adapted: bool) -> dict[str, Any]:
         """Losses of the last stage and, of a checkpoint, what of the change its file holds."""
-        from lens_train import outcome, summary
         from lens_train.export import find_tensors
         from lens_train.layers import checkpoint_folder
+        from lens_train.watch import outcome, summary
 
         log = [json.loads(line) for line in (self.job.output / LOG).read_text(encoding="utf-8").splitlines()]
         found: dict[str, Any] = {}
@@ -396,7 +397,7 @@ def _check_devices(device: str) -> None:
     if device != "cpu" and torch.cuda.is_available() and torch.cuda.device_count() > 1 and alone:
         raise UserError(
             f"{torch.cuda.device_count()} GPUs are visible to one process; make one visible "
-            "(CUDA_VISIBLE_DEVICES=0), or use all with `accelerate launch -m lens_eval.cli train ...`"
+            "(CUDA_VISIBLE_DEVICES=0), or use all with `accelerate launch -m lens_eval train ...`"
         )
 
 

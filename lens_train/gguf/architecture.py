@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lens_eval.errors import UserError
+from lens_eval.base.errors import UserError
 from lens_train.gguf.header import Entry, Header, gguf_package
 
 MODEL_TYPES = {

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lens_eval.cells import file_hash, key_of, write_json
-from lens_eval.errors import UserError
+from lens_eval.base.errors import UserError
+from lens_eval.base.identity import file_hash, key_of, write_json
 
 if TYPE_CHECKING:
     from lens_train.gguf.architecture import Source

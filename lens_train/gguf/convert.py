@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lens_eval.errors import UserError
-from lens_eval.progress import progress
+from lens_eval.base.errors import UserError
+from lens_eval.base.progress import progress
 from lens_train.export import TYPES
 from lens_train.files import commit, write_text
 from lens_train.gguf.architecture import (

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from lens_eval.errors import UserError
+from lens_eval.base.errors import UserError
 from lens_train.gguf import MAGIC
 
 VERSIONS = (2, 3)

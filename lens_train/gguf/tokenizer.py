@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lens_eval.errors import UserError
+from lens_eval.base.errors import UserError
 from lens_train.files import write_text
 from lens_train.gguf.header import Header
 

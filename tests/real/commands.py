@@ -39,7 +39,7 @@ class Lens:
     def start(self, *arguments: Any, **environment: str) -> subprocess.Popen[str]:
         """Start a command; its output is kept."""
         return subprocess.Popen(
-            [sys.executable, "-m", "lens_eval.cli", *map(str, arguments)],
+            [sys.executable, "-m", "lens_eval", *map(str, arguments)],
             cwd=ROOT,
             env={**os.environ, **ENVIRONMENT, "LENS_DATA_DIR": str(self.data), **environment},
             stdout=subprocess.PIPE,

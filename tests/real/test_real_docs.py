@@ -16,7 +16,7 @@ pytestmark = pytest.mark.real
 
 PAGE = (ROOT / "docs" / "real_model.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
-LENS = "#!/bin/sh\nexec '{python}' -m lens_eval.cli \"$@\"\n"
+LENS = "#!/bin/sh\nexec '{python}' -m lens_eval \"$@\"\n"
 
 
 def test_the_commands_of_the_page(shared: Path, smol: Path, tmp_path: Path) -> None:

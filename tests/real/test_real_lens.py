@@ -14,8 +14,8 @@ import items
 import pytest
 from commands import Lens, means, replies, samples
 
-from lens_eval.off_target import judge_texts
-from lens_eval.reply_form import form_of
+from lens_eval.language.off_target import judge_texts
+from lens_eval.language.reply_form import form_of
 
 pytestmark = pytest.mark.real
 
@@ -28,13 +28,15 @@ test_split: test
 output_type: generate_until
 doc_to_text: "{{{{prompt}}}}"
 doc_to_target: ""
-process_results: !function lens_eval.scoring.open_answer
+process_results: !function lens_eval.tasks.scoring.open_answer
 generation_kwargs: {{until: [], do_sample: false, max_gen_toks: 64}}
 metric_list:
   - {{metric: on_target, aggregation: mean, higher_is_better: true}}
   - {{metric: off_target, aggregation: mean, higher_is_better: false}}
   - {{metric: undetermined, aggregation: mean, higher_is_better: false}}
-  - {{metric: answered_in, aggregation: !function lens_eval.scoring.most_common, higher_is_better: true}}
+  - metric: answered_in
+    aggregation: !function lens_eval.tasks.scoring.most_common
+    higher_is_better: true
 metadata: {{version: 1.0, family: open, language: {language}, central: en}}
 """
 

@@ -160,7 +160,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(made: Made, lens: Lens, tmp_
 def test_a_sweep_of_two_points_trains_what_lens_train_does(made: Made, lens: Lens, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    from lens_train.sweep import hash_weights
+    from lens_train.sweep.run import hash_weights
 
     output = tmp_path / "sweep"
     judged = ["--dev-data", made.dev, "--dev-limit", 4, "--max-new-tokens", REPLY_TOKENS]

@@ -1,0 +1,286 @@
+"""Commands that run and compare evaluations: `lens reproduce`, `eval`, `compare`, `report`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lens_eval.base.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lens_eval.results.findings import Check
+    from lens_eval.results.paper import Pair
+    from lens_eval.run.runner import Outcome
+
+
+def reproduce(
+    recipe: Annotated[Path, typer.Argument(help="Recipe file (YAML); see recipes/.")],
+    output: Annotated[Path | None, typer.Option(help="Folder of the run [default: results/<name>].")] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print what would be done and what it needs; do nothing.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(help="Items per task, for a trial run.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Another backbone: hub id, folder, GGUF file, or `builtin`.")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="Another backend: hf or vllm.")] = None,
+    gen_kwargs: Annotated[
+        str | None, typer.Option(help="For all generation: max_gen_toks=256,... (or the recipe's).")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    ray: Annotated[
+        str | None,
+        typer.Option(help="Work on a Ray cluster: HOST:PORT, auto (a running one), or local (this machine)."),
+    ] = None,
+    ray_cpus: Annotated[float, typer.Option(min=0.1, help="CPUs that each Ray task asks for.")] = 1.0,
+) -> None:
+    """Run a recipe: train its variants, evaluate them through lm_eval, and show the comparison.
+
+    What is done already is kept, so the same command goes on where a run was stopped.
+    """
+    from lens_eval.run.recipe import load_recipe, output_of, with_changes
+    from lens_eval.run.runner import run
+
+    if plan:  # asks nobody: neither for models nor for data
+        os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+    checked = with_changes(
+        load_recipe(recipe),
+        limit=limit,
+        backbone=backbone,
+        backend=None if backend is None else _backend(backend),
+        gen_kwargs=_pairs(gen_kwargs, "--gen-kwargs"),
+    )
+    if plan:
+        from lens_eval.run.plan import show_plan
+
+        show_plan(checked, output, device)
+        return
+    outcome = run(checked, output, device=device, ray=ray, cpus=ray_cpus, command=_command(), say=_say)
+    # Nothing is published about a simulated model.
+    _end(outcome, directions=None if checked.simulated else output_of(checked, output))
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Option(help="Hub id, checkpoint or adapter folder, GGUF file, or `builtin`.")
+    ],
+    tasks: Annotated[str, typer.Option(help="lm_eval tasks or groups, separated by commas.")],
+    output: Annotated[Path, typer.Option(help="Folder for results, samples and tables.")],
+    languages: Annotated[str | None, typer.Option(help="Only tasks in these languages, e.g. en,zh.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="PEFT adapter to load on the model.")] = None,
+    backend: Annotated[str, typer.Option(help="hf or vllm.")] = "hf",
+    model_args: Annotated[
+        str | None, typer.Option(help="More lm_eval model arguments: dtype=bfloat16,...")
+    ] = None,
+    batch_size: Annotated[str, typer.Option(help="A number, or auto.")] = "8",
+    include_path: Annotated[list[Path] | None, typer.Option(help="Another folder with task files.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Items per task, for a trial run.")] = None,
+    seed: Annotated[int, typer.Option(help="For sampled generation.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+) -> None:
+    """Evaluate one model through lm_eval, with its chat template where it has one, and show the table.
+
+    OUTPUT is a results folder of lm_eval: `lens compare` sets several side by side.
+    """
+    from lens_eval.run.recipe import Backend, Recipe, VariantSpec, with_changes
+    from lens_eval.run.runner import run
+
+    name = Path(model).name if Path(model).exists() else model
+    recipe = Recipe(
+        name=name,
+        backbone=model,
+        languages=_codes(languages),
+        variants=(VariantSpec(_folder_name(name), adapter=adapter),),
+        tasks=tuple(part.strip() for part in tasks.split(",") if part.strip()),
+        include_path=tuple(str(folder) for folder in include_path or ()),
+        backend=Backend(_backend(backend), _pairs(model_args), _batch(batch_size)),
+        seeds=(seed,),
+    )
+    _end(run(with_changes(recipe, limit=limit), output, device=device, command=_command(), say=_say))
+
+
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Results folders, of lens or of lm_eval; NAME=FOLDER names one.")
+    ],
+    reference: Annotated[str | None, typer.Option(help="Variant that differences are taken to.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for table.md, .csv, .tex and .json, and report.html.")
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="Print as md, csv, tex or json instead.")] = None,
+    allow: Annotated[
+        str, typer.Option(help="Let these differ: items,prompts,shots,version,generation.")
+    ] = "",
+    paper: Annotated[
+        Path | None, typer.Option(help="CSV of published numbers to set beside; see results/paper/README.md.")
+    ] = None,
+    checks: Annotated[
+        bool, typer.Option("--checks", help="Check the published directions; see docs/reproduction.md.")
+    ] = False,
+) -> None:
+    """Compare results folders: variants x languages x metrics with paired, item-clustered intervals.
+
+    With --paper or --checks, --format csv and json print those instead of the tables.
+    """
+    from lens_eval.results import findings, tables
+    from lens_eval.results import paper as published
+    from lens_eval.results.compare import compare as compare_scores
+    from lens_eval.results.compare import load
+
+    if format is not None and format not in tables.FORMATS:
+        raise UserError(
+            f"unknown format {format!r}{did_you_mean(format, tables.FORMATS)}; "
+            f"known: {', '.join(tables.FORMATS)}"
+        )
+    if format == "tex" and (paper or checks):
+        raise UserError("--paper and --checks print md, csv or json; --format tex is for the tables")
+    if format == "csv" and paper and checks:
+        raise UserError("--format csv prints one table: --paper or --checks, or both as md or json")
+    numbers = None if paper is None else published.read_published(paper)
+    scores, document, holes = load(runs)
+    allowed = [word.strip() for word in allow.split(",") if word.strip()]
+    name = str(document.get("name", ""))
+    result = compare_scores(scores, reference=reference, name=name, holes=holes, run=document, allow=allowed)
+    if output is not None:
+        from lens_eval.page import report as page
+        from lens_eval.results import training_record
+
+        tables.write_all(result, output)
+        training = training_record.load(Path(runs[0])) if len(runs) == 1 else {}
+        page.write_report(output / page.FILE, result, scores, training)
+    pairs = None if numbers is None else published.pair(result, numbers)
+    checked = findings.check_findings(scores, result.reference) if checks else None
+    if format in ("csv", "json") and (pairs is not None or checked is not None):
+        typer.echo(_beside(format, pairs, checked), nl=False)
+        return
+    if format is None:
+        tables.show(result)
+    else:
+        typer.echo(tables.FORMATS[format][1](result), nl=False)
+    if pairs is not None:
+        published.show(pairs) if format is None else typer.echo("\n" + published.to_markdown(pairs), nl=False)
+    if checked is not None:
+        findings.show(checked) if format is None else typer.echo(
+            "\n" + findings.to_markdown(checked), nl=False
+        )
+
+
+def _beside(format: str, pairs: Sequence[Pair] | None, checks: Sequence[Check] | None) -> str:
+    """Published numbers and directions as CSV (one of them) or JSON."""
+    import json
+
+    from lens_eval.results import findings
+    from lens_eval.results import paper as published
+
+    if format == "csv":
+        return findings.to_csv(checks or ()) if pairs is None else published.to_csv(pairs)
+    document = {
+        **({} if pairs is None else {"paper": published.rows(pairs)}),
+        **({} if checks is None else {"checks": findings.rows(checks)}),
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or any results folder of lm_eval.")],
+    output: Annotated[Path | None, typer.Option(help="File to write [default: RUN/report.html].")] = None,
+) -> None:
+    """Make the HTML page of a run again from its saved answers, without a model."""
+    from lens_eval.page import report as page
+    from lens_eval.results.compare import compare as compare_scores
+    from lens_eval.results.compare import load
+
+    scores, document, holes = load([run])
+    file = output or (run if run.is_dir() else run.parent) / page.FILE
+    if file.is_dir() or not file.parent.is_dir():
+        raise UserError(f"--output {file} is {'a folder' if file.is_dir() else 'in no folder'}; name a file")
+    name = str(document.get("name") or run.resolve().name)
+    result = compare_scores(scores, name=name, holes=holes, run=document)
+    typer.echo(page.write_of_run(run, result, scores, output=file))
+
+
+def _end(outcome: Outcome, directions: Path | None = None) -> None:
+    """Show the table, and the directions that the run in `directions` shows; status 1 where a cell failed."""
+    if outcome.comparison is not None:
+        from lens_eval.results.tables import show
+
+        typer.echo("")
+        show(outcome.comparison)
+        if directions is not None:
+            from lens_eval.results import findings
+            from lens_eval.results.compare import load
+
+            findings.show(findings.check_findings(load([directions])[0], outcome.comparison.reference))
+    for line in outcome.failed if outcome.comparison is None else ():
+        typer.echo(f"failed: {line}", err=True)
+    if outcome.status:
+        typer.echo(
+            f"lens: {len(outcome.failed)} cells failed (see errors/); the same command tries them again",
+            err=True,
+        )
+        raise typer.Exit(outcome.status)
+
+
+def _say(line: str) -> None:
+    """One line on standard output, also while a bar is on the screen."""
+    from tqdm import tqdm
+
+    tqdm.write(line, file=sys.stdout)
+    sys.stdout.flush()
+
+
+def _command() -> str:
+    return " ".join(["lens", *sys.argv[1:]])
+
+
+def _codes(languages: str | None) -> tuple[str, ...]:
+    from lens_eval.language.languages import normalise_code
+
+    return tuple(normalise_code(code.strip()) for code in (languages or "").split(",") if code.strip())
+
+
+def _backend(name: str) -> str:
+    from lens_eval.run.recipe import BACKENDS
+
+    if name not in BACKENDS:
+        raise UserError(
+            f"unknown backend {name!r}{did_you_mean(name, BACKENDS)}; known: {', '.join(BACKENDS)}"
+        )
+    return name
+
+
+def _pairs(text: str | None, option: str = "--model-args") -> dict[str, Any]:
+    """`a=1,b=x` as lm_eval reads its --model_args."""
+    pairs: dict[str, Any] = {}
+    for part in (text or "").split(","):
+        if part.strip():
+            key, separator, value = part.partition("=")
+            if not separator:
+                raise UserError(f"{option}: {part!r} is not key=value")
+            pairs[key.strip()] = _plain_value(value.strip())
+    return pairs
+
+
+def _plain_value(text: str) -> Any:
+    from lens_eval.base import settings_files
+
+    value = settings_files.parse(text, text)
+    return text if isinstance(value, (dict, list)) or value is None else value
+
+
+def _batch(text: str) -> int | str:
+    if text.startswith("auto"):
+        return text
+    if not text.isdigit() or int(text) < 1:
+        raise UserError(f"--batch-size is {text!r}; give a number, or auto")
+    return int(text)
+
+
+def _folder_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "_-." else "_" for c in name).lstrip(".") or "model"

@@ -1,0 +1,222 @@
+"""`lens score` and `lens calibrate`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lens_eval.base.errors import UserError
+
+_Detector = Annotated[str, typer.Option("--detector", help="lingua, langdetect, or fasttext:FILE.")]
+_Central = Annotated[str, typer.Option("--central", help="The central language.")]
+
+
+def score(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(help="lm_eval samples, JSONL, CSV or TSV, gzip too; - is standard input."),
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", help="Field of the response (dots for nested ones).")
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            "--language",
+            help="Field of the language asked for, or one code for all rows; by default a field 'language', "
+            "else the language in the file name.",
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="Field of the prompt: its names are set aside.")
+    ] = None,
+    item: Annotated[
+        str | None, typer.Option("--item", help="Field that names the item, for clustered intervals.")
+    ] = None,
+    correct: Annotated[
+        str | None,
+        typer.Option("--correct", help="Field that is 1 for a correct response: adds the joint rate."),
+    ] = None,
+    languages: Annotated[
+        str | None,
+        typer.Option("--languages", help="Candidate languages of the detector, en,sw,... (default: 12)."),
+    ] = None,
+    central: _Central = "en",
+    detector: _Detector = "lingua",
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="lens, or lcb: the Language Confusion Benchmark's pass rates.")
+    ] = "lens",
+    words: Annotated[
+        Path | None, typer.Option("--words", help="English words, one a line, for lcb's word pass rate.")
+    ] = None,
+    split_chinese: Annotated[
+        bool,
+        typer.Option(
+            "--split-chinese", help="zh-Hans answered in traditional characters, or the reverse, is off."
+        ),
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first line that cannot be read.")
+    ] = False,
+    format: Annotated[str | None, typer.Option("--format", help="md, csv or json.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Write the report here, too.")] = None,
+    verdicts: Annotated[
+        Path | None,
+        typer.Option("--verdicts", help="Write outcome and language of every response here (JSONL)."),
+    ] = None,
+    processes: Annotated[int, typer.Option("--processes", min=0, help="At most so many; 0: one a core.")] = 0,
+) -> None:
+    """Judge in which language responses are: how often on target, in the central language, in another one.
+
+    Takes lm_eval's samples of any generation task, or JSONL/CSV with --text FIELD and --language FIELD.
+    """
+    from lens_eval.language.files.read import Fields
+    from lens_eval.language.files.report import make_report, render
+    from lens_eval.language.files.score import Settings, score_files
+    from lens_eval.language.languages import DEFAULT_LANGUAGES, normalise_code
+
+    form = _format(format, output)
+    if protocol not in ("lens", "lcb"):
+        raise UserError(f"unknown protocol {protocol!r}; known: lens, lcb")
+    if words and not words.is_file():
+        raise UserError(f"no word list at {words}")
+    for path in (output, verdicts):
+        if path and not path.absolute().parent.is_dir():
+            raise UserError(f"cannot write {path}: there is no folder {path.parent}")
+    names = files or (["-"] if not sys.stdin.isatty() else [])
+    if not names:
+        raise UserError("name files to score, or pipe responses in: lens score samples_*.jsonl")
+    candidates = DEFAULT_LANGUAGES
+    if languages:
+        candidates = tuple(normalise_code(code) for code in languages.split(",") if code.strip())
+    settings = Settings(central, candidates, detector, split_chinese, protocol, str(words) if words else None)
+    fields = Fields(text, language, prompt, item, correct)
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with _VerdictFile(verdicts) as writer:
+        scores = score_files(
+            names,
+            fields,
+            settings,
+            strict=strict,
+            processes=processes or available,
+            on_verdict=writer.write if verdicts else None,
+        )
+    report = make_report(scores)
+    if output:
+        _write(output, render(report, form or "md"))
+        typer.echo(render(report, "md"), nl=False)
+    else:
+        typer.echo(render(report, form or "md"), nl=False)
+    if scores.broken_count:
+        typer.echo(
+            f"lens: {scores.broken_count} lines could not be read; --strict stops at the first", err=True
+        )
+
+
+class _VerdictFile:
+    """Writes one JSON line per response, aside until all are there."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._aside = path.with_name(path.name + ".part") if path else None
+
+    def __enter__(self) -> _VerdictFile:
+        self._stream = self._aside.open("w", encoding="utf-8") if self._aside else None
+        return self
+
+    def write(self, response: object, outcome: str, answered_in: str) -> None:
+        import json
+
+        from lens_eval.language.files.read import Response
+
+        assert isinstance(response, Response)
+        assert self._stream
+        row = {
+            "file": response.file,
+            "line": response.line,
+            "language": response.language,
+            "outcome": outcome,
+            "answered_in": answered_in,
+        }
+        self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        if self._stream and self._aside and self._path:
+            self._stream.close()
+            if kind is None:
+                self._aside.replace(self._path)
+            else:
+                self._aside.unlink()
+
+
+def _format(format: str | None, output: Path | None) -> str | None:
+    form = format or (output.suffix.lstrip(".") if output else None)
+    form = "md" if form in ("markdown", "txt") else form
+    if form is not None and form not in ("md", "csv", "json"):
+        raise UserError(f"unknown format {form!r}; known: md, csv, json (--format)")
+    return form
+
+
+def _write(path: Path, text: str) -> None:
+    aside = path.with_name(path.name + ".part")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+def calibrate(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(help="Gold text by language, as for score; without any, the built-in sample."),
+    ] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Field of the text.")] = None,
+    language: Annotated[
+        str | None, typer.Option("--language", help="Field of its language, or one code; else the file name.")
+    ] = None,
+    languages: Annotated[
+        str | None,
+        typer.Option("--languages", help="Candidate languages of the detector, en,sw,... (default: 12)."),
+    ] = None,
+    central: _Central = "en",
+    detector: _Detector = "lingua",
+    second: Annotated[
+        str | None, typer.Option("--second", help="A second detector: reports how often both agree.")
+    ] = None,
+    lengths: Annotated[
+        str, typer.Option("--lengths", help="Letters to cut to; 0 is the whole text.")
+    ] = "0,60,40,25,15",
+    format: Annotated[str | None, typer.Option("--format", help="md, csv or json.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Write the report here, too.")] = None,
+) -> None:
+    """Measure the false off-target floor: how often gold text is judged to be in another language."""
+    from lens_eval.language import calibrate as calibration
+    from lens_eval.language.files.report import render_calibration
+    from lens_eval.language.languages import DEFAULT_LANGUAGES, normalise_code
+    from lens_eval.language.off_target import Judge
+
+    form = _format(format, output)
+    try:
+        cuts = [int(length) for length in lengths.split(",")]
+    except ValueError:
+        cuts = [-1]
+    if min(cuts) < 0:
+        raise UserError(f"--lengths takes whole numbers of letters, 0 for the whole text, not {lengths!r}")
+    codes = languages.split(",") if languages else DEFAULT_LANGUAGES
+    candidates = tuple(normalise_code(code) for code in codes)
+    judge = Judge(central, candidates, detector)
+    other = Judge(central, candidates, second) if second else None
+    texts = calibration.gold_files(files, text, language) if files else calibration.built_in_sample()
+    if languages and not files:
+        texts = {code: texts[code] for code in candidates if code in texts}
+    results = calibration.calibrate(texts, judge, cuts, other)
+    named = ["/".join(Path(name).parts[-2:]) for name in files or ()]
+    source = ", ".join(named) or "the built-in sample"
+    report = calibration.report(results, judge, other, source)
+    if output:
+        _write(output, render_calibration(report, form or "md"))
+        typer.echo(render_calibration(report, "md"), nl=False)
+    else:
+        typer.echo(render_calibration(report, form or "md"), nl=False)

@@ -1,0 +1,264 @@
+"""The commands `lens assess`, `lens probe`, `lens train`, `lens sweep`, `lens diagnose` and `lens merge`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lens_eval.base.errors import UserError
+
+Model = Annotated[
+    str, typer.Option("--model", help="Hub id, folder or GGUF file of the model, or `builtin`.")
+]
+Data = Annotated[str, typer.Option("--data", help="Parallel prompts: a file, a folder, or `builtin:train`.")]
+Languages = Annotated[str, typer.Option("--languages", help="Codes, the central one included: en,zh,sw.")]
+Central = Annotated[str, typer.Option("--central", help="Language the others are aligned with.")]
+Output = Annotated[Path, typer.Option("--output", help="Folder to be written.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="YAML file with the method's settings, `name: value` a line.")
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, as `name=value`; may be repeated.")
+]
+Subspaces = Annotated[Path | None, typer.Option("--subspaces", help="Folder made by `lens probe`.")]
+ProbeData = Annotated[str | None, typer.Option("--probe-data", help="Data to probe with; --data if absent.")]
+Limit = Annotated[int | None, typer.Option("--limit", help="Use the first N items only.", min=1)]
+Seed = Annotated[int, typer.Option("--seed", help="Of the order of the items.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
+Template = Annotated[str | None, typer.Option("--template", help="chat (default) or plain, for base models.")]
+
+
+def probe(
+    model: Model,
+    data: Data,
+    languages: Languages,
+    output: Output,
+    central: Central = "en",
+    config: Config = None,
+    set_: Set = None,
+    template: Template = None,
+    limit: Limit = None,
+    device: Device = "auto",
+) -> None:
+    """Find the language subspaces of a model and write them to a folder."""
+    from lens_train.lens import probe_folder
+
+    settings = _settings(config, set_, template)
+    if limit is not None:
+        settings["probe_items"] = limit
+    codes, pivot = _languages(languages, central)
+    written = probe_folder(model, data, codes, pivot, output, settings, device)
+    typer.echo(f"subspaces of {written.agnostic.shape[0]} layers, rank {written.specific.shape[1]}: {output}")
+
+
+def train(
+    model: Model,
+    data: Data,
+    languages: Languages,
+    output: Output,
+    central: Central = "en",
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            help="lens, xsft, xsft_top, xsft_lora, xsft_large, sdrrl, qalign, steer, or own module:function.",
+        ),
+    ] = "lens",
+    subspaces: Subspaces = None,
+    probe_data: ProbeData = None,
+    config: Config = None,
+    set_: Set = None,
+    template: Template = None,
+    delta: Annotated[bool, typer.Option("--delta", help="Write the changed tensors only.")] = False,
+    limit: Limit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train a variant of a model: Lens, or a baseline by name."""
+    from lens_eval.mini import resolve_data
+    from lens_train import methods
+    from lens_train.job import Job
+
+    settings = _settings(config, set_, template)
+    given = {
+        "subspaces": subspaces and str(subspaces),
+        "probe_data": probe_data,
+        "delta": delta,
+        "train_items": limit,
+    }
+    settings |= {name: value for name, value in given.items() if value}
+    codes, pivot = _languages(languages, central)
+    job = Job(method, model, resolve_data(data), codes, output, pivot, seed, device, settings)
+    methods.train(job)
+    if methods.process() == 0:
+        _show_outcome(replace(job, data=Path(data)))
+
+
+def sweep(
+    model: Model,
+    data: Data,
+    dev_data: Annotated[str, typer.Option("--dev-data", help="Prompts to judge by, not those trained on.")],
+    languages: Languages,
+    output: Output,
+    central: Central = "en",
+    vary: Annotated[
+        list[str] | None, typer.Option("--vary", help="An axis of the grid, `name=value,value,...`.")
+    ] = None,
+    points: Annotated[
+        Path | None, typer.Option("--points", help="YAML file with `grid:` (name: [values]) or `list:`.")
+    ] = None,
+    config: Config = None,
+    set_: Set = None,
+    template: Template = None,
+    subspaces: Subspaces = None,
+    probe_data: ProbeData = None,
+    margin: Annotated[
+        float, typer.Option("--margin", help="Points of the central language that may be lost.")
+    ] = 2.0,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Longest reply.", min=1)] = 64,
+    dev_limit: Annotated[
+        int | None, typer.Option("--dev-limit", help="Use the first N dev items only.", min=1)
+    ] = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train many settings over one trunk, judge each on dev prompts, and name one.
+
+    What is done already is kept, so the same command goes on where a sweep was stopped.
+    """
+    from lens_eval.mini import resolve_data
+    from lens_train.job import Job
+    from lens_train.sweep import tables
+    from lens_train.sweep.run import Request, make_points
+    from lens_train.sweep.run import sweep as run
+
+    settings = _settings(config, set_, template)
+    given = {"subspaces": subspaces and str(subspaces), "probe_data": probe_data, "train_items": limit}
+    settings |= {name: value for name, value in given.items() if value}
+    asked = make_points({} if points is None else _read_yaml(points), _axes(vary))
+    codes, pivot = _languages(languages, central)
+    job = Job("lens", model, resolve_data(data), codes, output, pivot, seed, device, settings)
+    request = Request(job, data, resolve_data(dev_data), asked, margin / 100, dev_limit, max_new_tokens)
+    outcome = run(request, _say)
+    typer.echo("")
+    tables.show(outcome)
+    typer.echo(f"written: {output}")
+
+
+def assess(
+    model: Annotated[str, typer.Argument(help="Hub id, folder or .gguf file of the model, or `builtin`.")],
+    data: Data,
+    languages: Languages,
+    central: Central = "en",
+    config: Config = None,
+    set_: Set = None,
+    template: Template = None,
+    limit: Annotated[int, typer.Option("--limit", help="Prompts per language.", min=1)] = 20,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Longest reply.", min=1)] = 64,
+    show: Annotated[int, typer.Option("--show", help="Replies to print per language.", min=0)] = 2,
+    device: Device = "auto",
+) -> None:
+    """Is Lens for this model? Judge its replies to a few prompts per language, before any training."""
+    from lens_train.watch import assess as assessment
+
+    codes, pivot = _languages(languages, central)
+    settings = _settings(config, set_, template)
+    found = assessment.assess(model, data, codes, pivot, settings, limit, max_new_tokens, device)
+    assessment.show(found, show)
+
+
+def diagnose(
+    run: Annotated[Path, typer.Argument(help="Folder written by `lens train`.")],
+    plots: Annotated[bool, typer.Option(help="Draw training/plots/*.png (needs matplotlib).")] = True,
+) -> None:
+    """Show what training did to the languages inside a model, and draw it."""
+    from lens_train.watch.diagnostics import load_diagnostics, summary
+
+    document = load_diagnostics(run)
+    for line in summary(document):
+        typer.echo(line)
+    if plots:
+        from lens_train.watch.plots import draw_run
+
+        for path in draw_run(run, document):
+            typer.echo(f"written: {path}")
+
+
+def merge(
+    delta: Annotated[Path, typer.Option("--delta", help="Folder made by `lens train --delta`.")],
+    model: Annotated[str, typer.Option("--model", help="The base it was trained from.")],
+    output: Output,
+) -> None:
+    """Merge a delta into its base, giving a whole checkpoint."""
+    from lens_train.export import merge as merge_delta
+
+    merge_delta(delta, model, output)
+    typer.echo(f"written: {output}")
+
+
+def _show_outcome(job: Any) -> None:
+    """What training did, where it was written, and what to do next."""
+    from lens_train.job import Variant
+    from lens_train.watch import summary
+
+    variant = Variant.load(job.output)
+    said = summary.lines(variant.outcome, variant.languages)
+    for line in [*said, *([""] if said else [])]:
+        typer.echo(line)
+    typer.echo(f"written: {job.output}")
+    for command in summary.next_commands(job, variant):
+        typer.echo(f"next: {command}")
+
+
+def _languages(languages: str, central: str) -> tuple[tuple[str, ...], str]:
+    from lens_eval.language.languages import normalise_code
+
+    codes = tuple(normalise_code(code) for code in languages.split(",") if code.strip())
+    return codes, normalise_code(central)
+
+
+def _settings(config: Path | None, assignments: list[str] | None, template: str | None) -> dict[str, Any]:
+    from lens_eval.base import settings_files
+
+    settings = {} if config is None else _read_yaml(config)
+    for assignment in assignments or []:
+        name, sign, value = assignment.partition("=")
+        if not sign:
+            raise UserError(f"--set {assignment}: write name=value")
+        settings[name.strip()] = settings_files.parse(value, f"--set {assignment}")
+    return settings if template is None else {**settings, "template": template}
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    from lens_eval.base import settings_files
+
+    content = settings_files.read(path) or {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold settings as `name: value` lines")
+    return content
+
+
+def _axes(vary: list[str] | None) -> dict[str, list[Any]]:
+    """`learning_rate=1e-5,3e-5` as YAML reads a list."""
+    from lens_eval.base import settings_files
+
+    axes: dict[str, list[Any]] = {}
+    for axis in vary or []:
+        name, _, values = axis.partition("=")
+        axes[name.strip()] = settings_files.parse(f"[{values}]", f"--vary {axis}")
+        if not axes[name.strip()]:
+            raise UserError(f"--vary {axis}: write name=value,value")
+    return axes
+
+
+def _say(line: str) -> None:
+    """One line on standard output, also while a bar is on the screen."""
+    from tqdm import tqdm
+
+    tqdm.write(line)
+    sys.stdout.flush()

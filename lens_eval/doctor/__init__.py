@@ -1,0 +1,1 @@
+"""What goes wrong in a long run, looked for in a minute before it."""

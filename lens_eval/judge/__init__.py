@@ -1,0 +1,1 @@
+"""Grades for open answers, from a model behind an endpoint."""

@@ -1,0 +1,191 @@
+"""A chat-completions endpoint of any OpenAI-compatible server: a question, a reply, retries with backoff."""
+
+from __future__ import annotations
+
+import email.utils
+import random
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from lens_eval.base.errors import UserError
+
+Message = Mapping[str, str]
+
+FIRST_WAIT = 1.0
+LONGEST_WAIT = 60.0
+# The server is busy or was hit by an accident: the same request can succeed later.
+PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+# No request will succeed before the user changes something.
+HOPELESS = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405})
+
+
+class Unreachable(Exception):
+    """No answer, or only "not now", after every retry: nothing speaks for trying other requests."""
+
+
+class Rejected(Exception):
+    """This one request failed: the server refused it, broke on it every time, or its reply is no reply."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The text of a reply, and the tokens the server says it counted (0 where it says nothing)."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where and how a model is asked; safe to be shared by threads.
+
+    `url` is the server's base (`http://localhost:8000/v1`) or the whole address of its chat completions;
+    `key` goes into the Authorization header, None sends none. `extra` is laid over the body of every
+    request; a field set to None there is left out. `timeout` in seconds holds for each try; a passing failure
+    is tried again up to `retries` times.
+    """
+
+    url: str
+    model: str
+    key: str | None = field(default=None, repr=False)
+    max_tokens: int = 1024
+    timeout: float = 120.0
+    retries: int = 6
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    stop: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
+    """Set it to end all waiting; `complete` then raises `Unreachable`."""
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UserError(f"the endpoint {self.url!r} is no address such as http://localhost:8000/v1")
+        if parts.username or parts.password:
+            raise UserError("leave user and password out of the endpoint; the key comes from the environment")
+
+    @property
+    def address(self) -> str:
+        """The address that requests are posted to."""
+        base = self.url.rstrip("/")
+        return base if base.endswith("/chat/completions") else f"{base}/chat/completions"
+
+    def complete(self, messages: Sequence[Message], patient: bool = True) -> Reply:
+        """Return the model's reply, decoded greedily. Not `patient`: a server that is not there is told soon.
+
+        Raises:
+            UserError: the server refuses every request (key, model or address are wrong).
+            Unreachable: no connection or "too many requests", `retries` times over.
+            Rejected: this request alone failed.
+        """
+        for attempt in range(self.retries + 1):
+            try:
+                return self._once(messages)
+            except _Passing as failure:
+                hopeless = failure.silent and not patient and attempt == 1
+                if attempt == self.retries or hopeless:
+                    raise failure.final() from None
+                if self.stop.wait(failure.wait or _backoff(attempt)):
+                    raise Unreachable("stopped") from None
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _once(self, messages: Sequence[Message]) -> Reply:
+        import requests
+
+        body = {
+            "model": self.model,
+            "messages": [dict(message) for message in messages],
+            "temperature": 0,
+            "max_tokens": self.max_tokens,
+            **self.extra,
+        }
+        body = {name: value for name, value in body.items() if value is not None}
+        try:
+            # No redirects: a key goes to the address the user named, or nowhere.
+            answer = requests.post(
+                self.address, json=body, auth=self._sign, timeout=self.timeout, allow_redirects=False
+            )
+            content = answer.content
+        except requests.RequestException as error:
+            raise _Passing(f"{self.address} does not answer ({_why(error)})", silent=True) from None
+        if answer.status_code == 200:
+            return _reply(answer)
+        said = f"{self.address} answered {answer.status_code}: {_short(content)}"
+        if answer.status_code in HOPELESS:
+            raise UserError(f"{said} (is the address right, the model's name {self.model!r}, the key?)")
+        if answer.status_code in PASSING:
+            wait = _seconds(answer.headers.get("Retry-After"))
+            raise _Passing(said, wait, broken=answer.status_code not in (429, 503, 529))
+        raise Rejected(said)
+
+    def _sign(self, request: Any) -> Any:
+        """Set the header here: `requests` would else take a password for this host out of ~/.netrc."""
+        if self.key:
+            request.headers["Authorization"] = f"Bearer {self.key}"
+        return request
+
+
+class _Passing(Exception):
+    """A failure worth another try.
+
+    `broken`: the server broke on this request, others may do better; `silent`: nothing answered.
+    """
+
+    def __init__(self, text: str, wait: float = 0.0, broken: bool = False, silent: bool = False) -> None:
+        super().__init__(text)
+        self.wait = wait
+        self.broken = broken
+        self.silent = silent
+
+    def final(self) -> Exception:
+        return Rejected(str(self)) if self.broken else Unreachable(str(self))
+
+
+def _backoff(attempt: int) -> float:
+    """Seconds before the next try: doubling, with a random part so that threads do not come back as one."""
+    return min(LONGEST_WAIT, FIRST_WAIT * 2**attempt) * random.uniform(0.5, 1.0)
+
+
+def _seconds(header: str | None) -> float:
+    """Read Retry-After: seconds or a date; at most `LONGEST_WAIT`, 0 where it says nothing."""
+    if not header:
+        return 0.0
+    try:
+        wait = float(header)
+    except ValueError:
+        try:
+            wait = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
+        except (TypeError, ValueError):
+            return 0.0
+    return min(max(wait, 0.0), LONGEST_WAIT) if wait == wait else 0.0
+
+
+def _reply(answer: Any) -> Reply:
+    """Read a chat completion; raises `Rejected` where it is none."""
+    try:
+        document = answer.json()
+        text = document["choices"][0]["message"].get("content") or ""
+        usage = document.get("usage") or {}
+        counts = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        raise Rejected(f"the reply is no chat completion: {_short(answer.content)}") from None
+    if not isinstance(text, str):
+        raise Rejected(f"the reply's content is no text: {_short(answer.content)}")
+    return Reply(text, *counts)
+
+
+def _short(content: bytes) -> str:
+    """One line of what a server said."""
+    text = " ".join(content[:2000].decode("utf-8", "replace").split())
+    return text[:200] or "nothing"
+
+
+def _why(error: Exception) -> str:
+    text = str(error)
+    for words in ("Connection refused", "timed out", "Name or service not known", "nodename nor servname"):
+        if words in text:
+            return words.casefold()
+    return type(error).__name__

@@ -1,0 +1,1 @@
+"""`lens score`: files of responses read, judged, counted and reported."""

@@ -1,0 +1,283 @@
+"""Score files of responses: counts per language asked for, streamed, in one or more processes, then a
+report.
+
+Counts are whole numbers and are added up per language, so any order of rows, any batching and any number of
+processes give the same report.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lens_eval.base.errors import UserError
+from lens_eval.base.statistics import Interval, interval_of_sums
+from lens_eval.language.files.read import Broken, Fields, Response, Source
+from lens_eval.language.languages import DEFAULT_LANGUAGES, normalise_code
+from lens_eval.language.off_target import Judge, Verdict
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+_CHUNK = 256
+# Below this many responses a second process would cost more than it saves.
+_ALONE = 2048
+# Items are told apart by a hash of this many values: memory stays flat however long the input is.
+_ITEM_BUCKETS = 2**16
+_BROKEN_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every process needs to judge alike."""
+
+    central: str = "en"
+    candidates: tuple[str, ...] = DEFAULT_LANGUAGES
+    detector: str = "lingua"
+    split_chinese: bool = False
+    protocol: str = "lens"
+    words: str | None = None
+
+
+@dataclass
+class Tally:
+    """Counts for one language asked for. Adding tallies is exact and the order does not matter."""
+
+    items: dict[int, dict[str, int]] = field(default_factory=dict)
+    alone: Counter[str] = field(default_factory=Counter)
+    lines: Counter[str] = field(default_factory=Counter)
+    letters: Counter[str] = field(default_factory=Counter)
+    answered_in: Counter[str] = field(default_factory=Counter)
+    thinking: Counter[str] = field(default_factory=Counter)
+
+    def add(self, outcomes: Iterable[str], item: str | None) -> None:
+        """Count one response under each of `outcomes`, as an answer to `item` or as one of its own."""
+        counter: dict[str, int] = self.alone
+        if item is not None:
+            bucket = zlib.crc32(item.encode("utf-8", "replace")) % _ITEM_BUCKETS
+            counter = self.items.setdefault(bucket, {})
+        for name in ("n", *outcomes):
+            counter[name] = counter.get(name, 0) + 1
+
+    def merge(self, other: Tally) -> None:
+        for bucket, counter in other.items.items():
+            if bucket not in self.items:
+                self.items[bucket] = counter.copy()
+                continue
+            mine = self.items[bucket]
+            for name, count in counter.items():
+                mine[name] = mine.get(name, 0) + count
+        for part in ("alone", "lines", "letters", "answered_in", "thinking"):
+            getattr(self, part).update(getattr(other, part))
+
+    def count(self, name: str = "n") -> int:
+        return self.alone[name] + sum(counter.get(name, 0) for counter in self.items.values())
+
+    def interval(self, name: str, of: str = "n") -> Interval:
+        """Return the rate of `name` among the responses counted under `of`, clustered by item."""
+        clusters = [(c[of], float(c.get(name, 0))) for c in self.items.values() if c.get(of)]
+        hits, all_alone = self.alone[name], self.alone[of]
+        clusters += [(1, 1.0)] * hits + [(1, 0.0)] * (all_alone - hits)
+        return interval_of_sums(clusters)
+
+
+Scorer = Callable[[Response, Tally], tuple[str, str]]
+
+
+def _lens_scorer(settings: Settings) -> Scorer:
+    judge = make_judge(settings)
+
+    def score(response: Response, tally: Tally) -> tuple[str, str]:
+        verdict = judge.judge(response.text, response.language, response.prompt)
+        _count(verdict, response, tally)
+        return verdict.outcome, verdict.answered_in
+
+    return score
+
+
+def _count(verdict: Verdict, response: Response, tally: Tally) -> None:
+    outcomes = [verdict.outcome]
+    if verdict.outcome in ("central", "other"):
+        outcomes.append("off_target")
+    if verdict.empty:
+        outcomes.append("empty")
+    if response.correct is not None:
+        outcomes.append("has_correct")
+        if response.correct >= 1:
+            outcomes.append("correct")
+            if verdict.outcome == "on_target":
+                outcomes.append("correct_on_target")
+    tally.add(outcomes, response.item)
+    for line in verdict.lines:
+        tally.lines[line.outcome] += 1
+    for outcome, letters in verdict.letters.items():
+        if letters:  # halves of letters at the finest: their sums are exact
+            tally.letters[outcome] += letters  # type: ignore[assignment]
+    tally.answered_in[verdict.answered_in] += 1
+    if verdict.thinking is not None:
+        tally.thinking[verdict.thinking] += 1
+
+
+def make_judge(settings: Settings) -> Judge:
+    """Return the judge of the settings."""
+    return Judge(
+        settings.central, settings.candidates, settings.detector, split_chinese=settings.split_chinese
+    )
+
+
+def make_scorer(settings: Settings) -> Scorer:
+    """Return the function that scores one response under the protocol of the settings."""
+    if settings.protocol == "lcb":
+        from lens_eval.language.confusion_benchmark import make_lcb_scorer
+
+        return make_lcb_scorer(settings.detector, settings.words)
+    return _lens_scorer(settings)
+
+
+# What one chunk of responses gives: tallies by language asked for, the verdicts, and lines that broke.
+ChunkResult = tuple[dict[str, Tally], list[tuple[str, str]], list[Broken]]
+_scorer: Scorer | None = None
+
+
+def _start_process(settings: Settings) -> None:
+    global _scorer
+    _scorer = make_scorer(settings)
+
+
+def _score_in_process(chunk: list[Response]) -> ChunkResult:
+    assert _scorer is not None
+    return _score_chunk(_scorer, chunk)
+
+
+def _score_chunk(scorer: Scorer, chunk: list[Response]) -> ChunkResult:
+    tallies: defaultdict[str, Tally] = defaultdict(Tally)
+    verdicts: list[tuple[str, str]] = []
+    broken: list[Broken] = []
+    for response in chunk:
+        tally = tallies[normalise_code(response.language)]
+        try:
+            verdicts.append(scorer(response, tally))
+        except UserError as error:  # a language this detector cannot judge
+            broken.append(Broken(response.file, response.line, str(error)))
+            verdicts.append(("broken", ""))
+    return {code: tally for code, tally in tallies.items() if tally.count()}, verdicts, broken
+
+
+@dataclass
+class Scores:
+    """All that `lens score` counted."""
+
+    settings: Settings
+    languages: dict[str, Tally] = field(default_factory=dict)
+    files: list[dict[str, Any]] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
+    broken_count: int = 0
+
+    def add_broken(self, broken: Broken, strict: bool) -> None:
+        if strict:
+            raise UserError(f"{broken.file}, line {broken.line}: {broken.reason} (--strict)")
+        self.broken_count += 1
+        if len(self.broken) < _BROKEN_SHOWN:
+            self.broken.append(broken)
+
+
+def score_files(
+    names: Sequence[str],
+    fields: Fields,
+    settings: Settings,
+    *,
+    strict: bool = False,
+    processes: int = 1,
+    on_verdict: Callable[[Response, str, str], None] | None = None,
+) -> Scores:
+    """Score every response of the files ("-" is standard input).
+
+    Raises `UserError` if a file cannot be read or has no such fields, if no response at all could be read,
+    and with `strict` at the first line that could not. `on_verdict` is called with each response, its
+    outcome and the language it was answered in, in order.
+    """
+    scorer = make_scorer(settings)
+    for name in names:  # every file is looked at before the work starts
+        if name != "-":
+            Source(name, fields).close()
+    scores = Scores(settings)
+    for response_chunk, (tallies, verdicts, broken) in _results(
+        _chunks(_responses(names, fields, scores, strict)), scorer, settings, processes
+    ):
+        for code, tally in tallies.items():
+            scores.languages.setdefault(code, Tally()).merge(tally)
+        for each in broken:
+            scores.add_broken(each, strict)
+        if on_verdict:
+            for response, verdict in zip(response_chunk, verdicts, strict=True):
+                on_verdict(response, *verdict)
+    if not scores.languages:
+        read = ", ".join(f"{file['name']} (read as {file['kind']})" for file in scores.files)
+        why = "no rows; one JSON object a line is needed, or CSV with a header"
+        if scores.broken:
+            line, reason = scores.broken[0].line, scores.broken[0].reason
+            why = f"{scores.broken_count} broken lines; first: line {line}: {reason}"
+        raise UserError(f"no response could be scored in {read}: {why}")
+    return scores
+
+
+def _responses(names: Sequence[str], fields: Fields, scores: Scores, strict: bool) -> Iterator[Response]:
+    from lens_eval.base.progress import progress
+
+    total = sum(Path(name).stat().st_size for name in names if name != "-")
+    done = 0
+    with progress(label="scoring", total=None if "-" in names else total, unit="bytes") as bar:
+        for name in names:
+            source = Source(name, fields)
+            for count, row in enumerate(source):
+                if isinstance(row, Broken):
+                    scores.add_broken(row, strict)
+                else:
+                    yield row
+                if not count % _CHUNK:
+                    bar.update(done + source.position() - bar.n)
+            done += source.position()
+            scores.files.append(source.describe())
+            if strict and source.invalid_utf8:
+                raise UserError(f"{source.name}, line {source.first_invalid_utf8}: invalid UTF-8 (--strict)")
+            source.close()
+
+
+def _chunks(responses: Iterable[Response]) -> Iterator[list[Response]]:
+    iterator = iter(responses)
+    while chunk := list(itertools.islice(iterator, _CHUNK)):
+        yield chunk
+
+
+def _results(
+    chunks: Iterator[list[Response]], scorer: Scorer, settings: Settings, processes: int
+) -> Iterator[tuple[list[Response], ChunkResult]]:
+    """Score chunks in order; other processes are only started for an input that is worth it."""
+    ahead = list(itertools.islice(chunks, _ALONE // _CHUNK + 1)) if processes > 1 else []
+    if len(ahead) <= _ALONE // _CHUNK:
+        for chunk in itertools.chain(ahead, chunks):
+            yield chunk, _score_chunk(scorer, chunk)
+        return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    # Fresh processes: forking one whose detector has threads is not safe.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, _start_process, (settings,)) as pool:
+        waiting: deque[tuple[list[Response], Future[ChunkResult]]] = deque()
+        try:
+            for chunk in itertools.chain(ahead, chunks):
+                waiting.append((chunk, pool.submit(_score_in_process, chunk)))
+                if len(waiting) > 4 * processes:
+                    first, result = waiting.popleft()
+                    yield first, result.result()
+            while waiting:
+                first, result = waiting.popleft()
+                yield first, result.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

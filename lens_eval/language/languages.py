@@ -1,0 +1,214 @@
+"""The one table of languages: codes, names, scripts, digits, and every spelling of a code in use.
+
+Covers the languages of XNLI, MGSM, XCOPA, XWinograd, XStoryCloze, m_mmlu and KMMLU and those lingua knows.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from lens_eval.base.errors import UserError, did_you_mean
+
+ASCII_DIGITS = "0123456789"
+
+
+@dataclass(frozen=True)
+class Language:
+    """One language.
+
+    `code` is ISO 639-1 where that exists; `scripts` are ISO 15924 codes, the usual one first; `direction` is
+    "ltr" or "rtl"; `digits` are the ten digits 0-9 of its own script ("0123456789" where it has none);
+    `aliases` are other codes and labels for it, in lower case.
+    """
+
+    code: str
+    name: str
+    native_name: str
+    scripts: tuple[str, ...]
+    direction: str
+    digits: str
+    aliases: tuple[str, ...]
+
+
+_DIGITS = {
+    "ar": "٠١٢٣٤٥٦٧٨٩",
+    "fa": "۰۱۲۳۴۵۶۷۸۹",
+    "ur": "۰۱۲۳۴۵۶۷۸۹",
+    "hi": "०१२३४५६७८९",
+    "mr": "०१२३४५६७८९",
+    "ne": "०१२३४५६७८९",
+    "bn": "০১২৩৪৫৬৭৮৯",
+    "pa": "੦੧੨੩੪੫੬੭੮੯",
+    "gu": "૦૧૨૩૪૫૬૭૮૯",
+    "ta": "௦௧௨௩௪௫௬௭௮௯",
+    "te": "౦౧౨౩౪౫౬౭౮౯",
+    "kn": "೦೧೨೩೪೫೬೭೮೯",
+    "ml": "൦൧൨൩൪൫൬൭൮൯",
+    "th": "๐๑๒๓๔๕๖๗๘๙",
+    "my": "၀၁၂၃၄၅၆၇၈၉",
+}
+
+# code | name | native name | scripts | other codes (ISO 639-2/3, members, what data sets and detectors write)
+_TABLE = """
+af | Afrikaans | Afrikaans | Latn | afr
+ar | Arabic | العربية | Arab | ara arb ary arz apc acm acq aeb ajp ars apd
+az | Azerbaijani | azərbaycanca | Latn | aze azj azb
+be | Belarusian | беларуская | Cyrl | bel
+bg | Bulgarian | български | Cyrl | bul
+bn | Bengali | বাংলা | Beng | ben bangla
+bs | Bosnian | bosanski | Latn | bos
+ca | Catalan | català | Latn | cat
+cs | Czech | čeština | Latn | ces cze
+cy | Welsh | Cymraeg | Latn | cym wel
+da | Danish | dansk | Latn | dan
+de | German | Deutsch | Latn | deu ger
+el | Greek | Ελληνικά | Grek | ell gre
+en | English | English | Latn | eng
+eo | Esperanto | Esperanto | Latn | epo
+es | Spanish | español | Latn | spa castilian
+et | Estonian | eesti | Latn | est ekk
+eu | Basque | euskara | Latn | eus baq
+fa | Persian | فارسی | Arab | fas per pes prs farsi
+fi | Finnish | suomi | Latn | fin
+fr | French | français | Latn | fra fre
+ga | Irish | Gaeilge | Latn | gle
+gl | Galician | galego | Latn | glg
+gu | Gujarati | ગુજરાતી | Gujr | guj
+he | Hebrew | עברית | Hebr | heb iw
+hi | Hindi | हिन्दी | Deva | hin
+hr | Croatian | hrvatski | Latn | hrv
+ht | Haitian Creole | kreyòl ayisyen | Latn | hat haitian
+hu | Hungarian | magyar | Latn | hun
+hy | Armenian | հայերեն | Armn | hye arm
+id | Indonesian | Bahasa Indonesia | Latn | ind
+is | Icelandic | íslenska | Latn | isl ice
+it | Italian | italiano | Latn | ita
+ja | Japanese | 日本語 | Hira,Kana,Hani | jpn jp
+ka | Georgian | ქართული | Geor | kat geo
+kk | Kazakh | қазақ тілі | Cyrl | kaz
+kn | Kannada | ಕನ್ನಡ | Knda | kan
+ko | Korean | 한국어 | Hang,Hani | kor kr
+la | Latin | Latina | Latn | lat
+lg | Ganda | Luganda | Latn | lug
+lt | Lithuanian | lietuvių | Latn | lit
+lv | Latvian | latviešu | Latn | lav lvs
+mi | Maori | te reo Māori | Latn | mri mao
+mk | Macedonian | македонски | Cyrl | mkd mac
+ml | Malayalam | മലയാളം | Mlym | mal
+mn | Mongolian | монгол | Cyrl | mon khk
+mr | Marathi | मराठी | Deva | mar
+ms | Malay | Bahasa Melayu | Latn | msa may zsm
+my | Burmese | မြန်မာ | Mymr | mya bur
+nb | Norwegian Bokmål | bokmål | Latn | nob no nor norwegian bokmal
+ne | Nepali | नेपाली | Deva | nep npi
+nl | Dutch | Nederlands | Latn | nld dut
+nn | Norwegian Nynorsk | nynorsk | Latn | nno
+pa | Punjabi | ਪੰਜਾਬੀ | Guru | pan
+pl | Polish | polski | Latn | pol
+pt | Portuguese | português | Latn | por
+qu | Quechua | Runasimi | Latn | que quy quz
+ro | Romanian | română | Latn | ron rum mo
+ru | Russian | русский | Cyrl | rus
+sk | Slovak | slovenčina | Latn | slk slo
+sl | Slovenian | slovenščina | Latn | slv slovene
+sn | Shona | chiShona | Latn | sna
+so | Somali | Soomaali | Latn | som
+sq | Albanian | shqip | Latn | sqi alb als aln
+sr | Serbian | српски | Cyrl,Latn | srp
+st | Sotho | Sesotho | Latn | sot
+sv | Swedish | svenska | Latn | swe
+sw | Swahili | Kiswahili | Latn | swh swa swc
+ta | Tamil | தமிழ் | Taml | tam
+te | Telugu | తెలుగు | Telu | tel
+th | Thai | ไทย | Thai | tha
+tl | Tagalog | Tagalog | Latn | tgl fil filipino
+tn | Tswana | Setswana | Latn | tsn
+tr | Turkish | Türkçe | Latn | tur
+ts | Tsonga | Xitsonga | Latn | tso
+uk | Ukrainian | українська | Cyrl | ukr
+ur | Urdu | اردو | Arab | urd
+vi | Vietnamese | Tiếng Việt | Latn | vie
+xh | Xhosa | isiXhosa | Latn | xho
+yo | Yoruba | Yorùbá | Latn | yor
+zh | Chinese | 中文 | Hani | zho chi cmn yue wuu cn mandarin
+zu | Zulu | isiZulu | Latn | zul
+"""
+
+_RIGHT_TO_LEFT = {"Arab", "Hebr"}
+
+
+def _read_table() -> dict[str, Language]:
+    languages = {}
+    for row in _TABLE.strip().splitlines():
+        code, name, native_name, scripts, aliases = (cell.strip() for cell in row.split("|"))
+        script_codes = tuple(scripts.split(","))
+        languages[code] = Language(
+            code=code,
+            name=name,
+            native_name=native_name,
+            scripts=script_codes,
+            direction="rtl" if script_codes[0] in _RIGHT_TO_LEFT else "ltr",
+            digits=_DIGITS.get(code, ASCII_DIGITS),
+            aliases=tuple(aliases.split()),
+        )
+    return languages
+
+
+LANGUAGES: dict[str, Language] = _read_table()
+
+# The languages of the paper and of its reviews: the closed set where nobody names another.
+DEFAULT_LANGUAGES: tuple[str, ...] = ("en", "zh", "ja", "ko", "ar", "bn", "sw", "es", "fr", "de", "ru", "th")
+
+_SPELLINGS: dict[str, str] = {
+    spelling: language.code
+    for language in LANGUAGES.values()
+    for spelling in (
+        *language.aliases,
+        language.native_name.casefold(),
+        language.name.casefold(),
+        language.code,
+    )
+}
+
+_SUBTAG = re.compile(r"[-_.\s(]+")
+
+
+@lru_cache(maxsize=4096)
+def find_code(code: str) -> str | None:
+    """Return the project's code for any spelling of a language code, or None if there is none."""
+    spelling = code.strip().casefold().removeprefix("__label__")
+    if spelling in _SPELLINGS:
+        return _SPELLINGS[spelling]
+    # What follows the first subtag is a script or a region: zh-cn, zho_Hans, pt-BR, Chinese (simplified).
+    return _SPELLINGS.get(_SUBTAG.split(spelling, maxsplit=1)[0])
+
+
+def normalise_code(code: str) -> str:
+    """Return the project's code for a language code of any common system.
+
+    Understands ISO 639-1/2/3, region and script subtags, FLORES codes, and English names: `zh-cn`,
+    `zho_Hans`, `cmn`, `jp`, `swh`, `EN`, `Swahili`. Raises `UserError` for anything else.
+    """
+    found = find_code(code) if isinstance(code, str) else None
+    if found is None:
+        known = ", ".join(LANGUAGES)
+        hint = did_you_mean(str(code).casefold(), _SPELLINGS)
+        raise UserError(f"unknown language code {code!r}{hint}; known: {known}")
+    return found
+
+
+def get_language(code: str) -> Language:
+    """Return the language of a code in any common system; raises `UserError` for an unknown one."""
+    return LANGUAGES[normalise_code(code)]
+
+
+def chinese_script(code: str) -> str | None:
+    """Return "Hans" or "Hant" where a code for Chinese names the script or implies it, else None."""
+    subtags = {part.strip(")") for part in _SUBTAG.split(code.casefold())}
+    if subtags & {"hant", "tw", "hk", "mo", "traditional"}:
+        return "Hant"
+    if subtags & {"hans", "cn", "sg", "simplified"} and subtags != {"cn"}:
+        return "Hans"
+    return None

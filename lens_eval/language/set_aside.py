@@ -1,0 +1,219 @@
+"""What is no evidence of the language a response is written in, and is set aside before judging.
+
+Code, LaTeX, URLs, markup, list marks, quotations of the prompt and names the prompt contains. Thinking
+parts are cut out to be judged apart. Numbers, punctuation and emoji need no work here: they have no script.
+Every step is linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from lens_eval.language.scripts import WORD
+
+_THINK_TAG = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
+
+_FENCE = re.compile(r"\s{0,3}(?:[-*+>]\s+|\d+[.)]\s+)?(```+|~~~+)")
+_INLINE_CODE = re.compile(r"(`+)[^`\n]{1,400}\1")
+_URL = re.compile(
+    r"(?:https?://|ftp://|www\.)[!-;=?-~]+|(?<![\w.+-])[\w.+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+",
+    re.ASCII,
+)
+_FILE_END = re.compile(
+    r"\.(?:com|org|net|edu|gov|io|py|js|html?|pdf|txt|json|csv|md|jpe?g|png|gif|java|cpp|exe|zip|mp[34]|xlsx?|docx?)\b",
+    re.ASCII,
+)
+_FILE = re.compile(r"(?<![\w.])[\w-]{1,60}(?:\.[\w-]{1,60}){0,3}" + _FILE_END.pattern, re.ASCII)
+_LINK = re.compile(r"!?\[([^\[\]\n]{0,400})\]\([^()\s]{0,400}\)")
+_TAG = re.compile(
+    r"<\|[^|<>\n]{1,80}\|>|\[/?INST\]|<!--[^\n]{0,400}?-->|</?[A-Za-z][\w:-]{0,30}(?:\s[^<>\n]{0,300}?=[^<>\n]{0,300})?\s?/?>"
+)
+# What opens again before it closes is no formula: so each step stays linear.
+_DISPLAY_MATH = re.compile(
+    r"\$\$[^$]{1,4000}\$\$"
+    r"|\\\[(?:(?!\\[\[\]]).){1,4000}\\\]"
+    r"|\\\((?:(?!\\[()])[^\n]){1,1000}\\\)"
+    r"|\\begin\{(\w{1,20}\*?)\}(?:(?!\\(?:begin|end)\{\1).){1,4000}\\end\{\1\}",
+    re.DOTALL,
+)
+# As in pandoc: no space inside the dollars and no digit behind them, so that two prices are not a formula.
+_INLINE_MATH = re.compile(r"\$(?=\S)([^$\n]{1,400})(?<=\S)\$(?!\d)")
+_MATH_SIGN = re.compile(r"[\\^_=<>+*/{}]|^\W*\w\W*$")
+_PROSE = re.compile(r"[^\W\d_]{3,}\s+[^\W\d_]{3,}")
+_COMMAND = re.compile(r"\\[A-Za-z]{1,30}\*?")
+# Code outside fences: statements, assignments, lines that end as only code does.
+_CODE_LINE = re.compile(
+    r"\s*(?:(?:def|class|for|while|if|elif|else|try|except|with|function|switch)\b[ -~]*[:{]"
+    r"|(?:import|from|return|print|var|let|const|int|public|private|#include|FOR EACH)\b[ -~]*"
+    r"|[\w.\[\]]{1,40}\s?(?:[-+*/|&:]?=|←)\s?[^=][ -~]*|[ -~]*[;{}])\s*",
+    re.ASCII,
+)
+_CODE_SIGN = re.compile(r"[=(){}\[\]<>;←]")
+_RETURN = re.compile(r"\s{2,}return \w+\s*")
+_ROMAN = "ivxIVX"
+_LIST_MARK = re.compile(
+    r"^[\s>#|*+•‣▪●◦–—-]*(?:\(?(?:\d{1,4}|[^\W\d_]|[" + _ROMAN + r"]{1,5})[.)\]:：、]\**(?=\s|$)[\s*]*)*"
+)
+
+_QUOTED = re.compile(r"[\"“„«「『《](?P<text>[^\"“”„«»「」『』《》\n]{2,1000})[\"”“»」』》]")
+
+# Direction marks, joiners, soft hyphens, variation selectors, byte order marks: invisible, and no evidence.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    "\ufff9-\ufffb\U000e0000-\U000e007f\U000e0100-\U000e01ef]"
+)
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffc\ufffd]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_UNREADABLE = re.compile(f"[{''.join(each.pattern[1:-1] for each in (_INVISIBLE, _CONTROL, _SURROGATE))}]")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What of a prompt may reappear in a response without telling its language.
+
+    `names` are its capitalised words inside sentences (and all its Latin words where the prompt is in a
+    script without case); `text` is the whole, folded for looking up quotations.
+    """
+
+    names: frozenset[str]
+    text: str
+
+
+NO_PROMPT = Prompt(frozenset(), "")
+
+
+def readable(text: str) -> str:
+    """Return `text` without what no reader sees: invisible characters go, control characters become spaces,
+    look-alike letters (mathematical alphabets, full-width forms) become plain ones, lone surrogates
+    question marks."""
+    if text.isascii():
+        return _CONTROL.sub(" ", text) if not text.isprintable() else text
+    if _UNREADABLE.search(text):
+        text = _CONTROL.sub(" ", _INVISIBLE.sub("", _SURROGATE.sub("?", text)))
+    return text if unicodedata.is_normalized("NFKC", text) else unicodedata.normalize("NFKC", text)
+
+
+def split_thinking(text: str) -> tuple[str, str]:
+    """Split a response into its answer and its thinking, `<think>...</think>` and relatives.
+
+    A closing tag with no opening one ends thinking that began in the prompt; an unclosed one runs to the
+    end.
+    """
+    if "<" not in text:
+        return text, ""
+    answer: list[str] = []
+    thinking: list[str] = []
+    inside, start = False, 0
+    for tag in _THINK_TAG.finditer(text):
+        closing = bool(tag[1])
+        part = text[start : tag.start()]
+        if closing and not inside and not thinking:
+            thinking.extend([*answer, part])
+            answer.clear()
+        else:
+            (thinking if inside else answer).append(part)
+        inside, start = not closing, tag.end()
+    (thinking if inside else answer).append(text[start:])
+    return "\n".join(answer), "\n".join(thinking)
+
+
+def set_aside(text: str) -> str:
+    """Return `text` with code, LaTeX, URLs and markup replaced by spaces; line breaks outside code stay."""
+    if "```" in text or "~~~" in text:
+        text = _without_fences(text)
+    if "`" in text:
+        text = _INLINE_CODE.sub(" ", text)
+    if "$" in text or "\\" in text:
+        text = _DISPLAY_MATH.sub(" ", text)
+        text = _INLINE_MATH.sub(_without_formula, text)
+        text = _COMMAND.sub(" ", text)
+    if "](" in text:
+        text = _LINK.sub(r" \1 ", text)
+    if "://" in text or "www." in text or "@" in text:
+        text = _URL.sub(" ", text)
+    if _FILE_END.search(text):
+        text = _FILE.sub(" ", text)
+    if "<" in text or "[" in text:
+        text = _TAG.sub(" ", text)
+    if "&" in text:
+        text = html.unescape(text)
+    return text
+
+
+def _without_fences(text: str) -> str:
+    kept: list[str] = []
+    fence = ""
+    for line in text.split("\n"):
+        mark = _FENCE.match(line)
+        if not fence:
+            kept.append("" if mark else line)
+            fence = mark[1] if mark else ""
+            if mark and line.rstrip().endswith(fence) and line.count(fence) > 1:
+                fence = ""  # opened and closed in one line
+        elif mark and mark[1].startswith(fence):
+            fence = ""
+    return "\n".join(kept)
+
+
+def _without_formula(match: re.Match[str]) -> str:
+    inside = match[1]
+    if "\\" in inside or (_MATH_SIGN.search(inside) and not _PROSE.search(inside)):
+        return " "
+    return match[0]
+
+
+def is_code(line: str) -> bool:
+    """Return whether a line outside a code fence is program code."""
+    if _CODE_SIGN.search(line) and _CODE_LINE.fullmatch(line):
+        return True
+    return line[:1].isspace() and bool(_RETURN.fullmatch(line))
+
+
+def without_list_mark(line: str) -> str:
+    """Return a line without its bullets, numbers, option letters, heading and quotation marks."""
+    opening = line[:2]
+    if len(opening) == 2 and opening.isalpha() and opening[0] not in _ROMAN:
+        return line  # as most lines: two letters are no mark, but for Roman numbers
+    return line[_LIST_MARK.match(line).end() :]  # type: ignore[union-attr]  # it matches everywhere
+
+
+def read_prompt(prompt: str | None) -> Prompt:
+    """Return the names and the folded text of a prompt."""
+    if not prompt:
+        return NO_PROMPT
+    prompt = readable(prompt)
+    words = [(match.lastgroup, match[0], match.start()) for match in WORD.finditer(prompt)]
+    latin = sum(len(word) for script, word, _ in words if script == "Latn")
+    if 2 * latin < sum(len(word) for _, word, _ in words):
+        names = {word.casefold() for script, word, _ in words if script == "Latn"}
+    else:
+        names = {
+            word.casefold()
+            for _, word, start in words
+            if word[0].isupper() and not _opens_sentence(prompt, start)
+        }
+        names -= {word for _, word, _ in words if word.islower()}
+    return Prompt(frozenset(names), _folded(prompt))
+
+
+def _opens_sentence(text: str, start: int) -> bool:
+    before = text[max(0, start - 12) : start].rstrip(" \t\"'“”«»‘’([*_-")
+    return not before or before[-1] in ".!?:;…\n¿¡।。！？"
+
+
+def without_quotations(text: str, prompt: Prompt) -> str:
+    """Return `text` without those of its quoted spans that stand in the prompt word for word."""
+    if not prompt.text:
+        return text
+
+    def replace(match: re.Match[str]) -> str:
+        return " " if _folded(match["text"]) in prompt.text else match[0]
+
+    return _QUOTED.sub(replace, text)
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())

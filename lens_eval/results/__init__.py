@@ -1,0 +1,1 @@
+"""Results folders read, compared, and written as tables."""

@@ -1,0 +1,434 @@
+"""`lens reproduce --plan`: what a run would do and need, without loading a model or asking the network.
+
+The figures are rough on purpose and say so: they tell minutes from days and one GPU from eight. What is not
+known here (the size of a model without one in its name, items on the hub) is said to be unknown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lens_eval.mini import resolve_data, resolve_model
+from lens_eval.run.preflight import ADAPTER_METHODS, available
+from lens_eval.run.recipe import Recipe, Row, output_of, rows_of, unset_variable
+from lens_eval.run.sources import paths_of
+
+# Tokens of one request, in the middle of what the tasks of this project send and get.
+PROMPT_TOKENS = 200
+ANSWER_TOKENS = 300
+TEMPLATE_TOKENS = 20
+"""What a chat template adds to a prompt."""
+PAIR_TOKENS = 300
+"""A prompt with its answer, as the fine-tuned baselines see it."""
+
+# Useful floating point operations per second: a data-centre GPU on batches, and one CPU core.
+GPU_SPEED = 1e14
+CPU_SPEED = 2e10
+GENERATION_SLOWDOWN = 5
+"""A step of generation reads all weights for few tokens."""
+READ_SPEED = 1e9
+"""Bytes of weights per second from disk."""
+START_SECONDS = {"hf": 10.0, "vllm": 60.0}
+"""Of a backend, besides reading the weights."""
+
+BF16_BYTES = 2
+ADAM_BYTES = {"float32": 16, "bfloat16": 8}
+"""Per trained parameter: weight, gradient and two moments."""
+ACTIVATIONS = 1.15
+"""Memory for what a training step holds besides, as a factor."""
+CACHE = 1.3
+"""Memory for keys and values, as a factor on the weights."""
+TRAINED_SHARE = {"lens": 0.07, "xsft_lora": 0.01, "xsft_top": 0.07, "steer": 0.0}
+"""Share of the parameters that a method trains: two layers of 32 without embeddings; a rank-16 adapter."""
+PASSES = {"sdrrl": 3.0, "qalign": 1.0, "xsft": 1.0, "xsft_top": 1.0, "xsft_lora": 1.0, "xsft_large": 1.0}
+"""Examples that a fine-tuned baseline makes of one item in one language; SDRRL also writes an answer."""
+RESULT_BYTES = 700
+"""Of one item on disk, compressed."""
+OFFLINE = "the hub may not be asked (HF_HUB_OFFLINE is set)"
+NAMED_SIZES = {"phi-3.5-mini": 3.8e9}
+"""Parameters of models whose names do not say."""
+
+# Items that a family publishes to be evaluated, per language; for where they cannot be read here.
+PUBLISHED: Mapping[str, int | Mapping[str, int]] = {
+    "xnli": 5010,
+    "mgsm": 250,
+    "xcopa": 500,
+    "xwinograd": {"en": 2325, "ja": 959, "zh": 504, "ru": 315, "pt": 263, "fr": 83},
+    "xstorycloze": 1511,
+    "mmlu": 14042,
+    "kmmlu": 35030,
+    "mtbench": 80,
+}
+
+
+@dataclass(frozen=True)
+class PlannedTask:
+    """One task of the plan."""
+
+    entry: str
+    """The name in the recipe that brought it in."""
+    name: str
+    items: int | None
+    """None: unknown here."""
+    requests: int = 1
+    """Passes through the model per item; the letters of one item share one."""
+    answer_tokens: int = 0
+    """Tokens generated per item, as a rule; 0: options are scored."""
+    source: str = "read"
+    """`read`, `published` (a known size; the items were not seen) or `unknown`."""
+    reason: str = ""
+    """Why the items could not be read."""
+
+
+def parameters_of(model: str) -> int | None:
+    """Number of parameters: from the weight files' headers, else from a name like `Llama-3-8B`."""
+    folder = _folder(model)
+    if folder is not None:
+        return sum(_tensor_sizes(file) for file in folder.glob("*.safetensors")) or None
+    for name, count in NAMED_SIZES.items():
+        if name in model.lower():
+            return int(count)
+    found = re.search(r"(\d+(?:\.\d+)?)\s*([bm])\b", model.lower().replace("-", " ").replace("_", " "))
+    return int(float(found[1]) * (1e9 if found[2] == "b" else 1e6)) if found else None
+
+
+def _folder(model: str) -> Path | None:
+    """The local folder of a model, from the hub's cache too; nothing is downloaded."""
+    local = Path(resolve_model(model))
+    if local.is_dir():
+        return local
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(model, "config.json") if model.count("/") == 1 else None
+    folder = Path(found).parent if isinstance(found, str) else None
+    return folder if folder is not None and any(folder.glob("*.safetensors")) else None
+
+
+def _tensor_sizes(file: Path) -> int:
+    """Elements of all tensors in a safetensors file, from its header alone."""
+    with file.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        header = json.loads(stream.read(length))
+    shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
+    total = 0
+    for shape in shapes:
+        count = 1
+        for size in shape:
+            count *= size
+        total += count
+    return total
+
+
+# --- tasks -------------------------------------------------------------------------------------
+
+
+def planned_tasks(recipe: Recipe) -> list[PlannedTask]:
+    """The tasks of a recipe with their sizes; items that cannot be read here are noted, not an error.
+
+    Raises:
+        UserError: a task that does not exist, or none in the recipe's languages.
+    """
+    from lens_eval.run.evaluation import index_tasks, leaf_names, quiet
+
+    planned: dict[str, PlannedTask] = {}
+    with quiet():
+        manager = index_tasks(recipe.tasks, recipe.include_path)
+        for entry in recipe.tasks:
+            for leaf in leaf_names(manager, entry, recipe.languages):
+                for task in _planned(manager, entry, leaf, recipe):
+                    planned.setdefault(task.name, task)
+    return list(planned.values())
+
+
+def _planned(manager: Any, entry: str, leaf: str, recipe: Recipe) -> list[PlannedTask]:
+    config = manager.task_index[leaf].cfg or {}
+    try:
+        found = manager.load([leaf])["tasks"].values()
+    except Exception as error:  # whatever a task's own code says of items that are not here
+        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = text.partition("; go online")[0].replace(OFFLINE, "a plan does not ask the hub")
+        items = _published(config.get("metadata"), recipe.limit)
+        source = "unknown" if items is None else "published"
+        return [PlannedTask(entry, leaf, items, 1, _answer_tokens(config), source, reason)]
+    tasks = []
+    for task in found:
+        documents = task.eval_docs
+        items = len(documents) if recipe.limit is None else min(recipe.limit, len(documents))
+        settings = {"output_type": task.OUTPUT_TYPE, "generation_kwargs": task.config.generation_kwargs}
+        tasks.append(PlannedTask(entry, task.task_name, items, _requests(task), _answer_tokens(settings)))
+    return tasks
+
+
+def _requests(task: Any) -> int:
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return 1
+    choices = [str(choice) for choice in task.doc_to_choice(task.eval_docs[0])]
+    return 1 if all(len(choice) == 1 for choice in choices) else len(choices)
+
+
+def _published(metadata: Any, limit: int | None) -> int | None:
+    if not isinstance(metadata, Mapping):
+        return None
+    sizes = PUBLISHED.get(str(metadata.get("family")))
+    size = sizes.get(str(metadata.get("language"))) if isinstance(sizes, Mapping) else sizes
+    bounds = [bound for bound in (size, metadata.get("sample"), limit) if bound is not None]
+    return None if size is None else min(bounds)
+
+
+def _answer_tokens(config: Mapping[str, Any]) -> int:
+    if config.get("output_type") == "multiple_choice":
+        return 0
+    limit = (config.get("generation_kwargs") or {}).get("max_gen_toks")
+    return min(ANSWER_TOKENS, int(limit)) if limit else ANSWER_TOKENS
+
+
+# --- time, memory, disk ------------------------------------------------------------------------
+
+
+def evaluation_seconds(recipe: Recipe, tasks: Sequence[PlannedTask], parameters: int, on_gpu: bool) -> float:
+    """Seconds to evaluate one variant on the tasks whose size is known, start of the backend included."""
+    operations = 0.0
+    for task in tasks:
+        tokens = PROMPT_TOKENS * task.requests + GENERATION_SLOWDOWN * task.answer_tokens
+        operations += 2.0 * parameters * tokens * (task.items or 0)
+    start = START_SECONDS[recipe.backend.model] + parameters * BF16_BYTES / READ_SPEED
+    return start + operations / speed(on_gpu)
+
+
+def training_seconds(recipe: Recipe, row: Row, parameters: int, on_gpu: bool) -> float | None:
+    """Seconds to train one row; None where the method or its amount of data is not known here.
+
+    A forward pass takes two operations per parameter and token, a backward pass two more for the gradients
+    of the states and two for those of the weights that are trained (down to the lowest trained layer).
+    """
+    settings, languages = row.spec.settings, len(recipe.languages)
+    share = TRAINED_SHARE.get(row.spec.method or "", 1.0)
+    if row.spec.method in ("lens", "steer"):
+        items = settings.get("probe_items", "auto")
+        probed = (300 if items == "auto" else items) * (settings.get("probe_tokens", 64) + TEMPLATE_TOKENS)
+        trained = 0
+        if row.spec.method == "lens":
+            trained = settings.get("train_items", 200) * (settings.get("train_tokens", 128) + TEMPLATE_TOKENS)
+        steps = settings.get("epochs", 1) * trained * 6.0 * share
+        operations = languages * parameters * (2.0 * (probed + trained) + steps)
+    elif row.spec.method in PASSES:
+        items = settings.get("train_items", None if row.spec.method == "xsft_large" else 200)
+        if items is None:
+            return None
+        backward = {"xsft_lora": 2.0, "xsft_top": 4.0 * share}.get(row.spec.method, 4.0)
+        tokens = items * languages * PAIR_TOKENS * settings.get("epochs", 1) * PASSES[row.spec.method]
+        operations = parameters * tokens * (2.0 + backward)
+        if row.spec.method == "sdrrl":
+            operations += 2.0 * parameters * items * languages * ANSWER_TOKENS * GENERATION_SLOWDOWN
+    else:
+        return None
+    return parameters * BF16_BYTES / READ_SPEED + operations / speed(on_gpu)
+
+
+def training_bytes(row: Row, parameters: int, on_gpu: bool) -> float:
+    """Memory of one training: frozen weights, and weight, gradient and moments of what is trained."""
+    dtype = row.spec.settings.get("dtype", "auto")
+    share = TRAINED_SHARE.get(row.spec.method or "", 1.0)
+    kept = "float32" if share < 1 or dtype == "auto" else dtype
+    frozen = BF16_BYTES if on_gpu or dtype == "bfloat16" else 4
+    return parameters * ((1 - share) * frozen + share * ADAM_BYTES[kept]) * ACTIVATIONS
+
+
+def speed(on_gpu: bool) -> float:
+    """Useful operations per second of the machine that is meant."""
+    cores = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    return GPU_SPEED if on_gpu else CPU_SPEED * cores
+
+
+def estimates(
+    recipe: Recipe, tasks: Sequence[PlannedTask], device: str, folder: Path, on_gpu: bool | None = None
+) -> list[str]:
+    """Lines on disk, memory and time of a recipe without its left-out variants."""
+    parameters = parameters_of(recipe.backbone)
+    free = shutil.disk_usage(next(p for p in (folder, *folder.resolve().parents) if p.is_dir())).free
+    if parameters is None:
+        return [
+            f"disk, memory, time: unknown, the size of {recipe.backbone} is not known here; "
+            f"{_bytes(free)} of disk are free"
+        ]
+    here = _on_gpu(device)
+    on_gpu = (here or recipe.backend.model == "vllm" or parameters > 1e9) if on_gpu is None else on_gpu
+    rows = rows_of(recipe)
+    return [
+        f"backbone: about {_count(parameters)} parameters",
+        _disk_line(recipe, rows, tasks, parameters, free),
+        _memory_line(rows, parameters, on_gpu),
+        *_time_lines(recipe, rows, tasks, parameters, on_gpu),
+        *(
+            []
+            if here or not on_gpu
+            else ["no GPU is visible here: the figures are for a machine that has one"]
+        ),
+    ]
+
+
+def _disk_line(
+    recipe: Recipe, rows: Sequence[Row], tasks: Sequence[PlannedTask], parameters: int, free: int
+) -> str:
+    trained = [row for row in rows if row.trained]
+    full = [row for row in trained if row.spec.method not in ADAPTER_METHODS]
+    items = sum(task.items or 0 for task in tasks) * len(rows)
+    disk = len(full) * parameters * BF16_BYTES + items * RESULT_BYTES
+    download = "" if _folder(recipe.backbone) else f", {_bytes(parameters * BF16_BYTES)} for the backbone"
+    return (
+        f"disk: about {_bytes(disk)} for {len(full)} full and {len(trained) - len(full)} small variants and "
+        f"the results{download}; {_bytes(free)} free{'' if disk < free else ', not enough'}"
+    )
+
+
+def _memory_line(rows: Sequence[Row], parameters: int, on_gpu: bool) -> str:
+    evaluation = parameters * BF16_BYTES * CACHE
+    line = f"{'GPU memory' if on_gpu else 'memory'}: about {_bytes(evaluation)} to evaluate"
+    needs = [(training_bytes(row, parameters, on_gpu), row.name) for row in rows if row.trained]
+    if needs:
+        most, name = max(needs)
+        line += f", {_bytes(most)} for the largest training ({name})"
+    return line
+
+
+def _time_lines(
+    recipe: Recipe, rows: Sequence[Row], tasks: Sequence[PlannedTask], parameters: int, on_gpu: bool
+) -> list[str]:
+    evaluation = len(rows) * evaluation_seconds(recipe, tasks, parameters, on_gpu)
+    training = {row.name: training_seconds(recipe, row, parameters, on_gpu) for row in rows if row.trained}
+    known = sum(seconds for seconds in training.values() if seconds is not None)
+    unknown = [name for name, seconds in training.items() if seconds is None]
+    unread = [task.name for task in tasks if task.items is None]
+    gaps = [f"training of {', '.join(unknown)} unknown"] if unknown else []
+    gaps += [f"without {len(unread)} tasks of unknown size"] if unread else []
+    line = f"time: roughly {_duration(evaluation + known)} on {'one GPU' if on_gpu else 'this CPU'}"
+    line += f": {_duration(evaluation)} of evaluation, {_duration(known)} of training"
+    return [line + (f" ({'; '.join(gaps)})" if gaps else "")]
+
+
+def _on_gpu(device: str) -> bool:
+    if device != "auto":
+        return device.startswith("cuda")
+    import torch
+
+    return torch.cuda.is_available()
+
+
+# --- shown -------------------------------------------------------------------------------------
+
+
+def show_plan(recipe: Recipe, output: Path | None, device: str) -> None:
+    """Print cells, disk, memory and time of a recipe, and what has to be there before it can run."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False, soft_wrap=True)
+    folder = output_of(recipe, output)
+    tasks = planned_tasks(recipe)
+    recipe, left_out = available(recipe)
+    rows = rows_of(recipe)
+    console.print(f"[bold]{escape(recipe.name)}[/bold]: {escape(recipe.description or recipe.backbone)}")
+    console.print(
+        escape(f"backbone {recipe.backbone}, languages {', '.join(recipe.languages)}, into {folder}")
+    )
+    console.print(
+        f"\n[bold]cells[/bold]: {len(rows)} variants x {len(tasks)} tasks = {len(rows) * len(tasks)}"
+    )
+    for line in (*_row_lines(recipe, rows, tasks, folder), *_left_out_lines(left_out)):
+        console.print(escape(line))
+    console.print("\n[bold]tasks[/bold]")
+    for line in _task_lines(recipe, tasks):
+        console.print(escape(line))
+    console.print("\n[bold]needs[/bold]")
+    for line in (*estimates(recipe, tasks, device, folder), *missing(recipe)):
+        console.print(escape(f"  {line}"))
+
+
+def _row_lines(recipe: Recipe, rows: Sequence[Row], tasks: Sequence[PlannedTask], folder: Path) -> list[str]:
+    finished = _finished(folder)
+    lines = []
+    for row in rows:
+        what = (
+            f"train with {row.spec.method}"
+            if row.spec.method
+            else f"evaluate {row.spec.model or recipe.backbone}"
+        )
+        done = sum((row.name, task.name) in finished for task in tasks)
+        lines.append(f"  {row.name}: {what}; {done} of {len(tasks)} cells are there")
+    return lines
+
+
+def _left_out_lines(left_out: Mapping[str, str]) -> list[str]:
+    reasons: dict[str, list[str]] = {}
+    for name, reason in left_out.items():
+        reasons.setdefault(reason, []).append(name)
+    return [f"  left out: {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+
+
+def _task_lines(recipe: Recipe, tasks: Sequence[PlannedTask]) -> list[str]:
+    lines = []
+    for entry in recipe.tasks:
+        own = [task for task in tasks if task.entry == entry]
+        items = sum(task.items or 0 for task in own)
+        lines.append(f"  {entry}: {len(own)} tasks, {items} items" if own else f"  {entry}: named before")
+        for source, words in (("published", "published sizes, not read here"), ("unknown", "size unknown")):
+            part = [task for task in own if task.source == source]
+            if part:
+                names = ", ".join(task.name for task in part)
+                lines.append(f"    {words}: {names} ({part[0].reason})")
+    return lines
+
+
+def missing(recipe: Recipe) -> list[str]:
+    """What a run would be refused for, as far as that can be seen without a model."""
+    users: dict[str, list[str]] = {}
+    for spec in recipe.variants:
+        for path in paths_of(recipe, spec):
+            if unset_variable(path) or not resolve_data(path).exists():
+                users.setdefault(path, []).append(spec.name)
+    lines = []
+    for path, names in users.items():
+        variable = unset_variable(path)
+        what = f"the environment variable {variable} ({path})" if variable else path
+        lines.append(f"missing: {what}, for {', '.join(names)}")
+    from importlib.util import find_spec
+
+    if recipe.backend.model == "vllm" and find_spec("vllm") is None:
+        lines.append("missing: vLLM; pip install 'lens-multilingual[vllm]', or --backend hf")
+    return lines
+
+
+def _finished(folder: Path) -> set[tuple[str, str]]:
+    """Cells that the last run finished; a changed recipe or package may ask for some of them again."""
+    try:
+        cells = json.loads((folder / "run.json").read_text(encoding="utf-8"))["cells"]
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        return set()
+    return {(cell["variant"], cell["task"]) for cell in cells if cell["state"] == "finished"}
+
+
+def _bytes(count: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count / 1e3:.0f} kB"
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e9:.3g} billion" if number >= 1e8 else f"{number / 1e6:.3g} million"
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400 * 2), ("hours", 5400), ("minutes", 90)):
+        if seconds >= size:
+            base = {"days": 86400, "hours": 3600, "minutes": 60}[unit]
+            return f"{seconds / base:.0f} {unit}"
+    return f"{max(1, round(seconds))} s"

@@ -1,0 +1,153 @@
+"""Everything about a run that can be refused before work starts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from lens_eval.base.errors import UserError
+from lens_eval.mini import resolve_data
+from lens_eval.results.compare import RUN_FILE
+from lens_eval.run.recipe import Recipe, require_set, rows_of, unset_variable
+from lens_eval.run.sources import adapter_folder, model_arguments, paths_of
+from lens_eval.run.workplace import MODELS, job_of
+
+ADAPTER_METHODS = ("xsft_lora", "steer")
+"""Methods that leave a small file instead of a whole checkpoint; only for estimates of disk."""
+
+
+def available(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
+    """The recipe without its optional variants whose data nobody named; those with the reason.
+
+    Raises:
+        UserError: no variant is left.
+    """
+    left_out = {}
+    for spec in recipe.variants:
+        variables = [unset_variable(path) for path in paths_of(recipe, spec)]
+        unset = next((name for name in variables if name), None)
+        if spec.optional and unset:
+            left_out[spec.name] = f"the environment variable {unset}, which names its data, is not set"
+    variants = tuple(spec for spec in recipe.variants if spec.name not in left_out)
+    if not variants:
+        raise UserError(f"recipe {recipe.name}: no variant is left, {next(iter(left_out.values()))}")
+    return replace(recipe, variants=variants), left_out
+
+
+def check(recipe: Recipe, folder: Path, device: str | None) -> None:
+    """Everything that can be refused before work starts; `device` is None where it is not this machine's.
+
+    Raises:
+        UserError: as the name says.
+    """
+    _check_folder(folder, recipe)
+    if device is not None:
+        _check_device(device)
+    if recipe.backend.model == "vllm":
+        _check_vllm(recipe)
+    if recipe.include_path:
+        from lens_eval.run.evaluation import task_folders
+
+        task_folders(recipe.include_path)
+    for spec in recipe.variants:
+        if spec.method is None:
+            _check_model(spec.model or recipe.backbone, spec.adapter)
+    if any(spec.method for spec in recipe.variants):
+        _check_training(recipe, folder)
+
+
+def _check_folder(folder: Path, recipe: Recipe) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"output {folder} is a file; name a folder")
+    if not folder.is_dir() or not any(p.name != ".lock" for p in folder.iterdir()):
+        return
+    if not (folder / RUN_FILE).is_file():
+        raise UserError(f"output {folder} is not empty and holds no run; name another folder")
+    try:
+        name = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["name"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise UserError(
+            f"{folder / RUN_FILE} is corrupt; remove that file, or name another --output"
+        ) from None
+    if name != recipe.name:
+        raise UserError(
+            f"output {folder} holds another run ({name}); name another --output for {recipe.name}"
+        )
+
+
+def _check_device(device: str) -> None:
+    from lens_train.layers import resolve_device
+
+    resolve_device(device)
+
+
+def _check_vllm(recipe: Recipe) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("vllm") is None:
+        raise UserError(
+            "the backend vllm is not installed; pip install 'lens-multilingual[vllm]', or say `model: hf`"
+        )
+    from lens_eval.backends import vllm_limits
+
+    for spec in recipe.variants:
+        model = model_arguments(spec.model or recipe.backbone, spec.adapter, "vllm")
+        # The folder of a steering is there after training; that there will be one decides what can be done.
+        steering = {"steering": "to be made"} if spec.method == "steer" else {}
+        vllm_limits.checked({**recipe.backend.args, **model, **steering}, vllm_limits.is_cpu())
+
+
+def _check_model(model: str, adapter: str | None) -> None:
+    """The model is there, or on the hub and to be had; it is asked for now, not after hours of other work."""
+    from lens_train.layers import checkpoint_folder
+
+    arguments = model_arguments(model, adapter)
+    checkpoint_folder(arguments["pretrained"])
+    if "peft" in arguments:
+        adapter_folder(arguments["peft"])
+
+
+def _check_training(recipe: Recipe, folder: Path) -> None:
+    from lens_train.layers import checkpoint_folder, load_tokenizer
+    from lens_train.methods import load, read_settings, settings_of
+
+    for row in rows_of(recipe):
+        spec = row.spec
+        if spec.method is None:
+            continue
+        for path in paths_of(recipe, spec):
+            require_set(path, f"variants.{spec.name}")
+            if not resolve_data(path).exists():
+                raise UserError(f"variants.{spec.name}: no parallel data {resolve_data(path)}")
+        kind = settings_of(spec.method)
+        if kind is not None:
+            read_settings(kind, spec.settings, spec.method)
+        # A method may know more to check: languages of the data, empty prompts, subspaces of another model.
+        method_check = getattr(load(spec.method)[0], "check", None)
+        if method_check is not None:
+            method_check(job_of(recipe, row, folder / MODELS / f"{row.name}.check", "cpu"))
+    if not load_tokenizer(recipe.backbone).chat_template:
+        raise UserError(
+            f"{recipe.backbone} has no chat template; the training methods need one (an instruct model)"
+        )
+    size = sum(f.stat().st_size for f in checkpoint_folder(recipe.backbone).glob("*.safetensors"))
+    full = [row for row in rows_of(recipe) if row.trained and row.spec.method not in ADAPTER_METHODS]
+    there = len(list(folder.glob(f"{MODELS}/*/variant.json")))
+    check_disk(folder, size * max(0, len(full) - there))
+
+
+def check_disk(folder: Path, needed: int) -> None:
+    """Refuse a run that cannot fit.
+
+    Raises:
+        UserError: less than `needed` bytes (and a little air) are free where `folder` is or would be.
+    """
+    place = next(p for p in (folder, *folder.resolve().parents) if p.is_dir())
+    free = shutil.disk_usage(place).free
+    wanted = int(needed * 1.05) + (50 << 20)
+    if free < wanted:
+        raise UserError(
+            f"not enough disk for {folder}: about {wanted / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free"
+        )

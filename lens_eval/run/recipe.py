@@ -1,0 +1,430 @@
+"""A recipe: one YAML file that says what to train, what to evaluate, and on what.
+
+Everything is checked when the file is read, before any work: an unknown key, method or language
+is an error that names the known ones. Task names are checked by the runner, which asks lm_eval.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from lens_eval.base.errors import UserError, did_you_mean
+
+BACKENDS = ("hf", "vllm")
+ANY_BACKEND = ("dtype", "revision", "enable_thinking", "think_end_token", "chat_template_args")
+"""Arguments of a model that every backend knows by the same name."""
+RESERVED = ("models", "errors")
+_TOP = (
+    "name",
+    "description",
+    "simulated",
+    "backbone",
+    "central",
+    "languages",
+    "data",
+    "variants",
+    "tasks",
+    "include_path",
+    "backend",
+    "seeds",
+    "limit",
+    "output",
+)
+_DATA = ("train", "dev")
+_BACKEND = (
+    "model",
+    "args",
+    "batch_size",
+    "gen_kwargs",
+    "apply_chat_template",
+    "system_instruction",
+    "num_fewshot",
+)
+_NOT_SETTINGS = ("method", "model", "adapter", "data", "optional")
+PATH_SETTINGS = ("probe_data", "subspaces", "dictionary", "parallel_text")
+"""Settings of methods that name a file or folder; read like every other path of a recipe."""
+
+
+@dataclass(frozen=True)
+class VariantSpec:
+    """One row of the table: a method applied to the backbone, or a model as it is."""
+
+    name: str
+    method: str | None = None
+    """A training method (`lens_train.methods.METHODS`, or `module:function`); None: the model as it is."""
+    model: str | None = None
+    """Hub id or folder where it is not the recipe's backbone; only without `method`."""
+    adapter: str | None = None
+    """PEFT adapter to load on `model`; only without `method`."""
+    data: str | None = None
+    """Parallel data of this variant where it is not the recipe's."""
+    optional: bool = False
+    """Left out, and said to be, where the environment variable that names its data is not set."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The method's own settings, checked by the method."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """How lm_eval runs a model; the same for every variant of a recipe."""
+
+    model: str = "hf"
+    args: Mapping[str, Any] = field(default_factory=dict)
+    """lm_eval's `--model_args` without the model itself, e.g. `dtype: bfloat16`; for hf also `stop_loops`."""
+    batch_size: int | str = 1
+    gen_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    apply_chat_template: bool | Literal["auto"] = "auto"
+    """`auto`: where the tokenizer has a template."""
+    system_instruction: str | None = None
+    num_fewshot: int | None = None
+    """None: what each task says."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe; paths in it are absolute, hub ids and `builtin` names are kept.
+
+    A path whose environment variable is not set keeps its `$NAME`, so that a recipe can be read and planned
+    without the data; `unset_variable` finds it before work starts.
+    """
+
+    name: str
+    backbone: str
+    languages: tuple[str, ...]
+    variants: tuple[VariantSpec, ...]
+    tasks: tuple[str, ...]
+    central: str = "en"
+    description: str = ""
+    simulated: bool = False
+    """True where models and items are self-made: said on every table."""
+    train_data: str | None = None
+    dev_data: str | None = None
+    include_path: tuple[str, ...] = ()
+    """More folders with lm_eval task files."""
+    backend: Backend = field(default_factory=Backend)
+    seeds: tuple[int, ...] = (0,)
+    """Training seeds; a model that is not trained is evaluated once."""
+    limit: int | None = None
+    """Items per task; None for all."""
+    output: str | None = None
+    """Folder of the run; `results/<name>` where nothing is said."""
+
+    @property
+    def reference(self) -> str:
+        """The variant that others are compared with: the bare backbone where there is one, else the first."""
+        bare = [v.name for v in self.variants if v.method is None and v.adapter is None and v.model is None]
+        return (bare or [self.variants[0].name])[0]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: a variant, and the seed it is trained with."""
+
+    name: str
+    spec: VariantSpec
+    seed: int
+
+    @property
+    def trained(self) -> bool:
+        """Whether a method makes this variant."""
+        return self.spec.method is not None
+
+
+def rows_of(recipe: Recipe) -> list[Row]:
+    """Rows in the order of the recipe; a trained variant has one per seed, any other one in all."""
+    rows = []
+    for spec in recipe.variants:
+        seeds = recipe.seeds if spec.method else recipe.seeds[:1]
+        for seed in seeds:
+            name = f"{spec.name}-seed{seed}" if len(seeds) > 1 else spec.name
+            rows.append(Row(name, spec, seed))
+    return rows
+
+
+def output_of(recipe: Recipe, output: Path | None) -> Path:
+    """The folder of a run."""
+    return output or Path(recipe.output or f"results/{recipe.name}")
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read and check a recipe file.
+
+    Raises:
+        UserError: no such file, not YAML, or a key, method, language or value that does not exist.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = sorted(str(p) for p in Path("recipes").glob("*.yaml"))
+        hint = f"; recipes here: {', '.join(near)}" if near else ""
+        raise UserError(f"no recipe {path}{did_you_mean(str(path), near)}{hint}")
+    from lens_eval.base import settings_files
+
+    raw = settings_files.read(path)
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: a recipe is a mapping of settings, this holds {type(raw).__name__}")
+    return parse_recipe(raw, where=str(path), folder=path.resolve().parent, default_name=path.stem)
+
+
+def with_changes(
+    recipe: Recipe,
+    *,
+    limit: int | None = None,
+    backbone: str | None = None,
+    backend: str | None = None,
+    gen_kwargs: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """The recipe with what the command line says otherwise.
+
+    Another backend keeps `dtype` and what concerns the chat template; the other arguments are words that
+    only the first one knows.
+    """
+    changes: dict[str, Any] = {}
+    if limit is not None:
+        if limit < 1:
+            raise UserError(f"--limit is {limit}; name a number of items per task, at least 1")
+        changes["limit"] = limit
+    if backbone is not None:
+        changes["backbone"] = backbone
+    changed = recipe.backend
+    if backend is not None and backend != changed.model:
+        kept = {key: value for key, value in changed.args.items() if key in ANY_BACKEND}
+        # hf's `auto` tries out what a GPU holds; on a CPU that costs more than it saves.
+        batch = changed.batch_size if backend == "vllm" or changed.batch_size != "auto" else 8
+        changed = replace(changed, model=backend, args=kept, batch_size=batch)
+    if gen_kwargs:
+        changed = replace(changed, gen_kwargs={**changed.gen_kwargs, **gen_kwargs})
+    return replace(recipe, backend=changed, **changes)
+
+
+def parse_recipe(
+    raw: Mapping[str, Any], *, where: str = "recipe", folder: Path | None = None, default_name: str = "run"
+) -> Recipe:
+    """Check a recipe given as a mapping; relative paths in it are taken from `folder`.
+
+    Raises:
+        UserError: as `load_recipe`.
+    """
+    _known_keys(raw, _TOP, where)
+    for key in ("backbone", "languages", "variants", "tasks"):
+        if not raw.get(key):
+            raise UserError(
+                f"{where}: `{key}` is missing; a recipe needs backbone, languages, variants and tasks"
+            )
+    folder = folder or Path.cwd()
+    data = _mapping(raw.get("data"), f"{where}: data")
+    _known_keys(data, _DATA, f"{where}: data")
+    train_data = _path(data.get("train"), folder, f"{where}: data.train")
+    languages = _languages(raw["languages"], f"{where}: languages")
+    central = _languages([raw.get("central", "en")], f"{where}: central")[0]
+    if central not in languages:
+        raise UserError(
+            f"{where}: the central language {central} is not among languages {', '.join(languages)}"
+        )
+    variants = tuple(
+        _variant(str(name), spec, f"{where}: variants.{name}", folder, train_data)
+        for name, spec in _mapping(raw["variants"], f"{where}: variants").items()
+    )
+    return Recipe(
+        name=_plain_name(str(raw.get("name", default_name)), f"{where}: name"),
+        description=str(raw.get("description", "")),
+        simulated=_boolean(raw.get("simulated", False), f"{where}: simulated"),
+        backbone=_model(raw["backbone"], folder),
+        central=central,
+        languages=languages,
+        train_data=train_data,
+        dev_data=_path(data.get("dev"), folder, f"{where}: data.dev"),
+        variants=variants,
+        tasks=_strings(raw["tasks"], f"{where}: tasks"),
+        include_path=tuple(
+            _path(p, folder, f"{where}: include_path") or ""
+            for p in _strings(raw.get("include_path") or (), f"{where}: include_path")
+        ),
+        backend=_backend(_mapping(raw.get("backend"), f"{where}: backend"), f"{where}: backend"),
+        seeds=tuple(_whole(s, f"{where}: seeds", 0) for s in raw.get("seeds") or (0,)),
+        limit=None if raw.get("limit") is None else _whole(raw["limit"], f"{where}: limit", 1),
+        output=None if raw.get("output") is None else str(raw["output"]),
+    )
+
+
+def _variant(name: str, raw: Any, where: str, folder: Path, train_data: str | None) -> VariantSpec:
+    spec = _mapping(raw, where)
+    if _plain_name(name, where) in RESERVED:
+        raise UserError(f"{where}: the name {name} is taken by the run itself; choose another")
+    method = spec.get("method")
+    if method is None:
+        _known_keys(spec, ("method", "model", "adapter"), where)
+        return VariantSpec(
+            name,
+            model=None if spec.get("model") is None else _model(spec["model"], folder),
+            adapter=None if spec.get("adapter") is None else _model(spec["adapter"], folder),
+        )
+    known = _methods()
+    if method not in known and ":" not in str(method):
+        raise UserError(
+            f"{where}: unknown method {method!r}{did_you_mean(str(method), known)}; "
+            f"known: {', '.join(known)}, or your own as module:function"
+        )
+    for key in ("model", "adapter"):
+        if key in spec:
+            raise UserError(
+                f"{where}: `{key}` and `method` exclude each other: a method is applied to the backbone"
+            )
+    data = _path(spec.get("data"), folder, f"{where}: data")
+    if not (data or train_data):
+        raise UserError(f"{where}: method {method} needs parallel data; say data.train in the recipe")
+    settings = {
+        str(key): _path(value, folder, f"{where}: {key}") if key in PATH_SETTINGS else value
+        for key, value in spec.items()
+        if key not in _NOT_SETTINGS
+    }
+    optional = _boolean(spec.get("optional", False), f"{where}: optional")
+    return VariantSpec(name, method=str(method), data=data, optional=optional, settings=settings)
+
+
+def _backend(raw: Mapping[str, Any], where: str) -> Backend:
+    _known_keys(raw, _BACKEND, where)
+    model = raw.get("model", "hf")
+    if model not in BACKENDS:
+        raise UserError(
+            f"{where}: unknown backend {model!r}{did_you_mean(str(model), BACKENDS)}; "
+            f"known: {', '.join(BACKENDS)}"
+        )
+    args = dict(_mapping(raw.get("args"), f"{where}.args"))
+    for key in ("pretrained", "peft", "lora_local_path"):
+        if key in args:
+            raise UserError(
+                f"{where}.args: `{key}` is set by the runner for each variant; name models under `variants`"
+            )
+    if "stop_loops" in args:
+        if model != "hf":
+            raise UserError(f"{where}.args: `stop_loops` is a setting of the backend hf, not of {model}")
+        _boolean(args["stop_loops"], f"{where}.args.stop_loops")
+    template = raw.get("apply_chat_template", "auto")
+    if template != "auto":
+        template = _boolean(template, f"{where}.apply_chat_template (true, false or auto)")
+    batch = raw.get("batch_size", 1)
+    if not (isinstance(batch, str) and batch.startswith("auto")):
+        batch = _whole(batch, f"{where}.batch_size", 1)
+    fewshot = raw.get("num_fewshot")
+    return Backend(
+        model=model,
+        args=args,
+        batch_size=batch,
+        gen_kwargs=dict(_mapping(raw.get("gen_kwargs"), f"{where}.gen_kwargs")),
+        apply_chat_template=template,
+        system_instruction=raw.get("system_instruction"),
+        num_fewshot=None if fewshot is None else _whole(fewshot, f"{where}.num_fewshot", 0),
+    )
+
+
+def _methods() -> tuple[str, ...]:
+    from lens_train.methods import METHODS
+
+    return tuple(METHODS)
+
+
+def _known_keys(raw: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    known = tuple(known)
+    for key in raw:
+        if key not in known:
+            raise UserError(
+                f"{where}: unknown key {key!r}{did_you_mean(str(key), known)}; known: {', '.join(known)}"
+            )
+
+
+def _mapping(raw: Any, where: str) -> Mapping[str, Any]:
+    if raw is None:
+        return {}
+    if not isinstance(raw, Mapping):
+        raise UserError(f"{where}: expected `key: value` lines, found {raw!r}")
+    return raw
+
+
+def _strings(raw: Any, where: str) -> tuple[str, ...]:
+    if isinstance(raw, str):
+        raw = [part.strip() for part in raw.split(",")]
+    if not isinstance(raw, (list, tuple)) or not all(isinstance(item, str) and item for item in raw):
+        raise UserError(f"{where}: expected a list of names, found {raw!r}")
+    twice = sorted({item for item in raw if raw.count(item) > 1})
+    if twice:
+        raise UserError(f"{where}: named twice: {', '.join(twice)}")
+    return tuple(raw)
+
+
+def _languages(raw: Any, where: str) -> tuple[str, ...]:
+    from lens_eval.language.languages import normalise_code
+
+    # YAML 1.1 reads the Norwegian code `no` as false.
+    if isinstance(raw, list):
+        raw = ["no" if item is False else item for item in raw]
+    try:
+        codes = tuple(normalise_code(code) for code in _strings(raw, where))
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    return tuple(dict.fromkeys(codes))
+
+
+def _boolean(raw: Any, where: str) -> bool:
+    if not isinstance(raw, bool):
+        raise UserError(f"{where}: expected true or false, found {raw!r}")
+    return raw
+
+
+def _whole(raw: Any, where: str, least: int) -> int:
+    if isinstance(raw, bool) or not isinstance(raw, int) or raw < least:
+        raise UserError(f"{where}: expected a whole number of at least {least}, found {raw!r}")
+    return raw
+
+
+def _plain_name(name: str, where: str) -> str:
+    """Names become folders: letters, digits, `_`, `-`, `.`, and no leading dot."""
+    if not name or name.startswith(".") or not all(c.isalnum() or c in "_-." for c in name):
+        raise UserError(f"{where}: {name!r} cannot name a folder; use letters, digits, `_`, `-` and `.`")
+    return name
+
+
+def _path(raw: Any, folder: Path, where: str) -> str | None:
+    """A data path: `builtin...` as it is, otherwise `~` and `$NAME` expanded and taken from `folder`.
+
+    What a variable holds was written in a shell: it is taken from the current folder, as everywhere.
+    """
+    if raw is None:
+        return None
+    if not isinstance(raw, str):
+        raise UserError(f"{where}: expected a path, found {raw!r}")
+    text = os.path.expandvars(os.path.expanduser(raw))  # noqa: PTH111
+    if text.partition(":")[0] == "builtin" or unset_variable(text):
+        return text
+    return os.path.normpath((Path.cwd() if raw.startswith("$") else folder) / text)
+
+
+def unset_variable(path: str | None) -> str | None:
+    """The environment variable in `path` that is not set; None where there is none."""
+    found = re.search(r"\$(?:\{(\w+)\}|(\w+))", path or "")
+    return (found[1] or found[2]) if found else None
+
+
+def require_set(path: str, where: str) -> None:
+    """Refuse a path with an environment variable that is not set.
+
+    Raises:
+        UserError: naming the variable.
+    """
+    variable = unset_variable(path)
+    if variable:
+        raise UserError(
+            f"{where}: {path} names the environment variable {variable}, which is not set; "
+            f"the recipe's comments say what it is to hold: export {variable}=FOLDER"
+        )
+
+
+def _model(raw: Any, folder: Path) -> str:
+    """A model: a path where it looks like one (`./`, `../`, `/`, `~`, `*.gguf`), else a hub id, `builtin`."""
+    text = os.path.expandvars(os.path.expanduser(str(raw)))  # noqa: PTH111
+    is_path = text.startswith((".", "/")) or text.lower().endswith(".gguf")
+    return os.path.normpath(folder / text) if is_path else text

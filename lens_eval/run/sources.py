@@ -1,0 +1,68 @@
+"""What a recipe names (models, adapters, parallel data) as folders and as lm_eval's arguments."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from lens_eval.base.errors import UserError
+from lens_eval.mini import resolve_model
+from lens_eval.run.recipe import PATH_SETTINGS, Recipe, VariantSpec
+from lens_train.gguf import is_gguf
+
+
+def model_arguments(model: str, adapter: str | None = None, backend: str = "hf") -> dict[str, str]:
+    """lm_eval's arguments for a hub id, a checkpoint folder, a GGUF file, or a PEFT adapter folder.
+
+    A GGUF file is converted where that was not done before: what lm_eval is given is its folder.
+
+    Raises:
+        UserError: a folder that is neither, an adapter that does not name its model, or a GGUF file that is
+            damaged or not supported.
+    """
+    folder = Path(resolve_model(model))
+    if is_gguf(model):
+        from lens_train.layers import checkpoint_folder
+
+        folder = checkpoint_folder(model)
+    if adapter is None and (folder / "adapter_config.json").is_file():
+        base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get(
+            "base_model_name_or_path"
+        )
+        if not base:
+            raise UserError(f"the adapter {folder} does not name its base model; give both")
+        return model_arguments(base, str(folder), backend)
+    if adapter is not None:
+        key = "lora_local_path" if backend == "vllm" else "peft"
+        return {**model_arguments(model, None, backend), key: adapter}
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is no model: it holds neither config.json nor adapter_config.json")
+    if not folder.is_dir() and model.startswith((".", "/")):
+        raise UserError(f"no model folder {model}")
+    return {"pretrained": str(folder) if folder.is_dir() else model}
+
+
+def adapter_folder(name: str) -> Path:
+    """The folder of a PEFT adapter: a local one, or a hub id's snapshot.
+
+    Raises:
+        UserError: there is none, or it is no adapter.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        if name.startswith((".", "/")):
+            raise UserError(f"no adapter folder {name}")
+        from lens_train.layers import download
+
+        folder = download(name)
+    if not (folder / "adapter_config.json").is_file():
+        raise UserError(f"{name} is no adapter: it holds no adapter_config.json")
+    return folder
+
+
+def paths_of(recipe: Recipe, spec: VariantSpec) -> list[str]:
+    """Data that a variant is trained with: paths and `builtin...` names, as the recipe gives them."""
+    if spec.method is None:
+        return []
+    settings = [spec.settings[key] for key in PATH_SETTINGS if spec.settings.get(key)]
+    return [spec.data or recipe.train_data or "", *settings]

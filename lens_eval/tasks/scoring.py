@@ -1,0 +1,131 @@
+"""What lm_eval calls after a model has answered: `process_results` and aggregation of every Lens task.
+
+A generation hook returns `acc`, the language verdict (`on_target`, `central`, `other`, `undetermined`,
+`off_target`, `empty`, `answered_in`), `correct_on_target`, and `no_answer` where an answer is read out of
+free text. A multiple-choice hook returns `acc` and `acc_norm`. Everything but `answered_in` is a number to
+be averaged.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lens_eval.language.languages import DEFAULT_LANGUAGES, LANGUAGES
+from lens_eval.tasks.answers import read_choice, read_number, same_number
+
+CHOICE_METRICS = ("acc", "acc_norm")
+VERDICT_METRICS = ("on_target", "off_target", "central", "other", "undetermined", "empty")
+OPEN_METRICS = (*VERDICT_METRICS, "answered_in")
+QA_METRICS = ("acc", "correct_on_target", *OPEN_METRICS)
+NUMBER_METRICS = ("acc", "correct_on_target", "no_answer", *OPEN_METRICS)
+
+
+def most_common(values: Iterable[str]) -> str:
+    """Aggregate `answered_in`: the language most responses were in; ties go to the first in the alphabet."""
+    counts = Counter(values)
+    return min(counts, key=lambda language: (-counts[language], language)) if counts else "none"
+
+
+def judge_language(doc: Mapping[str, Any], response: str) -> dict[str, Any]:
+    """Return the language verdict on one response as metrics.
+
+    `doc` needs `language` and may hold `prompt` (words of the question are set aside) and `central` ("en").
+    The set of candidate languages is closed: the project's twelve, the one asked for, and the central one.
+    """
+    from lens_eval.language.off_target import get_judge, verdict_metrics
+
+    language, central = doc["language"], doc.get("central") or "en"
+    candidates = tuple(sorted({*DEFAULT_LANGUAGES, language, central}))
+    verdict = get_judge(central, candidates).judge(response, language, prompt=doc.get("prompt"))
+    return dict(verdict_metrics(verdict))
+
+
+def _with_verdict(verdict: dict[str, Any], correct: bool) -> dict[str, Any]:
+    return {"acc": float(correct), "correct_on_target": float(correct) * verdict["on_target"], **verdict}
+
+
+def open_answer(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """Score an open question: no reference, only the language of the response."""
+    return judge_language(doc, results[0])
+
+
+def answer_in_text(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """Score a short question: right if the response contains one of `doc["answers"]`, as whole words."""
+    response = results[0]
+    correct = any(contains(response, answer) for answer in doc["answers"])
+    return _with_verdict(judge_language(doc, response), correct)
+
+
+def number(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """Score a worked solution: the number it ends on against `doc["answer_number"]`."""
+    verdict = judge_language(doc, results[0])
+    # An answer in English writes 1,234 as English does, whatever the question was in.
+    written_in = verdict["answered_in"] if verdict["answered_in"] in LANGUAGES else doc["language"]
+    found = read_number(results[0], written_in)
+    correct = found is not None and same_number(found, doc["answer_number"])
+    return {**_with_verdict(verdict, correct), "no_answer": float(found is None)}
+
+
+def letter(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """Score a generated choice: the option letter read out of free text against `doc["answer"]`."""
+    found = read_choice(results[0], doc["letters"])
+    return {"acc": float(found == doc["answer"]), "no_answer": float(found is None)}
+
+
+def option_letter(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
+    """Score a multiple choice answered by its letter: only letters of options that exist are compared."""
+    return {"acc": float(_first_best([float(result[0]) for result in results]) == doc["answer"])}
+
+
+def choice(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
+    """Score a multiple choice answered by the text of an option, by its log-likelihood.
+
+    `doc["choices"]` are the options, `doc["answer"]` is the index of the right one. `acc_norm` divides by
+    the length in characters.
+    """
+    scores = [float(result[0]) for result in results]
+    per_character = [score / max(len(text), 1) for score, text in zip(scores, doc["choices"], strict=True)]
+    return {
+        "acc": float(_first_best(scores) == doc["answer"]),
+        "acc_norm": float(_first_best(per_character) == doc["answer"]),
+    }
+
+
+def _first_best(scores: Sequence[float]) -> int:
+    return max(range(len(scores)), key=lambda index: (scores[index], -index))
+
+
+def contains(text: str, answer: str) -> bool:
+    """Whether `answer` stands in `text`; case, width, and the script of digits do not count.
+
+    A Latin, Greek or Cyrillic letter or a digit at the edge of the answer must be the edge of a word or
+    number ("5" is not in "15" or "1.5"). Other scripts write no spaces or glue particles to words: a
+    substring is enough.
+    """
+    haystack, needle = _plain(text), _plain(answer)
+    if not needle:
+        return False
+    before, after = _EDGES_BEFORE[_kind(needle[0])], _EDGES_AFTER[_kind(needle[-1])]
+    return re.search(before + re.escape(needle) + after, haystack) is not None
+
+
+_EDGES_BEFORE = {"letter": r"(?<!\w)", "digit": r"(?<!\d)(?<!\d[.,٫])", "other": ""}
+_EDGES_AFTER = {"letter": r"(?!\w)", "digit": r"(?!\d)(?![.,٫]\d)", "other": ""}
+_ARABIC_MARKS = re.compile("[\u064b-\u0652\u0640]")
+
+
+def _kind(character: str) -> str:
+    if character.isdecimal():
+        return "digit"
+    spaced = unicodedata.name(character, "").startswith(("LATIN", "GREEK", "CYRILLIC"))
+    return "letter" if spaced else "other"
+
+
+def _plain(text: str) -> str:
+    folded = _ARABIC_MARKS.sub("", unicodedata.normalize("NFKC", text)).casefold()
+    digits = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in folded)
+    return " ".join(digits.split())

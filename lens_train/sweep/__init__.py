@@ -1,0 +1,1 @@
+"""Many settings over one trunk, and the choice among them."""

@@ -1,0 +1,172 @@
+"""Which setting of a sweep to take: a ranking, and the trade-off in words.
+
+A setting is worth what it adds to the usable replies: in the language asked for, and neither a loop nor an
+echo nor empty. So no gain is made of loops, or of replies too short to judge. It keeps the central language
+if the likelihood of held-back central text, and the share of usable (and, if it can be known, right) central
+replies stay within a margin. Each of these is exact for the untrained model, measured on the same prompts in
+the same batches, so what differs was done by training; but a share over n replies moves in steps of 1/n, and
+one reply is let through whatever the margin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lens_train.sweep.run import Row
+
+SHARES = {"central_usable": "usable {central} replies", "central_right": "right {central} replies"}
+"""Shares of central replies that a setting must not lower, where they are measured."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The outcome of a sweep."""
+
+    ranking: tuple[int, ...]
+    """Places of the settings, best first: those that gain and keep the central language, those that gain, the
+    others. Settings that were stopped are left out."""
+    kept: frozenset[int]
+    """Places of the settings that keep the central language."""
+    chosen: int | None
+    """The first of the ranking, if it improves on the untrained model."""
+    gentle: int | None
+    """The gentlest setting with at least half of the chosen one's gain; None if that is the chosen one."""
+    rule: str
+    words: tuple[str, ...]
+    """What was found, a sentence each."""
+
+
+def choose(rows: Sequence[Row], backbone: Row, margin: float, central: str, items: int) -> Choice:
+    """Rank the settings of a sweep.
+
+    Args:
+        rows: the settings; one that was stopped has a reason and no measures.
+        backbone: the untrained model.
+        margin: how much of the central language may be lost: of a share, and of the likelihood (relative).
+        central: the central language.
+        items: dev prompts per language.
+    """
+    least = max(margin, 1 / items)
+    finished = [place for place, row in enumerate(rows) if not row.reason]
+    kept = frozenset(
+        place for place in finished if not lost(rows[place].measures, backbone.measures, margin, items)
+    )
+
+    def order(place: int) -> tuple[float, ...]:
+        measures, gains = rows[place].measures, _gain(rows[place], backbone) > 0
+        group = 2 if not gains else int(place not in kept)
+        return (group, -measures["usable"], measures["off_target"], strength(rows[place]), place)
+
+    ranking = tuple(sorted(finished, key=order))
+    best = ranking[0] if ranking else None
+    chosen = best if best is not None and _gain(rows[best], backbone) > 0 else None
+    gentle = _gentlest(rows, backbone, chosen, kept) if chosen is not None else None
+    rule = (
+        "Chosen: the most usable replies (in the language asked for; no loop, no echo, not empty) among the "
+        f"settings that keep {central}: its usable and right replies at most {100 * least:g} points below "
+        f"the untrained model's, the loss on held-back {central} text at most {100 * margin:g}% above it; of "
+        "equal ones the lower off-target rate, then the smaller learning rate."
+    )
+    words = tuple(_words(rows, backbone, ranking, kept, chosen, gentle, central, items, margin))
+    return Choice(ranking, kept, chosen, gentle, rule, words)
+
+
+def lost(now: Mapping[str, Any], before: Mapping[str, Any], margin: float, items: int) -> list[str]:
+    """What of the central language a setting lost, more than the margin: names of the measures."""
+    least = max(margin, 1 / items)
+    found = [name for name in SHARES if name in before and now[name] < before[name] - least - 1e-9]
+    if now["central_loss"] > before["central_loss"] * (1 + margin) + 1e-9:
+        found.append("central_loss")
+    return found
+
+
+def strength(row: Row) -> float:
+    """How hard a setting trains: its learning rate, times its passes or steps where these vary."""
+    rate = float(row.settings.get("learning_rate") or 1.0)
+    return rate * float(row.settings.get("epochs") or 1) * float(row.settings.get("steps") or 1)
+
+
+def _gain(row: Row, backbone: Row) -> float:
+    return row.measures["usable"] - backbone.measures["usable"]
+
+
+def _gentlest(rows: Sequence[Row], backbone: Row, chosen: int, kept: frozenset[int]) -> int | None:
+    half = _gain(rows[chosen], backbone) / 2
+    fit = [
+        place
+        for place, row in enumerate(rows)
+        if not row.reason
+        and (place in kept or chosen not in kept)
+        and strength(row) < strength(rows[chosen])
+        and _gain(row, backbone) >= half - 1e-9
+    ]
+    return min(fit, key=lambda place: (strength(rows[place]), -rows[place].measures["usable"]), default=None)
+
+
+def _words(
+    rows: Sequence[Row],
+    backbone: Row,
+    ranking: Sequence[int],
+    kept: frozenset[int],
+    chosen: int | None,
+    gentle: int | None,
+    central: str,
+    items: int,
+    margin: float,
+) -> list[str]:
+    if chosen is None:
+        nothing = "No setting made more replies usable than the untrained model's"
+        base = f" ({_percent(backbone, 'usable')}%)" if ranking else ""
+        return [f"{nothing}{base}. {_advice(rows, backbone, ranking)}"]
+    found = [f"Setting {chosen + 1}: {trade_off(rows[chosen], backbone, central, items)}."]
+    if chosen not in kept:
+        names = lost(rows[chosen].measures, backbone.measures, margin, items)
+        what = " and ".join(
+            SHARES[name].format(central=central) if name in SHARES else f"the loss on {central} text"
+            for name in names
+        )
+        found.append(
+            f"No setting keeps {central} within the margin; this one gains most and loses {what}. Try a "
+            "larger retain_weight or smaller learning rates, or accept it with --margin."
+        )
+    if gentle is not None:
+        own = (
+            f"{_percent(rows[gentle], 'off_target')}% off target, {_percent(rows[gentle], 'usable')}% usable"
+        )
+        found.append(f"The gentlest setting with half the gain is {gentle + 1} ({own}).")
+    return found
+
+
+def trade_off(row: Row, backbone: Row, central: str, items: int) -> str:
+    """One setting against the untrained model, in words."""
+    now, before = row.measures, backbone.measures
+    parts = [
+        f"{words} {_percent(backbone, name)} -> {_percent(row, name)}%"
+        for name, words in (("off_target", "off-target"), ("usable", "usable"), ("loop", "loops"))
+    ]
+    loss = 100 * (now["central_loss"] / before["central_loss"] - 1) if before["central_loss"] else 0.0
+    pair = (_percent(backbone, "central_usable"), _percent(row, "central_usable"))
+    parts.append(f"{central} replies usable {pair[0]} -> {pair[1]}%")
+    parts.append(f"{round(now['first'] * items)} of {items} begin alike, loss on {central} text {loss:+.1f}%")
+    return ", ".join(parts)
+
+
+def _advice(rows: Sequence[Row], backbone: Row, ranking: Sequence[int]) -> str:
+    if not ranking:
+        return "Every setting was stopped: try smaller learning rates."
+    measures = [rows[place].measures for place in ranking]
+    if backbone.measures["usable"] > 0.95:
+        return "There was next to nothing to repair."
+    if min(own["off_target"] for own in measures) < backbone.measures["off_target"] - 0.05:
+        return (
+            "Fewer replies are off target, but loops, echoes or empty replies took their place: the model "
+            "may not be able to write these languages, or the settings are too strong."
+        )
+    return "Try larger learning rates or more epochs."
+
+
+def _percent(row: Row, name: str) -> str:
+    return f"{100 * row.measures[name]:.1f}"

@@ -1,0 +1,67 @@
+"""The `lens` command as a user meets it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "transformers", "lm_eval", "vllm", "pandas", "datasets")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lens_eval", *arguments], capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize(
+    "module", ["lens_eval", "lens_train", "lens_eval.commands.cli", "lens_eval.language.off_target"]
+)
+def test_importing_loads_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_control_heavy_modules_would_be_seen() -> None:
+    code = f"import sys, torch; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "torch" in done.stdout
+
+
+def test_help_names_every_command() -> None:
+    from lens_eval.commands.cli import COMMANDS
+
+    done = run("--help")
+    assert done.returncode == 0
+    for name in [*COMMANDS, "backbone", "languages"]:
+        assert name in done.stdout
+
+
+def test_every_command_has_help() -> None:
+    from lens_eval.commands.cli import COMMANDS
+
+    for name in COMMANDS:
+        done = run(name, "--help")
+        assert done.returncode == 0, name
+        assert "Usage" in done.stdout, name
+
+
+def test_mistakes_end_with_status_2_and_no_traceback() -> None:
+    given = {"--model": "builtin", "--languages": "en,xx-unknown", "--data": "builtin", "--output": "o"}
+    done = run("probe", *(word for pair in given.items() for word in pair))
+    assert done.returncode == 2
+    assert "xx-unknown" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_unknown_command_ends_with_status_2() -> None:
+    assert run("prboe").returncode == 2
+
+
+def test_module_names_resolve_without_running_anything() -> None:
+    done = run("backbone")
+    assert done.returncode == 0
+    assert done.stdout.strip().endswith("backbone")

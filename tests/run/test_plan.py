@@ -1,0 +1,244 @@
+"""The plan: its arithmetic, and that it needs neither model, nor data, nor network."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_lens
+from rich.console import Console
+
+from lens_eval.run import plan
+from lens_eval.run.plan import PlannedTask
+from lens_eval.run.recipe import Recipe, load_recipe, parse_recipe, rows_of
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+BILLION = 1_000_000_000
+
+
+def _recipe(**changes: Any) -> Recipe:
+    raw: dict[str, Any] = {
+        "backbone": "org/Model-8B",
+        "languages": ["en", "zh"],
+        "data": {"train": "pairs.jsonl"},
+        "variants": {"backbone": {}},
+        "tasks": ["lens_mini"],
+        "backend": {"model": "hf"},
+    }
+    return parse_recipe({**raw, **changes})
+
+
+def _row(**spec: Any) -> Any:
+    return rows_of(_recipe(variants={"a": spec}))[0]
+
+
+def test_the_size_of_a_model(tmp_path: Path) -> None:
+    for name, count in {
+        "meta-llama/Meta-Llama-3-8B-Instruct": 8e9,
+        "meta-llama/Llama-3.1-8B-Instruct": 8e9,
+        "microsoft/Phi-3.5-mini-instruct": 3.8e9,
+        "Qwen/Qwen2.5-7B-Instruct": 7e9,
+        "Qwen/Qwen3-8B": 8e9,
+        "org/tiny-125m": 125e6,
+    }.items():
+        assert plan.parameters_of(name) == count
+    assert plan.parameters_of("org/unheard-of") is None
+    # A folder is counted, not guessed: only the headers of its weight files are read.
+    model = tiny_lens.save_model(tmp_path / "model-8b")
+    from transformers import AutoModelForCausalLM
+
+    counted = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(model).parameters())
+    assert plan.parameters_of(model) == counted
+
+
+def test_evaluation_takes_two_operations_per_weight_and_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(plan.START_SECONDS, "hf", 10.0)
+    options = PlannedTask("g", "options", 1000, 4)
+    answers = PlannedTask("g", "answers", 100, 1, 300)
+    unknown = PlannedTask("g", "unknown", None, 1, 300, "unknown")
+    start = 10 + 8 * BILLION * 2 / plan.READ_SPEED
+    tokens = {options: 1000 * 4 * 200, answers: 100 * (200 + 5 * 300), unknown: 0}
+    for tasks in ([options], [answers], [unknown], [options, answers, unknown]):
+        expected = start + 2 * 8e9 * sum(tokens[task] for task in tasks) / plan.GPU_SPEED
+        assert plan.evaluation_seconds(_recipe(), tasks, 8 * BILLION, True) == pytest.approx(expected)
+
+
+def test_training_time_of_lens_and_of_fine_tuning() -> None:
+    recipe, load = _recipe(), 8e9 * 2 / plan.READ_SPEED
+    lens = plan.training_seconds(recipe, _row(method="lens"), 8 * BILLION, True)
+    probed, trained = 2 * 300 * (64 + 20), 2 * 200 * (128 + 20)
+    # One forward pass over all; forward and backward through the trained share, once.
+    operations = 8e9 * (2 * (probed + trained) + 6 * 0.07 * trained)
+    assert lens == pytest.approx(load + operations / plan.GPU_SPEED)
+    twice = plan.training_seconds(recipe, _row(method="lens", epochs=2), 8 * BILLION, True)
+    assert twice == pytest.approx(load + (operations + 8e9 * 6 * 0.07 * trained) / plan.GPU_SPEED)
+    tokens = 200 * 2 * 300
+    xsft = plan.training_seconds(recipe, _row(method="xsft"), 8 * BILLION, True)
+    assert xsft == pytest.approx(load + 8e9 * tokens * 6 / plan.GPU_SPEED)
+    lora = plan.training_seconds(recipe, _row(method="xsft_lora"), 8 * BILLION, True)
+    assert lora == pytest.approx(load + 8e9 * tokens * 4 / plan.GPU_SPEED)
+    # How much data there is, or what a method of one's own does, is not known here.
+    assert plan.training_seconds(recipe, _row(method="xsft_large"), 8 * BILLION, True) is None
+    assert plan.training_seconds(recipe, _row(method="xsft_large", train_items=50), 8 * BILLION, True)
+    assert plan.training_seconds(recipe, _row(method="mine:train"), 8 * BILLION, True) is None
+
+
+def test_training_memory_by_what_is_trained() -> None:
+    def billions(**spec: Any) -> float:
+        return plan.training_bytes(_row(**spec), BILLION, on_gpu=True) / plan.ACTIVATIONS / BILLION
+
+    assert billions(method="xsft") == pytest.approx(16)  # float32 weight, gradient, two moments
+    assert billions(method="xsft", dtype="bfloat16") == pytest.approx(8)
+    assert billions(method="lens") == pytest.approx(0.93 * 2 + 0.07 * 16)
+    assert billions(method="xsft_lora") == pytest.approx(0.99 * 2 + 0.01 * 16)
+    cpu = plan.training_bytes(_row(method="lens"), BILLION, on_gpu=False) / plan.ACTIVATIONS / BILLION
+    assert cpu == pytest.approx(0.93 * 4 + 0.07 * 16)
+
+
+def test_lines_say_what_is_unknown(tmp_path: Path) -> None:
+    variants = {
+        "backbone": {},
+        "lens": {"method": "lens"},
+        "xsft_lora": {"method": "xsft_lora"},
+        "mine": {"method": "mine:train"},
+    }
+    tasks = [PlannedTask("g", "a", 1000), PlannedTask("g", "b", None, 1, 300, "unknown", "no items")]
+    text = "\n".join(plan.estimates(_recipe(variants=variants), tasks, "cpu", tmp_path, on_gpu=True))
+    assert "about 8 billion parameters" in text
+    assert "about 32 GB for 2 full and 1 small variants and the results, 16 GB for the backbone" in text
+    assert "GPU memory: about 20.8 GB to evaluate, 147 GB for the largest training (mine)" in text
+    assert "training of mine unknown; without 1 tasks of unknown size" in text
+    assert "no GPU is visible here" in text
+    assert "not enough" not in text
+    huge = plan.estimates(_recipe(variants=variants, backbone="org/huge-900000b"), tasks, "cpu", tmp_path)
+    assert "free, not enough" in huge[1]
+    unknown = plan.estimates(_recipe(backbone="org/unheard-of"), tasks, "cpu", tmp_path)
+    assert len(unknown) == 1
+    assert "unknown, the size of org/unheard-of is not known here" in unknown[0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.2, "1 s"),
+        (89, "89 s"),
+        (90, "2 minutes"),
+        (5399, "90 minutes"),
+        (7200, "2 hours"),
+        (200_000, "2 days"),
+    ],
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert plan._duration(seconds) == words
+
+
+@pytest.fixture
+def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LENS_DATA_DIR", "LENS_PAIRS", "LENS_PROMPTS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("no_data")
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_can_be_planned_without_data_or_network(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    recipe = load_recipe(path)
+    tasks = plan.planned_tasks(recipe)
+    assert tasks
+    assert all(task.items for task in tasks), [task for task in tasks if not task.items]
+    languages = {task.name.rpartition("_")[2] for task in tasks}
+    assert languages == set(recipe.languages)
+    lines = plan.estimates(recipe, tasks, "cpu", tmp_path)
+    assert any(line.startswith("time: roughly") for line in lines)
+    needs = plan.missing(recipe)
+    if path.stem != "demo":
+        assert {task.source for task in tasks} == {"published"}
+        assert any(line.startswith("missing: the environment variable LENS_") for line in needs)
+
+
+def test_sizes_that_can_be_read_are_read(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LENS_DATA_DIR", str(shared / "data"))
+    recipe = parse_recipe(
+        {
+            "backbone": "org/Model-8B",
+            "languages": ["en", "zh", "ja"],
+            "variants": {"backbone": {}},
+            "tasks": ["lens_paper_official"],
+        }
+    )
+    sizes = {task.name: (task.items, task.source) for task in plan.planned_tasks(recipe)}
+    assert sizes["lens_xcopa_official_zh"] == (500, "read")
+    assert sizes["lens_xwinograd_official_ja"] == (959, "read")
+    assert sizes["lens_xwinograd_official_en"] == (1000, "read")  # the released protocol draws a thousand
+    assert sizes["lens_xwinograd_official_zh"] == (16, "read")  # what the folder holds, not what is published
+    assert sizes["lens_xstorycloze_official_en"] == (1000, "published")
+    assert sizes["lens_mtbench_ja"] == (80, "read")
+    # The published sizes agree with those read, where all of a family is there.
+    for family, languages in {"xcopa": ["en", "zh"], "xwinograd": ["en", "ja"], "mtbench": ["en"]}.items():
+        for code in languages:
+            entry = parse_recipe(
+                {
+                    "backbone": "x/y-1b",
+                    "languages": [code],
+                    "central": code,
+                    "variants": {"backbone": {}},
+                    "tasks": [f"lens_{family}_{code}"],
+                }
+            )
+            read = plan.planned_tasks(entry)[0]
+            assert read.source == "read"
+            assert plan._published({"family": family, "language": code}, None) == read.items
+
+
+@pytest.mark.usefixtures("no_data")
+def test_a_limit_bounds_published_sizes_too() -> None:
+    assert plan._published({"family": "mmlu", "language": "zh"}, 5) == 5
+    assert plan._published({"family": "mmlu", "language": "zh", "sample": 1000}, None) == 1000
+    assert plan._published({"family": "xwinograd", "language": "sw"}, None) is None
+    assert plan._published({"family": "unheard"}, 5) is None
+
+
+@pytest.mark.usefixtures("no_data")
+def test_the_command_loads_and_asks_nothing(tmp_path: Path) -> None:
+    """Any attempt to open a connection ends the process."""
+    guard = tmp_path / "sitecustomize.py"
+    guard.write_text(
+        "import os, socket\n"
+        "def refuse(*a, **k): os._exit(77)\n"
+        "socket.socket.connect = socket.getaddrinfo = refuse\n",
+        encoding="utf-8",
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")}
+    environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{environment.get('PYTHONPATH', '')}"
+    environment["HF_HOME"] = str(tmp_path / "hub")
+
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+
+    control = run("import urllib.request; urllib.request.urlopen('http://example.org')")
+    assert control.returncode == 77
+    recipe = RECIPES / "llama3_8b_bilingual.yaml"
+    arguments = ["lens", "reproduce", str(recipe), "--plan", "--output", str(tmp_path / "o")]
+    code = f"import sys; sys.argv = {arguments!r}"
+    done = run(code + "; from lens_eval.commands.cli import main; main()")
+    assert done.returncode == 0, done.stderr
+    assert "6 variants x 18 tasks = 108" in done.stdout
+    assert "left out: xsft_lora, xsft_top, xsft, xsft_large, sdrrl, qalign" in done.stdout
+    assert "missing: the environment variable LENS_DATA_DIR" in done.stdout
+    assert "time: roughly" in done.stdout
+    assert not (tmp_path / "o").exists()
+
+
+def test_markup_in_a_recipe_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr("rich.console.Console", lambda **_: Console(file=stream, width=200))
+    recipe = _recipe(description="[red]not red[/red]", variants={"backbone": {}}, backbone="builtin")
+    plan.show_plan(recipe, tmp_path, "cpu")
+    assert "[red]not red[/red]" in stream.getvalue()

@@ -1,0 +1,72 @@
+"""The table of prompt words: complete for every family and language, and clear about what it lacks."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import pytest
+
+from lens_eval.base.errors import UserError
+from lens_eval.language.languages import LANGUAGES
+from lens_eval.tasks import words
+from lens_eval.tasks.items import LANGUAGES as FAMILY_LANGUAGES
+from lens_eval.tasks.words import FAMILY_WORDS, WORDS, label, letters, list_letters, word
+
+
+@pytest.mark.parametrize("family", sorted(FAMILY_WORDS))
+def test_every_family_has_its_words_in_every_language(family: str) -> None:
+    for language in FAMILY_LANGUAGES[family]:
+        for key in FAMILY_WORDS[family]:
+            assert word(language, key).strip() == word(language, key) != ""
+
+
+def test_every_family_is_listed() -> None:
+    assert set(FAMILY_WORDS) == set(FAMILY_LANGUAGES)
+    assert set(WORDS) <= set(LANGUAGES)
+    used = {key for keys in FAMILY_WORDS.values() for key in keys}
+    for language, entries in WORDS.items():
+        offered = [family for family, codes in FAMILY_LANGUAGES.items() if language in codes]
+        needed = {key for family in offered for key in FAMILY_WORDS[family]}
+        assert set(entries) <= used, language
+        assert set(entries) >= needed, language
+
+
+def test_placeholders() -> None:
+    wanted = {"reply": ["letters"], "final": ["number"]}
+    for language, entries in WORDS.items():
+        for key, text in entries.items():
+            assert re.findall(r"{(\w+)}", text) == wanted.get(key, []), (language, key)
+            assert "  " not in text
+            assert unicodedata.normalize("NFC", text) == text, (language, key)
+
+
+def test_no_two_languages_share_a_sentence() -> None:
+    """A sentence copied from another language is the likeliest slip; one-word labels may be equal."""
+    seen: dict[str, str] = {}
+    for language, entries in WORDS.items():
+        for key, text in entries.items():
+            if key != "final" and len(text.split()) > 3:
+                assert text not in seen, (language, key, seen[text])
+                seen[text] = f"{language}/{key}"
+
+
+def test_a_missing_word_names_the_file_to_edit() -> None:
+    with pytest.raises(UserError, match=r"WORDS\['ko'\]\['premise'\] in .*words\.py"):
+        word("ko", "premise")
+    with pytest.raises(UserError, match=r"no prompt words for language 'xx'.*words\.py"):
+        word("xx", "answer")
+
+
+def test_letters() -> None:
+    assert letters("zh", 3) == ["A", "B", "C"]
+    assert letters("ar", 4) == ["أ", "ب", "ج", "د"]
+    assert letters("ar", 4, official=True) == ["أ", "ب", "ك", "د"]
+    assert list_letters("zh", 2) == "A、B"
+    assert list_letters("fr", 3) == "A, B, C"
+    assert len(set(words.ARABIC_LETTERS)) == 4
+
+
+def test_labels_join_as_the_language_does() -> None:
+    assert label("zh", "premise", "天") == "前提：天"
+    assert label("fr", "premise", "x") == "Prémisse : x"
