@@ -239,7 +239,7 @@ class Renderer:
         if self.template == "chat" and not self.tokenizer.chat_template:
             raise UserError(
                 f"{self.tokenizer.name_or_path} has no chat template. For a base model set `template: plain` "
-                "(--template plain); otherwise use the folder of the chat model"
+                "(--template plain) or put a chat_template.jinja into its folder; else use the chat model"
             )
         self._frame("x")
 

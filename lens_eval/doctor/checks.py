@@ -191,8 +191,11 @@ def _message_faults(plain: str, again: str, tokenizer: Any) -> list[str]:
     if count != 1:
         faults.append(f"the user's message stands in the prompt {count} times")
     bos = tokenizer.bos_token
-    if bos and bos != tokenizer.eos_token and plain.count(bos) > 1:
-        faults.append(f"it writes {bos} {plain.count(bos)} times")
+    if bos and bos != tokenizer.eos_token:
+        pieces = plain.split(bos)
+        written = _leading(pieces, "") if _marks_turns(tokenizer) else len(pieces) - 1
+        if written > 1:
+            faults.append(f"it writes {bos} {written} times")
     return faults
 
 
@@ -469,28 +472,54 @@ def check_bos(patient: Patient, task: Any, first: Prompt) -> Result:
             other = _bos_counts(patient, requests(patient, task, not patient.uses_template)[0])
     except UserError:
         pass  # a task that can be asked one way only
-    # A tokenizer may name a BOS that it never writes: then none is right.
-    expected = int(bos in tokenizer.encode("x") or _writes_bos(tokenizer))
+    expected = _expected_bos(tokenizer, patient.uses_template)
     wrong = {backend: count for backend, count in used.items() if count != expected}
     ways = ["without the template", "through the template"]
     if wrong:
         return Result(
             "one BOS", "failed", _bos_words(tokenizer, wrong, expected, ways[patient.uses_template])
         )
-    wrong = {backend: count for backend, count in other.items() if count != expected}
+    unused = _expected_bos(tokenizer, not patient.uses_template)
+    wrong = {backend: count for backend, count in other.items() if count != unused}
     if wrong:
-        words = _bos_words(tokenizer, wrong, expected, ways[not patient.uses_template])
+        words = _bos_words(tokenizer, wrong, unused, ways[not patient.uses_template])
         return Result("one BOS", "warning", f"{words} (a run does it the other way)")
     return Result("one BOS", "ok", f"{expected} {tokenizer.bos_token} through hf and vllm")
 
 
+def _expected_bos(tokenizer: Any, through_template: bool) -> int:
+    """A tokenizer may name a BOS that it never writes: then none is right.
+
+    One that opens turns is no sign for the beginning of a text without turns.
+    """
+    writes = _writes_bos(tokenizer) and (through_template or not _marks_turns(tokenizer))
+    return int(writes or tokenizer.bos_token_id in tokenizer.encode("x"))
+
+
 def _bos_counts(patient: Patient, prompt: Prompt) -> dict[str, int]:
     prompter = Prompter(patient)
-    bos = patient.tokenizer.bos_token_id
-    return {
-        backend: prompter.encode(prompt.text, prompt.continuation, backend).count(bos)
-        for backend in ("hf", "vllm")
-    }
+    bos, turns = patient.tokenizer.bos_token_id, _marks_turns(patient.tokenizer)
+    fed = {backend: prompter.encode(prompt.text, prompt.continuation, backend) for backend in ("hf", "vllm")}
+    return {backend: _leading(ids, bos) if turns else ids.count(bos) for backend, ids in fed.items()}
+
+
+def _leading(parts: Sequence[Any], value: Any) -> int:
+    """How often `value` stands at the beginning."""
+    return next((at for at, part in enumerate(parts) if part != value), len(parts))
+
+
+def _marks_turns(tokenizer: Any) -> bool:
+    """Whether the template opens every turn with BOS: then only those at the very beginning count."""
+    if not tokenizer.chat_template or not tokenizer.bos_token:
+        return False
+    user, reply = {"role": "user", "content": _USER}, {"role": "assistant", "content": _REPLY}
+    try:
+        one, two = (
+            tokenizer.apply_chat_template(turns, tokenize=False) for turns in ([user], [user, reply, user])
+        )
+    except Exception:  # a template for single turns, or one that `check_template` reports
+        return False
+    return two.count(tokenizer.bos_token) > one.count(tokenizer.bos_token)
 
 
 def _writes_bos(tokenizer: Any) -> bool:

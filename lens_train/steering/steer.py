@@ -294,6 +294,11 @@ def train(job: Job) -> None:
     texts = read_prompts(resolve_data(job.data), job.languages, config.most_probed)
     decoder = Decoder(load_model(job.model, device, dtype))
     edits = make_edits(settings, decoder)
+    if not edits:
+        raise UserError(
+            "this steering would change nothing: raise one of remove_strength, restore_strength and "
+            "add_strength above 0, and leave its layers to the default or name some"
+        )
     tokens = 0
     if settings.subspaces:
         subspaces = Subspaces.load(Path(settings.subspaces))

@@ -27,6 +27,8 @@ from lens_train.watch.dev import DevData, DevJudge
 
 REPAIRED = 0.9
 """From this share of usable replies on there is next to nothing to repair."""
+SOUND = 0.5
+"""Below this share of usable replies in the central language the model is not asked as it should be."""
 OFF_TARGET = 0.2
 """From this share of off-target replies on there is something for Lens to do."""
 BROKEN = 0.5
@@ -94,7 +96,8 @@ def assess(
         cost = losses[code] / losses[central]
         pairs = tuple(zip(dev.prompts.texts[code], replies[code], strict=True))
         shares = measures["by_language"][code]
-        found.append(Assessment(code, shares, cost, verdict(shares, cost, code == central), pairs))
+        sound = measures["by_language"][central]["usable"] >= SOUND
+        found.append(Assessment(code, shares, cost, verdict(shares, cost, code == central, sound), pairs))
     return tuple(found)
 
 
@@ -106,11 +109,16 @@ def text_loss(model: Any, tokenizer: Any, texts: Sequence[str]) -> float:
     return sum(float(losses.sum()) for losses in token_losses(model, tokenizer, texts))
 
 
-def verdict(shares: Mapping[str, float], cost: float, central: bool) -> str:
-    """What the figures of a language say about Lens, in a few words."""
+def verdict(shares: Mapping[str, float], cost: float, central: bool, sound: bool = True) -> str:
+    """What the figures of a language say about Lens, in a few words.
+
+    Where not even the central language is usable (`sound` is false), nothing follows for another one.
+    """
     broken = shares["loop"] + shares["echo"] + shares["empty"]
     if central:
-        return "as it should be" if shares["usable"] >= REPAIRED else "not even this one is usable"
+        return "as it should be" if shares["usable"] >= REPAIRED else "too few usable replies"
+    if not sound:
+        return "unclear: the central language fails too"
     if shares["usable"] >= REPAIRED:
         return "nothing to repair"
     if shares["central"] >= OFF_TARGET:
@@ -124,7 +132,7 @@ def verdict(shares: Mapping[str, float], cost: float, central: bool) -> str:
 def conclusion(found: Sequence[Assessment]) -> str:
     """All languages in one sentence, with the next step."""
     central, others = found[0], found[1:]
-    if central.shares["usable"] < 0.5:
+    if central.shares["usable"] < SOUND:
         return (
             f"Even in {central.language} few replies are usable: check the chat template (`lens doctor`) or "
             "give --template plain."

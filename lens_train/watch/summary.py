@@ -22,6 +22,8 @@ BROKEN_SHARE = 0.25
 """Share of replies that loop or are empty from which on training has broken the model..."""
 BROKEN_MARGIN = 0.1
 """...if it is by so much larger than before."""
+BROKEN_ALONE = 0.5
+"""The same for one language, where it must be larger than before by `BROKEN_SHARE`: its replies are few."""
 TASKS = (("mgsm", "mtbench"), ("mmlu",))
 """Task families to be named: those with replies in words, and for languages that none of them has."""
 
@@ -67,15 +69,24 @@ def _has_few_changes(weights: Mapping[str, Any] | None) -> bool:
 
 def _broken(replies: Mapping[str, Any], now: str) -> list[str]:
     words = {"looping": "run into a loop", "empty": "are empty", "echoing": "repeat the prompt"}
-    total = replies["items"] * len(replies["after"])
+    before, after, items = replies["before"], replies["after"], replies["items"]
+    total = items * len(after)
     said = []
     for kind, what in words.items():
-        was, is_ = (sum(own[kind] for own in replies[time].values()) for time in ("before", "after"))
-        if is_ > BROKEN_SHARE * total and is_ - was > BROKEN_MARGIN * total:
-            said.append(
-                f"broken: {is_} of {total} replies {what}, before training {was}. Try a lower "
-                f"learning_rate{now}, fewer steps, or a larger retain_weight"
-            )
+        is_ = {code: own[kind] for code, own in after.items()}
+        more = {code: is_[code] - before[code][kind] for code in after}
+        if sum(is_.values()) > BROKEN_SHARE * total and sum(more.values()) > BROKEN_MARGIN * total:
+            was = sum(is_.values()) - sum(more.values())
+            found = [f"broken: {sum(is_.values())} of {total} replies {what}, before training {was}"]
+        else:  # over all languages a few broken ones would go under
+            found = [
+                f"broken in {code}: {is_[code]} of {items} replies {what}, before training "
+                f"{before[code][kind]}"
+                for code in after
+                if is_[code] > BROKEN_ALONE * items and more[code] > BROKEN_SHARE * items
+            ]
+        advice = f"Try a lower learning_rate{now}, fewer steps, or a larger retain_weight"
+        said += [f"{own}. {advice}" for own in found]
     return said
 
 

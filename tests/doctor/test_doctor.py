@@ -155,6 +155,22 @@ def test_doubled_and_missing_bos(sound: Path, tasks: list[Any]) -> None:
     assert "a run does it the other way" in other.words
 
 
+def test_a_bos_that_opens_every_turn_is_one_bos(sound: Path, tasks: list[Any]) -> None:
+    """As SmolLM2 has it: the few-shot turns and the reply each begin with it."""
+    every = (
+        "{% for m in messages %}{{ bos_token }}<|{{ m['role'] }}|>\n{{ m['content'] }}<|end|>\n{% endfor %}"
+    )
+    every += "{% if add_generation_prompt %}{{ bos_token }}<|assistant|>\n{% endif %}"
+    for task in tasks:
+        patient = _with_template(sound, every)
+        assert doctor.check_template(patient)[0].outcome == "ok"
+        found = _bos(patient, task)
+        assert found.outcome == "ok", found
+        doubled = _with_template(sound, "{{ bos_token }}" + every)
+        assert doctor.check_template(doubled)[0].outcome == "failed"
+        assert _bos(doubled, task).outcome == "failed"
+
+
 def test_a_model_without_bos_needs_none(sound: Path, tasks: list[Any]) -> None:
     patient = _patient(sound)
     patient.tokenizer.bos_token = None

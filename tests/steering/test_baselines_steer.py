@@ -189,6 +189,7 @@ def test_settings_that_cannot_be_met(folder: Path, data: Path, tmp_path: Path) -
     for settings, message in (
         ({"remove_layers": [7]}, "has layers 0 to 3"),
         ({"strength": 1}, "no setting strength"),
+        ({"remove_strength": 0, "restore_strength": 0}, "would change nothing"),
         ({"subspaces": str(tmp_path)}, "holds no subspaces"),
         ({"rank": 5}, "rank 5 is not between 1 and 2"),
     ):

@@ -35,12 +35,13 @@ def shares(**own: float) -> dict[str, float]:
 )
 def test_the_verdict_on_a_language(own: dict[str, float], cost: float, words: str) -> None:
     assert words in verdict(own, cost, central=False)
+    assert verdict(own, cost, central=False, sound=False).startswith("unclear")
 
 
 def test_the_conclusion_names_the_languages_that_lens_can_help() -> None:
     fine = Assessment("en", shares(usable=1.0), 1.0, "as it should be", ())
     helped = Assessment("sw", shares(off_target=1.0, central=1.0), 1.1, "for Lens: it answers so", ())
-    ruined = Assessment("en", shares(loop=1.0), 1.0, "not even this one is usable", ())
+    ruined = Assessment("en", shares(loop=1.0), 1.0, "too few usable replies", ())
     assert "Lens can help with sw." in conclusion([fine, helped])
     assert "chat template" in conclusion([ruined, helped])
 
@@ -60,7 +61,8 @@ def test_a_model_of_random_weights_is_not(tmp_path: Path) -> None:
     model = tiny_lens.save_model(tmp_path / "model")
     data = tiny_lens.save_prompts(tmp_path / "data.jsonl")
     found = assess(model, data, ("en", "zh", "sw"), "en", {}, tokens=24)
-    assert not any(own.verdict.startswith("for Lens") for own in found)
+    assert [own.verdict for own in found[1:]] == ["unclear: the central language fails too"] * 2
+    assert "chat template" in conclusion(found)
     with pytest.raises(UserError, match="does not fit into memory"):
         assess(model, data, ("en", "zh"), "en", {"stream": "always"})
 

@@ -236,7 +236,9 @@ def document(
     ("before", "after", "words"),
     [
         ({}, {}, ""),
-        ({}, {"zh": {"looping": 3}}, ""),
+        ({}, {"zh": {"looping": 2}}, ""),
+        ({}, {"zh": {"looping": 3}}, "broken in zh: 3 of 4 replies run into a loop, before training 0"),
+        ({"zh": {"looping": 2}}, {"zh": {"looping": 3}}, ""),
         ({}, {"zh": {"looping": 4}}, "broken: 4 of 12 replies run into a loop, before training 0"),
         ({"zh": {"looping": 4}}, {"zh": {"looping": 4}}, ""),
         ({"zh": {"looping": 4}}, {"zh": {"looping": 4}, "sw": {"looping": 1}}, ""),
