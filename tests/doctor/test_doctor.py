@@ -163,11 +163,11 @@ def test_a_bos_that_opens_every_turn_is_one_bos(sound: Path, tasks: list[Any]) -
     every += "{% if add_generation_prompt %}{{ bos_token }}<|assistant|>\n{% endif %}"
     for task in tasks:
         patient = _with_template(sound, every)
-        assert doctor.check_template(patient)[0].outcome == "ok"
+        assert checks.check_template(patient)[0].outcome == "ok"
         found = _bos(patient, task)
         assert found.outcome == "ok", found
         doubled = _with_template(sound, "{{ bos_token }}" + every)
-        assert doctor.check_template(doubled)[0].outcome == "failed"
+        assert checks.check_template(doubled)[0].outcome == "failed"
         assert _bos(doubled, task).outcome == "failed"
 
 
