@@ -7,54 +7,39 @@ known here (the size of a model without one in its name, items on the hub) is sa
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lens_eval.mini import resolve_data, resolve_model
+from lens_eval.mini import resolve_data
+from lens_eval.run.costs import (
+    ANSWER_TOKENS,
+    BF16_BYTES,
+    PROMPT_TOKENS,
+    SAMPLE,
+    TEMPLATE_TOKENS,
+    Load,
+    Machine,
+    Shape,
+    evaluation_seconds,
+    mean_tokens,
+    shape_of,
+    tensor_shapes,
+    token_counter,
+    training_bytes,
+    training_seconds,
+)
 from lens_eval.run.preflight import ADAPTER_METHODS, available
 from lens_eval.run.recipe import Recipe, Row, output_of, rows_of, unset_variable
 from lens_eval.run.sources import paths_of
 
-# Tokens of one request, in the middle of what the tasks of this project send and get.
-PROMPT_TOKENS = 200
-ANSWER_TOKENS = 300
-TEMPLATE_TOKENS = 20
-"""What a chat template adds to a prompt."""
-PAIR_TOKENS = 300
-"""A prompt with its answer, as the fine-tuned baselines see it."""
-
-# Useful floating point operations per second: a data-centre GPU on batches, and one CPU core.
-GPU_SPEED = 1e14
-CPU_SPEED = 2e10
-GENERATION_SLOWDOWN = 5
-"""A step of generation reads all weights for few tokens."""
-READ_SPEED = 1e9
-"""Bytes of weights per second from disk."""
-START_SECONDS = {"hf": 10.0, "vllm": 60.0}
-"""Of a backend, besides reading the weights."""
-
-BF16_BYTES = 2
-ADAM_BYTES = {"float32": 16, "bfloat16": 8}
-"""Per trained parameter: weight, gradient and two moments."""
-ACTIVATIONS = 1.15
-"""Memory for what a training step holds besides, as a factor."""
 CACHE = 1.3
 """Memory for keys and values, as a factor on the weights."""
-TRAINED_SHARE = {"lens": 0.07, "xsft_lora": 0.01, "xsft_top": 0.07, "steer": 0.0}
-"""Share of the parameters that a method trains: two layers of 32 without embeddings; a rank-16 adapter."""
-PASSES = {"sdrrl": 3.0, "qalign": 1.0, "xsft": 1.0, "xsft_top": 1.0, "xsft_lora": 1.0, "xsft_large": 1.0}
-"""Examples that a fine-tuned baseline makes of one item in one language; SDRRL also writes an answer."""
 RESULT_BYTES = 700
 """Of one item on disk, compressed."""
 OFFLINE = "the hub may not be asked (HF_HUB_OFFLINE is set)"
-NAMED_SIZES = {"phi-3.5-mini": 3.8e9}
-"""Parameters of models whose names do not say."""
 
 # Items that a family publishes to be evaluated, per language; for where they cannot be read here.
 PUBLISHED: Mapping[str, int | Mapping[str, int]] = {
@@ -86,45 +71,8 @@ class PlannedTask:
     """`read`, `published` (a known size; the items were not seen) or `unknown`."""
     reason: str = ""
     """Why the items could not be read."""
-
-
-def parameters_of(model: str) -> int | None:
-    """Number of parameters: from the weight files' headers, else from a name like `Llama-3-8B`."""
-    folder = _folder(model)
-    if folder is not None:
-        return sum(_tensor_sizes(file) for file in folder.glob("*.safetensors")) or None
-    for name, count in NAMED_SIZES.items():
-        if name in model.lower():
-            return int(count)
-    found = re.search(r"(\d+(?:\.\d+)?)\s*([bm])\b", model.lower().replace("-", " ").replace("_", " "))
-    return int(float(found[1]) * (1e9 if found[2] == "b" else 1e6)) if found else None
-
-
-def _folder(model: str) -> Path | None:
-    """The local folder of a model, from the hub's cache too; nothing is downloaded."""
-    local = Path(resolve_model(model))
-    if local.is_dir():
-        return local
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(model, "config.json") if model.count("/") == 1 else None
-    folder = Path(found).parent if isinstance(found, str) else None
-    return folder if folder is not None and any(folder.glob("*.safetensors")) else None
-
-
-def _tensor_sizes(file: Path) -> int:
-    """Elements of all tensors in a safetensors file, from its header alone."""
-    with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
-    shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
-    total = 0
-    for shape in shapes:
-        count = 1
-        for size in shape:
-            count *= size
-        total += count
-    return total
+    examples: tuple[str, ...] = ()
+    """A few of its prompts, from which their length is known."""
 
 
 # --- tasks -------------------------------------------------------------------------------------
@@ -163,8 +111,25 @@ def _planned(manager: Any, entry: str, leaf: str, recipe: Recipe) -> list[Planne
         documents = task.eval_docs
         items = len(documents) if recipe.limit is None else min(recipe.limit, len(documents))
         settings = {"output_type": task.OUTPUT_TYPE, "generation_kwargs": task.config.generation_kwargs}
-        tasks.append(PlannedTask(entry, task.task_name, items, _requests(task), _answer_tokens(settings)))
+        tasks.append(
+            PlannedTask(
+                entry,
+                task.task_name,
+                items,
+                _requests(task),
+                _answer_tokens(settings),
+                examples=_examples(task, items),
+            )
+        )
     return tasks
+
+
+def _examples(task: Any, items: int) -> tuple[str, ...]:
+    """Evenly spaced prompts, each with as many of the others before it as the task shows examples."""
+    shots = task.config.num_fewshot or 0
+    step = max(1, items // SAMPLE)
+    texts = [str(task.doc_to_text(document)) for document in list(task.eval_docs)[:items:step]]
+    return tuple("\n\n".join([text] * (1 + shots)) for text in texts)
 
 
 def _requests(task: Any) -> int:
@@ -193,80 +158,25 @@ def _answer_tokens(config: Mapping[str, Any]) -> int:
 # --- time, memory, disk ------------------------------------------------------------------------
 
 
-def evaluation_seconds(recipe: Recipe, tasks: Sequence[PlannedTask], parameters: int, on_gpu: bool) -> float:
-    """Seconds to evaluate one variant on the tasks whose size is known, start of the backend included."""
-    operations = 0.0
-    for task in tasks:
-        tokens = PROMPT_TOKENS * task.requests + GENERATION_SLOWDOWN * task.answer_tokens
-        operations += 2.0 * parameters * tokens * (task.items or 0)
-    start = START_SECONDS[recipe.backend.model] + parameters * BF16_BYTES / READ_SPEED
-    return start + operations / speed(on_gpu)
-
-
-def training_seconds(recipe: Recipe, row: Row, parameters: int, on_gpu: bool) -> float | None:
-    """Seconds to train one row; None where the method or its amount of data is not known here.
-
-    A forward pass takes two operations per parameter and token, a backward pass two more for the gradients
-    of the states and two for those of the weights that are trained (down to the lowest trained layer).
-    """
-    settings, languages = row.spec.settings, len(recipe.languages)
-    share = TRAINED_SHARE.get(row.spec.method or "", 1.0)
-    if row.spec.method in ("lens", "steer"):
-        items = settings.get("probe_items", "auto")
-        probed = (300 if items == "auto" else items) * (settings.get("probe_tokens", 64) + TEMPLATE_TOKENS)
-        trained = 0
-        if row.spec.method == "lens":
-            trained = settings.get("train_items", 200) * (settings.get("train_tokens", 128) + TEMPLATE_TOKENS)
-        steps = settings.get("epochs", 1) * trained * 6.0 * share
-        operations = languages * parameters * (2.0 * (probed + trained) + steps)
-    elif row.spec.method in PASSES:
-        items = settings.get("train_items", None if row.spec.method == "xsft_large" else 200)
-        if items is None:
-            return None
-        backward = {"xsft_lora": 2.0, "xsft_top": 4.0 * share}.get(row.spec.method, 4.0)
-        tokens = items * languages * PAIR_TOKENS * settings.get("epochs", 1) * PASSES[row.spec.method]
-        operations = parameters * tokens * (2.0 + backward)
-        if row.spec.method == "sdrrl":
-            operations += 2.0 * parameters * items * languages * ANSWER_TOKENS * GENERATION_SLOWDOWN
-    else:
-        return None
-    return parameters * BF16_BYTES / READ_SPEED + operations / speed(on_gpu)
-
-
-def training_bytes(row: Row, parameters: int, on_gpu: bool) -> float:
-    """Memory of one training: frozen weights, and weight, gradient and moments of what is trained."""
-    dtype = row.spec.settings.get("dtype", "auto")
-    share = TRAINED_SHARE.get(row.spec.method or "", 1.0)
-    kept = "float32" if share < 1 or dtype == "auto" else dtype
-    frozen = BF16_BYTES if on_gpu or dtype == "bfloat16" else 4
-    return parameters * ((1 - share) * frozen + share * ADAM_BYTES[kept]) * ACTIVATIONS
-
-
-def speed(on_gpu: bool) -> float:
-    """Useful operations per second of the machine that is meant."""
-    cores = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-    return GPU_SPEED if on_gpu else CPU_SPEED * cores
-
-
 def estimates(
     recipe: Recipe, tasks: Sequence[PlannedTask], device: str, folder: Path, on_gpu: bool | None = None
 ) -> list[str]:
     """Lines on disk, memory and time of a recipe without its left-out variants."""
-    parameters = parameters_of(recipe.backbone)
+    shape = shape_of(recipe.backbone)
     free = shutil.disk_usage(next(p for p in (folder, *folder.resolve().parents) if p.is_dir())).free
-    if parameters is None:
+    if shape is None:
         return [
             f"disk, memory, time: unknown, the size of {recipe.backbone} is not known here; "
             f"{_bytes(free)} of disk are free"
         ]
-    here = _on_gpu(device)
+    here, parameters = _on_gpu(device), shape.total
     on_gpu = (here or recipe.backend.model == "vllm" or parameters > 1e9) if on_gpu is None else on_gpu
     rows = rows_of(recipe)
     return [
         f"backbone: about {_count(parameters)} parameters",
         _disk_line(recipe, rows, tasks, parameters, free),
         _memory_line(rows, parameters, on_gpu),
-        *_time_lines(recipe, rows, tasks, parameters, on_gpu),
+        *_time_lines(recipe, rows, tasks, shape, Machine.gpu() if on_gpu else Machine.cpu()),
         *(
             []
             if here or not on_gpu
@@ -282,7 +192,8 @@ def _disk_line(
     full = [row for row in trained if row.spec.method not in ADAPTER_METHODS]
     items = sum(task.items or 0 for task in tasks) * len(rows)
     disk = len(full) * parameters * BF16_BYTES + items * RESULT_BYTES
-    download = "" if _folder(recipe.backbone) else f", {_bytes(parameters * BF16_BYTES)} for the backbone"
+    here = tensor_shapes(recipe.backbone)
+    download = "" if here else f", {_bytes(parameters * BF16_BYTES)} for the backbone"
     return (
         f"disk: about {_bytes(disk)} for {len(full)} full and {len(trained) - len(full)} small variants and "
         f"the results{download}; {_bytes(free)} free{'' if disk < free else ', not enough'}"
@@ -300,16 +211,27 @@ def _memory_line(rows: Sequence[Row], parameters: int, on_gpu: bool) -> str:
 
 
 def _time_lines(
-    recipe: Recipe, rows: Sequence[Row], tasks: Sequence[PlannedTask], parameters: int, on_gpu: bool
+    recipe: Recipe, rows: Sequence[Row], tasks: Sequence[PlannedTask], shape: Shape, machine: Machine
 ) -> list[str]:
-    evaluation = len(rows) * evaluation_seconds(recipe, tasks, parameters, on_gpu)
-    training = {row.name: training_seconds(recipe, row, parameters, on_gpu) for row in rows if row.trained}
+    count = token_counter(recipe.backbone)
+    loads = [
+        Load(
+            task.items or 0,
+            mean_tokens(task.examples, count) + TEMPLATE_TOKENS if task.examples else PROMPT_TOKENS,
+            task.requests,
+            task.answer_tokens,
+        )
+        for task in tasks
+    ]
+    evaluation = len(rows) * evaluation_seconds(recipe, loads, shape, machine)
+    training = {row.name: training_seconds(recipe, row, shape, machine, count) for row in rows if row.trained}
     known = sum(seconds for seconds in training.values() if seconds is not None)
     unknown = [name for name, seconds in training.items() if seconds is None]
     unread = [task.name for task in tasks if task.items is None]
     gaps = [f"training of {', '.join(unknown)} unknown"] if unknown else []
     gaps += [f"without {len(unread)} tasks of unknown size"] if unread else []
-    line = f"time: roughly {_duration(evaluation + known)} on {'one GPU' if on_gpu else 'this CPU'}"
+    where = "one GPU" if machine.kind == "gpu" else "this CPU"
+    line = f"time: roughly {_duration(evaluation + known)} on {where}"
     line += f": {_duration(evaluation)} of evaluation, {_duration(known)} of training"
     return [line + (f" ({'; '.join(gaps)})" if gaps else "")]
 
@@ -394,7 +316,11 @@ def missing(recipe: Recipe) -> list[str]:
         for path in paths_of(recipe, spec):
             if unset_variable(path) or not resolve_data(path).exists():
                 users.setdefault(path, []).append(spec.name)
-    lines = []
+    lines = [
+        f"missing: the model {model}: no such file or folder"
+        for model in dict.fromkeys([recipe.backbone, *(spec.model for spec in recipe.variants if spec.model)])
+        if model.startswith((".", "/")) and not Path(model).exists()
+    ]
     for path, names in users.items():
         variable = unset_variable(path)
         what = f"the environment variable {variable} ({path})" if variable else path

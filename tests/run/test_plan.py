@@ -15,10 +15,9 @@ from rich.console import Console
 
 from lens_eval.run import plan
 from lens_eval.run.plan import PlannedTask
-from lens_eval.run.recipe import Recipe, load_recipe, parse_recipe, rows_of
+from lens_eval.run.recipe import Recipe, load_recipe, parse_recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
-BILLION = 1_000_000_000
 
 
 def _recipe(**changes: Any) -> Recipe:
@@ -31,73 +30,6 @@ def _recipe(**changes: Any) -> Recipe:
         "backend": {"model": "hf"},
     }
     return parse_recipe({**raw, **changes})
-
-
-def _row(**spec: Any) -> Any:
-    return rows_of(_recipe(variants={"a": spec}))[0]
-
-
-def test_the_size_of_a_model(tmp_path: Path) -> None:
-    for name, count in {
-        "meta-llama/Meta-Llama-3-8B-Instruct": 8e9,
-        "meta-llama/Llama-3.1-8B-Instruct": 8e9,
-        "microsoft/Phi-3.5-mini-instruct": 3.8e9,
-        "Qwen/Qwen2.5-7B-Instruct": 7e9,
-        "Qwen/Qwen3-8B": 8e9,
-        "org/tiny-125m": 125e6,
-    }.items():
-        assert plan.parameters_of(name) == count
-    assert plan.parameters_of("org/unheard-of") is None
-    # A folder is counted, not guessed: only the headers of its weight files are read.
-    model = tiny_lens.save_model(tmp_path / "model-8b")
-    from transformers import AutoModelForCausalLM
-
-    counted = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(model).parameters())
-    assert plan.parameters_of(model) == counted
-
-
-def test_evaluation_takes_two_operations_per_weight_and_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(plan.START_SECONDS, "hf", 10.0)
-    options = PlannedTask("g", "options", 1000, 4)
-    answers = PlannedTask("g", "answers", 100, 1, 300)
-    unknown = PlannedTask("g", "unknown", None, 1, 300, "unknown")
-    start = 10 + 8 * BILLION * 2 / plan.READ_SPEED
-    tokens = {options: 1000 * 4 * 200, answers: 100 * (200 + 5 * 300), unknown: 0}
-    for tasks in ([options], [answers], [unknown], [options, answers, unknown]):
-        expected = start + 2 * 8e9 * sum(tokens[task] for task in tasks) / plan.GPU_SPEED
-        assert plan.evaluation_seconds(_recipe(), tasks, 8 * BILLION, True) == pytest.approx(expected)
-
-
-def test_training_time_of_lens_and_of_fine_tuning() -> None:
-    recipe, load = _recipe(), 8e9 * 2 / plan.READ_SPEED
-    lens = plan.training_seconds(recipe, _row(method="lens"), 8 * BILLION, True)
-    probed, trained = 2 * 300 * (64 + 20), 2 * 200 * (128 + 20)
-    # One forward pass over all; forward and backward through the trained share, once.
-    operations = 8e9 * (2 * (probed + trained) + 6 * 0.07 * trained)
-    assert lens == pytest.approx(load + operations / plan.GPU_SPEED)
-    twice = plan.training_seconds(recipe, _row(method="lens", epochs=2), 8 * BILLION, True)
-    assert twice == pytest.approx(load + (operations + 8e9 * 6 * 0.07 * trained) / plan.GPU_SPEED)
-    tokens = 200 * 2 * 300
-    xsft = plan.training_seconds(recipe, _row(method="xsft"), 8 * BILLION, True)
-    assert xsft == pytest.approx(load + 8e9 * tokens * 6 / plan.GPU_SPEED)
-    lora = plan.training_seconds(recipe, _row(method="xsft_lora"), 8 * BILLION, True)
-    assert lora == pytest.approx(load + 8e9 * tokens * 4 / plan.GPU_SPEED)
-    # How much data there is, or what a method of one's own does, is not known here.
-    assert plan.training_seconds(recipe, _row(method="xsft_large"), 8 * BILLION, True) is None
-    assert plan.training_seconds(recipe, _row(method="xsft_large", train_items=50), 8 * BILLION, True)
-    assert plan.training_seconds(recipe, _row(method="mine:train"), 8 * BILLION, True) is None
-
-
-def test_training_memory_by_what_is_trained() -> None:
-    def billions(**spec: Any) -> float:
-        return plan.training_bytes(_row(**spec), BILLION, on_gpu=True) / plan.ACTIVATIONS / BILLION
-
-    assert billions(method="xsft") == pytest.approx(16)  # float32 weight, gradient, two moments
-    assert billions(method="xsft", dtype="bfloat16") == pytest.approx(8)
-    assert billions(method="lens") == pytest.approx(0.93 * 2 + 0.07 * 16)
-    assert billions(method="xsft_lora") == pytest.approx(0.99 * 2 + 0.01 * 16)
-    cpu = plan.training_bytes(_row(method="lens"), BILLION, on_gpu=False) / plan.ACTIVATIONS / BILLION
-    assert cpu == pytest.approx(0.93 * 4 + 0.07 * 16)
 
 
 def test_lines_say_what_is_unknown(tmp_path: Path) -> None:
@@ -194,6 +126,14 @@ def test_sizes_that_can_be_read_are_read(shared: Path, monkeypatch: pytest.Monke
             read = plan.planned_tasks(entry)[0]
             assert read.source == "read"
             assert plan._published({"family": family, "language": code}, None) == read.items
+
+
+def test_a_model_that_is_not_there_is_missing(tmp_path: Path) -> None:
+    here = tiny_lens.save_model(tmp_path / "model")
+    for model, words in ((str(tmp_path / "none"), ["no such file or folder"]), (here, [])):
+        found = plan.missing(_recipe(backbone=model))
+        assert len(found) == len(words)
+        assert all(word in line for word, line in zip(words, found, strict=True))
 
 
 @pytest.mark.usefixtures("no_data")

@@ -1,0 +1,348 @@
+"""Seconds and bytes of the parts of a run, for `lens reproduce --plan`.
+
+Operations are counted from the shape of the model and the lengths of the texts; speeds of a CPU are measured
+with two short products, those of a GPU are those of a data-centre one. What is estimated is meant to be
+within a factor of two.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from lens_eval.mini import resolve_data, resolve_model
+from lens_eval.run.recipe import Recipe, Row
+from lens_train.gguf import is_gguf
+
+PROMPT_TOKENS = 200
+"""Of one request, where the items are not here: the middle of the tasks of this project."""
+ANSWER_TOKENS = 200
+"""Of one reply in words, which few tasks bound more closely."""
+TEMPLATE_TOKENS = 20
+"""What a chat template adds to a prompt."""
+TRAIN_PROMPT_TOKENS = 40
+"""Of one training prompt, where the data are not here."""
+PAIR_TOKENS = 300
+"""A prompt with its answer, as the fine-tuned baselines see it."""
+CHARACTERS = 3.0
+"""Per token, where the tokenizer is not here."""
+SAMPLE = 16
+"""Texts that are read to know how long they are."""
+
+GPU_SPEED, GPU_BANDWIDTH = 1e14, 1.5e12
+"""Useful operations per second of a data-centre GPU on batches; bytes of weights that it reads per second."""
+EFFICIENCY = 0.55
+"""Of a bare product's speed, what a whole layer reaches on a CPU."""
+STEP_SECONDS = {"cpu": 4e-4, "gpu": 5e-5}
+"""Of one layer in one step of generation besides its products."""
+READ_SPEED = 1e9
+"""Bytes of weights per second from disk."""
+START_SECONDS = {"hf": 10.0, "vllm": 60.0}
+"""Of a backend, besides reading the weights."""
+TRAIN_START_SECONDS = 8.0
+"""Of a training: imports, checks, hashes, writing."""
+VLLM_BATCH, HF_BATCH = 256, 8
+"""Replies that are written side by side; hf where the recipe says `auto`."""
+
+BF16_BYTES = 2
+ADAM_BYTES = {"float32": 16, "bfloat16": 8}
+"""Per trained parameter: weight, gradient and two moments."""
+ACTIVATIONS = 1.15
+"""Memory for what a training step holds besides, as a factor."""
+TRAINED_SHARE = {"lens": 0.07, "xsft_lora": 0.01, "xsft_top": 0.07, "steer": 0.0}
+"""Share of the parameters that a method trains: two layers of 32 without embeddings; a rank-16 adapter."""
+PASSES = {"sdrrl": 3.0, "qalign": 1.0, "xsft": 1.0, "xsft_top": 1.0, "xsft_lora": 1.0, "xsft_large": 1.0}
+"""Examples that a fine-tuned baseline makes of one item in one language; SDRRL also writes an answer."""
+PROBED = {"auto": 120}
+"""Items per language after which directions have settled as a rule."""
+NAMED_SIZES = {"phi-3.5-mini": 3.8e9}
+"""Parameters of models whose names do not say."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a model decides its cost."""
+
+    layers: int
+    inner: int
+    """Parameters of all decoder layers."""
+    output: int
+    """Parameters of the output matrix: its products are needed where a token is chosen or scored."""
+    total: int
+    """All parameters, each once."""
+
+    @property
+    def layer(self) -> float:
+        """Parameters of one decoder layer."""
+        return self.inner / self.layers
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How fast products are."""
+
+    kind: str
+    """`cpu` or `gpu`."""
+    speed: Mapping[str, float]
+    """Useful operations per second by type of the weights."""
+    bandwidth: float
+    """Bytes of weights per second that a product of one row reads."""
+
+    @staticmethod
+    def gpu() -> Machine:
+        """A data-centre GPU."""
+        return Machine("gpu", {"float32": GPU_SPEED / 4, "bfloat16": GPU_SPEED}, GPU_BANDWIDTH)
+
+    @staticmethod
+    @lru_cache(maxsize=1)
+    def cpu() -> Machine:
+        """This machine's processor, as timed with short products of all threads."""
+        import torch
+
+        speed = {name: EFFICIENCY * _products(getattr(torch, name), 256) for name in ("float32", "bfloat16")}
+        # One row reads every weight once for two operations on it.
+        return Machine("cpu", speed, 4 * _products(torch.float32, 1) / 2)
+
+
+def _products(dtype: Any, rows: int) -> float:
+    """Operations per second of products with a matrix larger than the caches, on all threads.
+
+    One thread is timed, in processor time: that does not count what else the machine does.
+    """
+    import torch
+
+    width, threads, fastest = 2048, torch.get_num_threads(), float("inf")
+    states, weight = torch.ones(rows, width, dtype=dtype), torch.ones(4 * width, width, dtype=dtype)
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            for _ in range(5):
+                begun = time.thread_time()
+                torch.nn.functional.linear(states, weight)
+                fastest = min(fastest, time.thread_time() - begun)
+    finally:
+        torch.set_num_threads(threads)
+    return threads * 2 * rows * weight.numel() / fastest
+
+
+# --- models ------------------------------------------------------------------------------------
+
+
+LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|blk)\.(\d+)\.")
+"""Names of the tensors of decoder layers."""
+
+
+def parameters_of(model: str) -> int | None:
+    """Number of parameters: from the weight files' headers, else from a name like `Llama-3-8B`."""
+    tensors = tensor_shapes(model)
+    if tensors:
+        return sum(map(math.prod, tensors.values()))
+    for name, count in NAMED_SIZES.items():
+        if name in model.lower():
+            return int(count)
+    found = re.search(r"(\d+(?:\.\d+)?)\s*([bm])\b", model.lower().replace("-", " ").replace("_", " "))
+    return int(float(found[1]) * (1e9 if found[2] == "b" else 1e6)) if found else None
+
+
+def shape_of(model: str) -> Shape | None:
+    """The shape from the weight files' headers; for a name with a size in it that of a Llama of that size."""
+    total = parameters_of(model)
+    if total is None:
+        return None
+    tensors = tensor_shapes(model)
+    layers = {name: found[1] for name in tensors if (found := LAYER.search(name))}
+    if not layers:
+        return Shape(32, int(0.87 * total), int(0.065 * total), total)
+    inner = sum(math.prod(tensors[name]) for name in layers)
+    rest = [math.prod(shape) for name, shape in tensors.items() if name not in layers and len(shape) == 2]
+    return Shape(len(set(layers.values())), inner, max(rest, default=0), total)
+
+
+def model_folder(model: str) -> Path | None:
+    """The local folder of a model, from the hub's cache too; nothing is downloaded."""
+    local = Path(resolve_model(model))
+    if local.is_dir():
+        return local if any(local.glob("*.safetensors")) else None
+    from huggingface_hub import try_to_load_from_cache
+
+    hub = model.count("/") == 1 and not model.startswith((".", "/"))
+    found = try_to_load_from_cache(model, "config.json") if hub else None
+    folder = Path(found).parent if isinstance(found, str) else None
+    return folder if folder is not None and any(folder.glob("*.safetensors")) else None
+
+
+def tensor_shapes(model: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors of a folder or a GGUF file, from the headers alone; empty: not here."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    if is_gguf(model) and Path(model).is_file():
+        from lens_train.gguf.header import read_header
+
+        return {name: entry.shape for name, entry in read_header(Path(model)).tensors.items()}
+    folder = model_folder(model)
+    for file in folder.glob("*.safetensors") if folder is not None else ():
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(length))
+        shapes |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+    return shapes
+
+
+def token_counter(model: str) -> Callable[[str], float]:
+    """Tokens of a text: with the model's own tokenizer where it is here."""
+    if model_folder(model) is not None:
+        from lens_eval.base.errors import UserError
+        from lens_train.layers import load_tokenizer
+
+        try:
+            tokenizer = load_tokenizer(model)
+        except UserError:  # said by the run itself
+            return lambda text: len(text) / CHARACTERS
+        return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return lambda text: len(text) / CHARACTERS
+
+
+def mean_tokens(texts: Sequence[str], count: Callable[[str], float]) -> float:
+    """Mean over evenly spaced texts."""
+    step = max(1, len(texts) // SAMPLE)
+    lengths = [count(text) for text in texts[::step]]
+    return sum(lengths) / len(lengths)
+
+
+# --- evaluation --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one task asks of a model."""
+
+    items: int
+    prompt_tokens: float
+    requests: int = 1
+    """Passes per item."""
+    answer_tokens: int = 0
+    """Generated per item; 0: options are scored."""
+
+
+def evaluation_seconds(recipe: Recipe, loads: Sequence[Load], shape: Shape, machine: Machine) -> float:
+    """Seconds to evaluate one variant, start of the backend included."""
+    batch = recipe.backend.batch_size
+    rows = VLLM_BATCH if recipe.backend.model == "vllm" else batch if isinstance(batch, int) else HF_BATCH
+    dtype = str(recipe.backend.args.get("dtype", "bfloat16"))
+    seconds = START_SECONDS[recipe.backend.model] + shape.total * BF16_BYTES / READ_SPEED
+    for load in loads:
+        tokens = load.items * load.requests * load.prompt_tokens
+        seconds += 2 * tokens * (shape.inner + shape.output) / _speed(machine, dtype)
+        if load.answer_tokens:
+            together = min(rows, load.items)
+            seconds += write_seconds(load.items, load.answer_tokens, together, shape, machine, dtype)
+    return seconds
+
+
+def write_seconds(
+    replies: int, tokens: float, rows: int, shape: Shape, machine: Machine, dtype: str
+) -> float:
+    """Seconds to generate, `rows` replies side by side: a step reads all weights, and computes each row."""
+    size = 4 if dtype == "float32" else BF16_BYTES
+    parameters = shape.inner + shape.output
+    reading = parameters * size / machine.bandwidth
+    computing = 2 * parameters * rows / _speed(machine, dtype)
+    step = max(reading, computing) + shape.layers * STEP_SECONDS[machine.kind]
+    return step * tokens * replies / max(1, rows)
+
+
+def _speed(machine: Machine, dtype: str) -> float:
+    return machine.speed["float32" if dtype == "float32" else "bfloat16"]
+
+
+# --- training ----------------------------------------------------------------------------------
+
+
+def training_seconds(
+    recipe: Recipe, row: Row, shape: Shape, machine: Machine, count: Callable[[str], float]
+) -> float | None:
+    """Seconds to train one row; None where the method or its amount of data is not known here."""
+    method, settings = row.spec.method or "", row.spec.settings
+    start = TRAIN_START_SECONDS + shape.total * BF16_BYTES / READ_SPEED
+    if method in ("lens", "steer"):
+        return start + _lens_seconds(recipe, row, shape, machine, count)
+    items = settings.get("train_items", None if method == "xsft_large" else 200)
+    if method not in PASSES or items is None:
+        return None
+    share = TRAINED_SHARE.get(method, 1.0)
+    backward = {"xsft_lora": 2.0, "xsft_top": 4.0 * share}.get(method, 4.0)
+    languages = len(recipe.languages)
+    tokens = items * languages * PAIR_TOKENS * settings.get("epochs", 1) * PASSES[method]
+    dtype = "bfloat16" if machine.kind == "gpu" else "float32"
+    seconds = (shape.inner + shape.output) * tokens * (2.0 + backward) / _speed(machine, dtype)
+    if method == "sdrrl":
+        seconds += write_seconds(items * languages, ANSWER_TOKENS, HF_BATCH, shape, machine, dtype)
+    return start + seconds
+
+
+def _lens_seconds(
+    recipe: Recipe, row: Row, shape: Shape, machine: Machine, count: Callable[[str], float]
+) -> float:
+    """Probing, one pass of the trained prompts to where training begins, the steps, and replies twice."""
+    from lens_train.config import LensConfig
+
+    settings, languages = row.spec.settings, len(recipe.languages)
+    config = LensConfig(recipe.languages)
+    own: Callable[[str], Any] = lambda name: settings.get(name, getattr(config, name, None))  # noqa: E731
+    dtype = own("dtype")
+    dtype = _auto_dtype(machine) if dtype == "auto" else dtype
+    speed, top_speed = _speed(machine, dtype), machine.speed["float32"]
+    tokens, here = prompt_tokens(recipe, row, count)
+    probed = min(PROBED.get(own("probe_items"), own("probe_items")), here) if own("probe_items") else 0
+    if settings.get("subspaces"):
+        probed = 0
+    if row.spec.method == "steer":
+        return 2 * probed * languages * tokens * shape.inner / speed
+    items = min(own("train_items"), here)
+    # Where the same prompts are probed and trained on, one pass serves both.
+    passes = max(items, probed) if not settings.get("probe_data") else items + probed
+    seconds = 2 * passes * languages * tokens * shape.inner / speed
+    trained = own("trained_layers")
+    top = shape.layer * (trained if isinstance(trained, int) else len(trained))
+    official = settings.get("compat") == "official"
+    epochs = own("epochs") or (1 if official else 4)
+    taken = own("steps") * own("batch_size") if own("steps") else epochs * items
+    # Forward, gradients of states and of weights.
+    seconds += 6 * taken * languages * tokens * top / top_speed
+    shown = settings.get("show_replies", 4) * languages
+    return seconds + 2 * write_seconds(shown, 48, max(1, shown), shape, machine, dtype)
+
+
+def _auto_dtype(machine: Machine) -> str:
+    speed = machine.speed
+    return "bfloat16" if machine.kind == "gpu" or speed["bfloat16"] > speed["float32"] else "float32"
+
+
+def prompt_tokens(recipe: Recipe, row: Row, count: Callable[[str], float]) -> tuple[float, int]:
+    """Mean tokens of a training prompt with its template, and the number of items; else what is usual."""
+    from lens_eval.base.errors import UserError
+    from lens_train.data import read_prompts
+
+    name = row.spec.data or recipe.train_data or ""
+    try:
+        texts = read_prompts(resolve_data(name), recipe.languages).texts
+    except (UserError, OSError):  # said to be missing elsewhere in the plan
+        return TRAIN_PROMPT_TOKENS + TEMPLATE_TOKENS, 10**9
+    means = [mean_tokens(own, count) for own in texts.values()]
+    return sum(means) / len(means) + TEMPLATE_TOKENS, len(next(iter(texts.values())))
+
+
+def training_bytes(row: Row, parameters: int, on_gpu: bool) -> float:
+    """Memory of one training: frozen weights, and weight, gradient and moments of what is trained."""
+    dtype = row.spec.settings.get("dtype", "auto")
+    share = TRAINED_SHARE.get(row.spec.method or "", 1.0)
+    kept = "float32" if share < 1 or dtype == "auto" else dtype
+    frozen = BF16_BYTES if on_gpu or dtype == "bfloat16" else 4
+    return parameters * ((1 - share) * frozen + share * ADAM_BYTES[kept]) * ACTIVATIONS

@@ -1,0 +1,143 @@
+"""Costs: what is counted of a model and of texts, and what follows for time and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_lens
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lens_eval.run import costs
+from lens_eval.run.costs import Load, Machine, Shape
+from lens_eval.run.recipe import Recipe, parse_recipe, rows_of
+
+BILLION = 1_000_000_000
+LARGE = Shape(32, 7 * BILLION, BILLION // 2, 8 * BILLION)
+GPU = Machine.gpu()
+EVEN = Machine("cpu", {"float32": 1e11, "bfloat16": 1e11}, 1e10)
+LENGTH: Callable[[str], float] = len
+
+
+def _recipe(**changes: Any) -> Recipe:
+    raw: dict[str, Any] = {
+        "backbone": "org/Model-8B",
+        "languages": ["en", "zh"],
+        "data": {"train": "pairs.jsonl"},
+        "variants": {"backbone": {}},
+        "tasks": ["lens_mini"],
+        "backend": {"model": "hf", "batch_size": 8},
+    }
+    return parse_recipe({**raw, **changes})
+
+
+def _train(machine: Machine = EVEN, recipe: Recipe | None = None, **spec: Any) -> float | None:
+    recipe = recipe or _recipe(variants={"a": spec})
+    return costs.training_seconds(recipe, rows_of(recipe)[0], LARGE, machine, LENGTH)
+
+
+def test_the_size_of_a_model(tmp_path: Path) -> None:
+    for name, count in {
+        "meta-llama/Meta-Llama-3-8B-Instruct": 8e9,
+        "meta-llama/Llama-3.1-8B-Instruct": 8e9,
+        "microsoft/Phi-3.5-mini-instruct": 3.8e9,
+        "Qwen/Qwen2.5-7B-Instruct": 7e9,
+        "Qwen/Qwen3-8B": 8e9,
+        "org/tiny-125m": 125e6,
+    }.items():
+        assert costs.parameters_of(name) == count
+    assert costs.parameters_of("org/unheard-of") is None
+    assert costs.parameters_of(str(tmp_path / "none")) is None
+    # A folder is counted, not guessed: only the headers of its weight files are read.
+    folder = tiny_lens.save_model(tmp_path / "model-8b")
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    shape = costs.shape_of(folder)
+    assert shape is not None
+    assert shape.total == sum(p.numel() for p in model.parameters())
+    assert shape.layers == model.config.num_hidden_layers
+    assert shape.inner == sum(p.numel() for p in model.model.layers.parameters())
+    assert shape.output == model.lm_head.weight.numel()
+
+
+def test_reading_takes_two_operations_per_weight_and_token() -> None:
+    start = costs.evaluation_seconds(_recipe(), [], LARGE, EVEN)
+    found = costs.evaluation_seconds(_recipe(), [Load(1000, 200, 4)], LARGE, EVEN)
+    assert found - start == pytest.approx(1000 * 200 * 4 * 2 * 7.5e9 / 1e11)
+
+
+def test_a_step_of_generation_reads_all_weights_or_computes_all_rows() -> None:
+    def seconds(rows: int, speed: float) -> float:
+        machine = Machine("cpu", {"float32": speed, "bfloat16": speed}, 1e10)
+        return costs.write_seconds(8, 100, rows, LARGE, machine, "bfloat16")
+
+    between = 32 * costs.STEP_SECONDS["cpu"]
+    assert seconds(8, 1e15) == pytest.approx(100 * (7.5e9 * 2 / 1e10 + between))
+    assert seconds(8, 1e10) == pytest.approx(100 * (7.5e9 * 2 * 8 / 1e10 + between))
+    # One by one, all weights are read for each row.
+    assert seconds(1, 1e15) == pytest.approx(8 * seconds(8, 1e15))
+
+
+def test_more_passes_layers_and_steps_of_lens_take_longer() -> None:
+    once = _train(method="lens", epochs=1)
+    assert once is not None
+
+    def more(**settings: Any) -> float:
+        found = _train(method="lens", **{"epochs": 1, **settings})
+        assert found is not None
+        return found - once
+
+    per_pass = 6 * 200 * 2 * 60 * 2 * LARGE.layer / 1e11
+    assert more(epochs=4) == pytest.approx(3 * per_pass)
+    assert more(trained_layers=4) == pytest.approx(per_pass)
+    assert more(steps=50, batch_size=8) == pytest.approx(per_pass)
+    assert more(show_replies=0) < 0
+    default = _train(method="lens")
+    assert default is not None
+    assert default == pytest.approx(once + more(epochs=4))
+
+
+def test_prompts_are_measured_where_they_are_here(tmp_path: Path) -> None:
+    few = tiny_lens.save_prompts(tmp_path / "few.jsonl", items=4)
+    recipe = _recipe(data={"train": str(few)}, variants={"a": {"method": "lens"}})
+    tokens, items = costs.prompt_tokens(recipe, rows_of(recipe)[0], LENGTH)
+    assert items == 4
+    assert 5 < tokens - costs.TEMPLATE_TOKENS < 60
+    assert _train(recipe=recipe) < _train(method="lens")  # type: ignore[operator]
+
+
+def test_what_is_not_known_is_none() -> None:
+    assert _train(method="xsft_large") is None
+    assert _train(method="xsft_large", train_items=50)
+    assert _train(method="mine:train") is None
+    full, lora = _train(method="xsft"), _train(method="xsft_lora")
+    assert full is not None
+    assert lora is not None
+    assert lora < full
+
+
+def test_training_memory_by_what_is_trained() -> None:
+    def billions(on_gpu: bool = True, **spec: Any) -> float:
+        row = rows_of(_recipe(variants={"a": spec}))[0]
+        return costs.training_bytes(row, BILLION, on_gpu=on_gpu) / costs.ACTIVATIONS / BILLION
+
+    assert billions(method="xsft") == pytest.approx(16)  # float32 weight, gradient, two moments
+    assert billions(method="xsft", dtype="bfloat16") == pytest.approx(8)
+    assert billions(method="lens") == pytest.approx(0.93 * 2 + 0.07 * 16)
+    assert billions(method="xsft_lora") == pytest.approx(0.99 * 2 + 0.01 * 16)
+    assert billions(False, method="lens") == pytest.approx(0.93 * 4 + 0.07 * 16)
+
+
+def test_this_machine_is_measured() -> None:
+    machine = Machine.cpu()
+    assert all(1e8 < speed < 1e14 for speed in machine.speed.values())
+    assert 1e8 < machine.bandwidth < 1e13
+
+
+@given(st.lists(st.text(max_size=20), min_size=1, max_size=200))
+def test_the_mean_of_a_sample_lies_between_the_shortest_and_the_longest(texts: list[str]) -> None:
+    assert min(map(len, texts)) <= costs.mean_tokens(texts, LENGTH) <= max(map(len, texts))
