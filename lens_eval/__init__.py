@@ -1,3 +1,5 @@
 """Multilingual tasks, off-target metric, runners and tables for lm-evaluation-harness."""
 
-__version__ = "0.1.0"
+from lens_eval.base.project import VERSION as __version__
+
+__all__ = ["__version__"]

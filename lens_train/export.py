@@ -20,20 +20,15 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.files import commit, need_disk
 from lens_eval.base.progress import progress
-from lens_train.files import commit, write_tensors
+from lens_train.files import TYPES, write_tensors
 from lens_train.job import VARIANT_FILE, Variant
 from lens_train.layers import checkpoint_folder, model_identity, weight_files
 
 DELTA = "delta.safetensors"
 WRITERS = 4
 """Files of a checkpoint that are copied at once."""
-TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}
 
 
 @dataclass(frozen=True)
@@ -168,23 +163,3 @@ def merge(delta: Path, base: str, output: Path) -> None:
 def checkpoint_bytes(folder: Path) -> int:
     """Size of the weights of a checkpoint."""
     return sum(file.stat().st_size for file in weight_files(folder))
-
-
-def need_disk(
-    output: Path,
-    size: int,
-    advice: str = "make room, name a folder on another disk, or write a delta only (--delta)",
-) -> None:
-    """Refuse to begin what the disk cannot hold; `advice` says what to do then.
-
-    Raises:
-        UserError: less free room than `size` bytes and a little more.
-    """
-    place = output.absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if free < size * 1.02 + (1 << 20):
-        raise UserError(
-            f"{output} needs {size / 1e9:.2f} GB on disk, {free / 1e9:.2f} GB are free at {place}; {advice}"
-        )

@@ -1,20 +1,15 @@
-"""Writing in one step: a reader sees the old file or the new one, never half of one."""
+"""Tensors in files: written in one step, and the types they are stored in."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file."""
-    aside = path.with_name(path.name + ".partial")
-    aside.write_text(text, encoding="utf-8")
-    commit(aside, path)
+from lens_eval.base.files import commit
 
 
 def write_tensors(
@@ -31,8 +26,9 @@ def write_tensors(
     commit(aside, path)
 
 
-def commit(aside: Path, path: Path) -> None:
-    """Give a file written aside its name, once it is on the disk."""
-    with aside.open("rb") as file:
-        os.fsync(file.fileno())
-    aside.replace(path)
+TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from lens_eval.base import files
 from lens_eval.base.errors import UserError
 from lens_eval.mini import resolve_data
 from lens_train import export, methods
@@ -143,7 +144,7 @@ def check(job: Job) -> Plan:
     """Check everything that can be checked without the model's weights in memory, and the output folder."""
     methods.check_output(job)
     plan = make_plan(job)
-    export.need_disk(job.output, 0 if plan.delta else export.checkpoint_bytes(checkpoint_folder(job.model)))
+    files.need_disk(job.output, 0 if plan.delta else export.checkpoint_bytes(checkpoint_folder(job.model)))
     return plan
 
 

@@ -18,9 +18,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, distributed, nn
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.files import write_text
 from lens_eval.base.progress import progress
 from lens_train.config import LensConfig
-from lens_train.files import write_tensors, write_text
+from lens_train.files import write_tensors
 from lens_train.losses import Objective
 from lens_train.processes import rank, world
 from lens_train.trunk import SAVING_SHARE, Trunk

@@ -18,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lens_eval.base.errors import UserError
-from lens_train.files import write_tensors, write_text
+from lens_eval.base.files import write_text
+from lens_train.files import write_tensors
 
 TENSORS = "subspace.safetensors"
 RECORD = "subspace.json"

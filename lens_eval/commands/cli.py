@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-import lens_eval
 from lens_eval.base.errors import UserError
+from lens_eval.base.project import VERSION
 
 app = typer.Typer(
     name="lens",
@@ -51,7 +51,7 @@ for _name, _reference in COMMANDS.items():
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(lens_eval.__version__)
+        typer.echo(VERSION)
         raise typer.Exit()
 
 

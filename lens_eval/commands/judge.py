@@ -46,7 +46,7 @@ def judge(
     """
     from contextlib import ExitStack
 
-    from lens_eval.base.identity import lock
+    from lens_eval.base.files import lock
     from lens_eval.judge.endpoint import Endpoint
     from lens_eval.judge.grades import (
         JUDGEMENTS,

@@ -134,7 +134,8 @@ def sweep(
     from lens_eval.mini import resolve_data
     from lens_train.job import Job
     from lens_train.sweep import tables
-    from lens_train.sweep.run import Request, make_points
+    from lens_train.sweep.rows import Request
+    from lens_train.sweep.run import make_points
     from lens_train.sweep.run import sweep as run
 
     settings = _settings(config, set_, template)
@@ -203,6 +204,7 @@ def merge(
 
 def _show_outcome(job: Any) -> None:
     """What training did, where it was written, and what to do next."""
+    from lens_eval.commands import next_commands
     from lens_train.job import Variant
     from lens_train.watch import summary
 
@@ -211,7 +213,7 @@ def _show_outcome(job: Any) -> None:
     for line in [*said, *([""] if said else [])]:
         typer.echo(line)
     typer.echo(f"written: {job.output}")
-    for command in summary.next_commands(job, variant):
+    for command in next_commands.next_commands(job, variant):
         typer.echo(f"next: {command}")
 
 

@@ -105,7 +105,7 @@ def _answered(patient: Patient, backend: str, tasks: Sequence[Any]) -> dict[str,
     """Greedy answers and choices on the first items of each task, by kind."""
     from dataclasses import replace
 
-    from lens_eval.base.identity import Paths
+    from lens_eval.base.paths import Paths
     from lens_eval.run.evaluation import Evaluator, quiet
     from lens_eval.run.recipe import ANY_BACKEND
     from lens_eval.run.sources import model_arguments

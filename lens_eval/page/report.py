@@ -18,6 +18,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from lens_eval.base import plain_tables
 from lens_eval.language.languages import LANGUAGES
 from lens_eval.page import charts, shown_answers, training_charts
 from lens_eval.results import findings, tables, training_record
@@ -113,7 +114,7 @@ def to_html(
         tasks=_tasks(comparison, scores),
         markers=[(name, charts.swatch(number)) for number, name in enumerate(comparison.variants)],
         legend=tables.legend(comparison),
-        simulated_words=tables.SIMULATED,
+        simulated_words=plain_tables.SIMULATED,
         hole=tables.HOLE,
     )
     return visible(text)
@@ -361,7 +362,7 @@ def _bar(
     if len(shares) < len(OUTCOMES):
         shares = [("off", entry.interval.mean)]
     i = entry.interval
-    text = tables.percent(i.mean) + (tables.MARK if entry.differs else "")
+    text = plain_tables.percent(i.mean) + (tables.MARK if entry.differs else "")
     return charts.Bar(variant, tuple(shares), i.low, i.high, text)
 
 

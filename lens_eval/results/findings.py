@@ -364,13 +364,13 @@ def show(checks: Sequence[Check], console: Console | None = None) -> None:
 
 def to_markdown(checks: Sequence[Check]) -> str:
     """A table of the checks."""
-    from lens_eval.results.tables import _md
+    from lens_eval.base.plain_tables import markdown_cell
 
     lines = ["## Published directions", "", NOTE, "", "| check | outcome | claim | difference | measured |"]
     lines += ["|---|---|---|---:|---|"]
     for c in checks:
         cells = (c.name, c.outcome, c.claim, numbers(c), c.detail)
-        lines.append("| " + " | ".join(_md(cell) for cell in cells) + " |")
+        lines.append("| " + " | ".join(markdown_cell(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -207,16 +207,16 @@ def to_csv(pairs: Iterable[Pair]) -> str:
 
 def to_markdown(pairs: Sequence[Pair]) -> str:
     """A table of what has a partner, and a list of what has none."""
-    from lens_eval.results.tables import _md
+    from lens_eval.base.plain_tables import markdown_cell
 
     lines = ["## Beside the paper, %", "", _legend(pairs), ""]
     partners = [each for each in pairs if each.ours]
     if partners:
         head = ["variant", "task", "language", "metric", "paper", "ours", "difference", "source"]
         lines += ["| " + " | ".join(head) + " |", "|---|---|---|---|---:|---:|---:|---|"]
-        lines += ["| " + " | ".join(_md(cell) for cell in _cells(each)) + " |" for each in partners]
+        lines += ["| " + " | ".join(markdown_cell(cell) for cell in _cells(each)) + " |" for each in partners]
         lines.append("")
-    lines += [f"- {_md(line)}" for line in _without(pairs)]
+    lines += [f"- {markdown_cell(line)}" for line in _without(pairs)]
     return "\n".join(lines).rstrip() + "\n"
 
 

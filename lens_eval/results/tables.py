@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lens_eval.base.plain_tables import SIMULATED, markdown_cell, percent
 from lens_eval.results.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, label, main_metrics
 
 if TYPE_CHECKING:
@@ -17,17 +18,11 @@ if TYPE_CHECKING:
 
     from lens_eval.base.statistics import Interval
 
-SIMULATED = "simulated: a tiny self-made model on self-made items; it shows the mechanism, no model's quality"
 MARK = "*"
 HOLE = "–"
 FLOOR = "false floor"
 MADE = "made.md"
 """Beside the tables: what differs from one run to the next though the numbers are the same."""
-
-
-def percent(value: float) -> str:
-    """A share as percent with one decimal, without a minus before zero."""
-    return f"{round(100 * value, 1) + 0.0:.1f}"
 
 
 def _signed(value: float) -> str:
@@ -224,10 +219,11 @@ def to_markdown(comparison: Comparison) -> str:
     if comparison.holes:
         lines += ["## Missing", ""]
         lines += [
-            f"- {_md(hole.variant)}, {_md(hole.task)}: {_md(hole.reason)}" for hole in comparison.holes
+            f"- {markdown_cell(hole.variant)}, {markdown_cell(hole.task)}: {markdown_cell(hole.reason)}"
+            for hole in comparison.holes
         ] + [""]
     if comparison.notes:
-        lines += ["## Notes", "", *(f"- {_md(note)}" for note in comparison.notes), ""]
+        lines += ["## Notes", "", *(f"- {markdown_cell(note)}" for note in comparison.notes), ""]
     if comparison.run:
         lines += [f"How this was made, and what it cost: [{MADE}]({MADE}).", ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -247,10 +243,10 @@ def summary(comparison: Comparison, family: str) -> list[str]:
     names = {AVERAGE: column_name(comparison, family, AVERAGE), central: central}
     head = ["variant", *(f"{label(metric)}, {names[language]}" for metric, language in places)]
     lines = [f"### summary, %{' (simulated)' if comparison.simulated else ''}", ""]
-    lines += ["| " + " | ".join(_md(h) for h in head) + " |", "|---" + "|---:" * len(places) + "|"]
+    lines += ["| " + " | ".join(markdown_cell(h) for h in head) + " |", "|---" + "|---:" * len(places) + "|"]
     for variant in comparison.variants:
         cells = [cell(comparison.get(family, metric, variant, language)) for metric, language in places]
-        lines.append("| " + " | ".join(_md(c) for c in (variant, *cells)) + " |")
+        lines.append("| " + " | ".join(markdown_cell(c) for c in (variant, *cells)) + " |")
     return [*lines, ""]
 
 
@@ -261,33 +257,27 @@ def _markdown_table(comparison: Comparison, family: str, metric: str) -> list[st
     head += [column_name(comparison, family, language) for language in own[1:]]
     if len(comparison.variants) == 1:
         head.pop(2)
-    lines = ["| " + " | ".join(_md(h) for h in head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    lines = [
+        "| " + " | ".join(markdown_cell(h) for h in head) + " |",
+        "|---" + "|---:" * (len(head) - 1) + "|",
+    ]
     for variant in comparison.variants:
         first = comparison.get(family, metric, variant, main)
         row = [variant, cell(first), difference_cell(first)]
         if len(comparison.variants) == 1:
             row.pop()
         row += [cell(comparison.get(family, metric, variant, language)) for language in own[1:]]
-        lines.append("| " + " | ".join(_md(c) for c in row) + " |")
+        lines.append("| " + " | ".join(markdown_cell(c) for c in row) + " |")
     if floor := floor_cells(comparison, family, metric, own):
         row = [FLOOR, floor[0], *([] if len(comparison.variants) == 1 else [""]), *floor[1:]]
         lines.append("| " + " | ".join(row) + " |")
     return lines
 
 
-def _md(text: str) -> str:
-    """Text that stays text in Markdown: no table breaks, no markup, no HTML."""
-    for sign in "\\|`*_<>[]":
-        # Interval brackets and underscores in names read better unescaped and do no harm in a cell.
-        if sign not in "[]_":
-            text = text.replace(sign, "\\" + sign)
-    return " ".join(text.split())
-
-
 def to_made(comparison: Comparison) -> str:
     """How a run was made and what it cost: what differs where the same numbers are made again."""
     run = comparison.run
-    lines = [f"# How the tables of {_md(comparison.name)} were made", ""]
+    lines = [f"# How the tables of {markdown_cell(comparison.name)} were made", ""]
     environment = run.get("environment", {})
     facts = {
         "command": run.get("command"),
@@ -295,7 +285,7 @@ def to_made(comparison: Comparison) -> str:
         "machine": environment.get("machine"),
         "versions": ", ".join(f"{k} {v}" for k, v in environment.get("versions", {}).items()),
     }
-    lines += [f"- {name}: {_md(str(value))}" for name, value in facts.items() if value]
+    lines += [f"- {name}: {markdown_cell(str(value))}" for name, value in facts.items() if value]
     costs = run.get("costs", {})
     if costs:
         lines += [
@@ -304,7 +294,7 @@ def to_made(comparison: Comparison) -> str:
         ]
         lines += ["|---|---:|---:|---:|---:|"]
         for variant, cost in costs.items():
-            lines.append(f"| {_md(variant)} | " + " | ".join(_cost(cost)) + " |")
+            lines.append(f"| {markdown_cell(variant)} | " + " | ".join(_cost(cost)) + " |")
     return "\n".join(lines) + "\n"
 
 

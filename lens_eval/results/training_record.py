@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.identity import write_json
+from lens_eval.base.files import write_json
 
 FILE = "training.json"
 POINTS = 200

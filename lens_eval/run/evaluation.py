@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from lens_eval.base.errors import UserError, did_you_mean
-from lens_eval.base.identity import Paths, environment
+from lens_eval.base.identity import environment
+from lens_eval.base.paths import Paths
 from lens_eval.base.progress import progress
+from lens_eval.base.project import ROOT
 from lens_eval.run.recipe import Backend
 from lens_eval.upstream.responses import Keep, keeping
 
@@ -58,9 +60,7 @@ def task_folders(include_path: Sequence[str] = ()) -> list[str]:
 
 def own_tasks() -> Path:
     """The task files in this checkout, or those that the installed package put under lm_eval's own."""
-    import lens_eval
-
-    checkout = Path(lens_eval.__file__).resolve().parents[1] / "tasks"
+    checkout = ROOT / "tasks"
     if checkout.is_dir():
         return checkout
     from importlib.util import find_spec

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lens_eval.base.identity import file_hash, key_of, source_hash, versions
+from lens_eval.base.files import file_hash
+from lens_eval.base.identity import key_of, source_hash, versions
 from lens_eval.mini import resolve_data
 from lens_eval.run.evaluation import EvalTask
 from lens_eval.run.recipe import PATH_SETTINGS, Recipe, Row

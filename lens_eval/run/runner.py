@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.identity import environment, lock, write_json
+from lens_eval.base.files import lock, write_json
+from lens_eval.base.identity import environment
 from lens_eval.results.compare import RUN_FILE, Comparison, compare, load
 from lens_eval.run.evaluation import EvalTask, Evaluator, load_tasks, stopwatch
 from lens_eval.run.keys import Identities, cell_record

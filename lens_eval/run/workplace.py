@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.identity import Paths, key_of, write_json
+from lens_eval.base.files import write_json
+from lens_eval.base.identity import key_of
+from lens_eval.base.paths import Paths
+from lens_eval.base.project import ROOT
 from lens_eval.mini import resolve_data, resolve_model
 from lens_eval.run.evaluation import EvalTask, Evaluator, only_own_bars, stopwatch
 from lens_eval.run.keys import CELL_FILE, cell_record, file_hash_of_weights
@@ -167,8 +170,6 @@ def job_of(recipe: Recipe, row: Row, output: Path, device: str) -> Job:
 
 def machine_paths(folder: Path, recipe: Recipe) -> Paths:
     """Names for the paths that results would otherwise carry; what the recipe names keeps its last part."""
-    import lens_eval
-
     given = [recipe.backbone, recipe.train_data, recipe.dev_data, *recipe.include_path]
     for spec in recipe.variants:
         given += [spec.model, spec.adapter, spec.data, *paths_of(recipe, spec)]
@@ -180,7 +181,7 @@ def machine_paths(folder: Path, recipe: Recipe) -> Paths:
         if folder_of_file is not None:
             names[folder_of_file] = Path(path).name
     names[Path(sys.prefix)] = "ENVIRONMENT"
-    names[Path(lens_eval.__file__).resolve().parents[1]] = "PROJECT"
+    names[ROOT] = "PROJECT"
     names[Path.cwd()] = "."
     names[resolve_model("builtin")] = "builtin"
     if os.environ.get("LENS_DATA_DIR"):

@@ -8,12 +8,11 @@ be averaged.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from lens_eval.language.contains import contains
 from lens_eval.language.languages import DEFAULT_LANGUAGES, LANGUAGES
 from lens_eval.tasks.answers import read_choice, read_number, same_number
 
@@ -97,35 +96,3 @@ def choice(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> dic
 
 def _first_best(scores: Sequence[float]) -> int:
     return max(range(len(scores)), key=lambda index: (scores[index], -index))
-
-
-def contains(text: str, answer: str) -> bool:
-    """Whether `answer` stands in `text`; case, width, and the script of digits do not count.
-
-    A Latin, Greek or Cyrillic letter or a digit at the edge of the answer must be the edge of a word or
-    number ("5" is not in "15" or "1.5"). Other scripts write no spaces or glue particles to words: a
-    substring is enough.
-    """
-    haystack, needle = _plain(text), _plain(answer)
-    if not needle:
-        return False
-    before, after = _EDGES_BEFORE[_kind(needle[0])], _EDGES_AFTER[_kind(needle[-1])]
-    return re.search(before + re.escape(needle) + after, haystack) is not None
-
-
-_EDGES_BEFORE = {"letter": r"(?<!\w)", "digit": r"(?<!\d)(?<!\d[.,٫])", "other": ""}
-_EDGES_AFTER = {"letter": r"(?!\w)", "digit": r"(?!\d)(?![.,٫]\d)", "other": ""}
-_ARABIC_MARKS = re.compile("[\u064b-\u0652\u0640]")
-
-
-def _kind(character: str) -> str:
-    if character.isdecimal():
-        return "digit"
-    spaced = unicodedata.name(character, "").startswith(("LATIN", "GREEK", "CYRILLIC"))
-    return "letter" if spaced else "other"
-
-
-def _plain(text: str) -> str:
-    folded = _ARABIC_MARKS.sub("", unicodedata.normalize("NFKC", text)).casefold()
-    digits = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in folded)
-    return " ".join(digits.split())

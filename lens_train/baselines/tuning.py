@@ -120,7 +120,8 @@ class Run:
             UserError: a model without a chat template or with a faulty one, a device that is not
                 there, several GPUs visible to one process, not enough disk.
         """
-        from lens_train.export import checkpoint_bytes, need_disk
+        from lens_eval.base.files import need_disk
+        from lens_train.export import checkpoint_bytes
         from lens_train.layers import checkpoint_folder, load_model, load_tokenizer
 
         self.job, self.settings = job, settings

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.identity import file_hash, key_of, write_json
+from lens_eval.base.files import file_hash, write_json
+from lens_eval.base.identity import key_of
 
 if TYPE_CHECKING:
     from lens_train.gguf.architecture import Source
@@ -67,7 +68,7 @@ def model_folder(file: Path) -> Path:
 def _convert(header: Header, config: Any, found: list[Source], digest: str, folder: Path) -> None:
     from importlib.metadata import version
 
-    from lens_train.export import need_disk
+    from lens_eval.base.files import need_disk
     from lens_train.gguf.convert import convert, size_of, stored_dtype
 
     dtype = stored_dtype(header)

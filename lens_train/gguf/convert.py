@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.files import commit, write_text
 from lens_eval.base.progress import progress
-from lens_train.export import TYPES
-from lens_train.files import commit, write_text
+from lens_train.files import TYPES
 from lens_train.gguf.architecture import (
     LONG_FACTORS,
     ROPE_FACTORS,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lens_eval.base.errors import UserError
-from lens_train.files import write_text
+from lens_eval.base.files import write_text
 from lens_train.gguf.header import Header
 
 WORDS_FIRST = ("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "tekken")

@@ -26,9 +26,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.files import write_text
 from lens_eval.mini import resolve_data
 from lens_train import methods
-from lens_train.files import write_tensors, write_text
+from lens_train.files import write_tensors
 from lens_train.job import Job, Variant
 
 TENSORS, RECORD = "steering.safetensors", "steering.json"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lens_train.sweep.run import Row
+    from lens_train.sweep.rows import Row
 
 SHARES = {"central_usable": "usable {central} replies", "central_right": "right {central} replies"}
 """Shares of central replies that a setting must not lower, where they are measured."""

@@ -18,23 +18,24 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lens_eval.base.errors import UserError, did_you_mean
-from lens_eval.base.identity import environment, key_of, lock, versions, write_json
+from lens_eval.base.files import lock, write_json
+from lens_eval.base.identity import environment, key_of, versions
 from lens_eval.base.progress import progress
 from lens_eval.language.languages import DEFAULT_LANGUAGES
 from lens_train import export, lens
 from lens_train.config import LensConfig
-from lens_train.job import Job
 from lens_train.layers import Decoder, checkpoint_folder, dtype_name
 from lens_train.probe import renderer, save_folder
 from lens_train.stream import open_decoder
-from lens_train.sweep.choice import Choice, choose
+from lens_train.sweep.choice import choose
+from lens_train.sweep.rows import Outcome, Point, Request, Row
 from lens_train.watch.dev import DevData, DevJudge, as_written
 from lens_train.watch.outcome import stored_type
 
@@ -59,51 +60,6 @@ SWEPT = (
     "seed",
 )
 """Settings that leave probe and trunk as they are."""
-
-Point = dict[str, Any]
-"""Setting -> value, of those that vary."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """A sweep as asked for."""
-
-    job: Job
-    """What all settings share; its output is the folder of the sweep."""
-    data: str
-    """The training data as the user named them; for the command that trains the chosen setting."""
-    dev_data: Path
-    points: tuple[Point, ...]
-    margin: float = 0.02
-    """How much of the central language the chosen setting may lose; see `lens_train.sweep.choice`."""
-    dev_limit: int | None = None
-    max_new_tokens: int = 64
-
-
-@dataclass(frozen=True)
-class Row:
-    """One setting and what came of it."""
-
-    settings: Point
-    measures: Mapping[str, Any] = field(default_factory=dict)
-    """See `lens_train.watch.dev`; shares from 0 to 1. Empty where training was stopped."""
-    losses: Mapping[str, float] = field(default_factory=dict)
-    """Terms of the last step."""
-    weights_sha256: str = ""
-    """Of the trained tensors as `lens train` writes them; see `hash_weights`."""
-    reason: str = ""
-    """Why training was stopped."""
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished sweep."""
-
-    backbone: Row
-    rows: tuple[Row, ...]
-    choice: Choice
-    document: Mapping[str, Any]
 
 
 def make_points(

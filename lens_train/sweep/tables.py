@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lens_eval.results.tables import SIMULATED, percent
-from lens_train.files import write_text
+from lens_eval.base.files import write_text
+from lens_eval.base.plain_tables import SIMULATED, percent
 from lens_train.lens import RUN_SETTINGS
 
 if TYPE_CHECKING:
-    from lens_train.sweep.run import Outcome, Request, Row
+    from lens_train.sweep.rows import Outcome, Request, Row
 
 MEASURES = {
     "off_target": "off-target",
@@ -131,7 +131,7 @@ def comma_separated(outcome: Outcome) -> str:
 
 def write_all(outcome: Outcome, folder: Path) -> None:
     """Write `table.md`, `table.csv` and, where matplotlib is at hand, `tradeoff.png`."""
-    from lens_train.watch.plots import draw_tradeoff
+    from lens_train.sweep.plots import draw_tradeoff
 
     write_text(folder / "table.md", markdown(outcome))
     write_text(folder / "table.csv", comma_separated(outcome))

@@ -118,8 +118,8 @@ class DevJudge:
         return {**measures, "by_language": by_language}, texts
 
     def _verdicts(self, language: str, replies: Sequence[str]) -> dict[str, float]:
+        from lens_eval.language.contains import contains
         from lens_eval.language.off_target import judge_texts
-        from lens_eval.tasks.scoring import contains
 
         asked = self.data.prompts.texts
         candidates = sorted({*DEFAULT_LANGUAGES, *asked})

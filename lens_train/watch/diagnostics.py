@@ -54,8 +54,8 @@ import torch
 from torch import Tensor
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.files import write_text
 from lens_train.data import ParallelPrompts
-from lens_train.files import write_text
 from lens_train.layers import Decoder
 from lens_train.subspace import Subspaces, project, split
 from lens_train.trunk import Kept, Trunk

@@ -29,10 +29,10 @@ import torch
 from torch import Tensor, nn
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.files import write_text
 from lens_eval.language.languages import DEFAULT_LANGUAGES
 from lens_train.data import Renderer
 from lens_train.export import Place
-from lens_train.files import write_text
 from lens_train.generation import generate
 from lens_train.layers import Decoder, dtype_name
 from lens_train.probe import renderer

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lens_eval.base.errors import UserError
-from lens_train.files import commit
+from lens_eval.base.files import commit
 
 if TYPE_CHECKING:
-    from lens_train.sweep.run import Outcome, Row
+    pass
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 """Told apart by colour-blind readers too (Okabe and Ito)."""
@@ -20,7 +19,7 @@ MARKERS = "osD^vP*X"
 MISSING = "plots need matplotlib: pip install 'lens-multilingual[report]'"
 
 
-def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
+def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -35,7 +34,7 @@ def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, 
     return figure, axes
 
 
-def _save(figure: Any, path: Path) -> Path:
+def save_figure(figure: Any, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".partial")
     figure.savefig(aside, format="png", dpi=130)
@@ -43,7 +42,7 @@ def _save(figure: Any, path: Path) -> Path:
     return path
 
 
-def _style(place: int) -> dict[str, Any]:
+def style_of(place: int) -> dict[str, Any]:
     return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place // len(COLOURS) % len(MARKERS)]}
 
 
@@ -67,21 +66,21 @@ def draw_run(run: Path, document: Mapping[str, Any]) -> list[Path]:
 
 
 def _draw_losses(log: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    figure, axes = _figure(1, 1, 7, 4)
+    figure, axes = new_figure(1, 1, 7, 4)
     axis = axes[0, 0]
     steps = [record["step"] for record in log]
     terms = [
         name for name in log[0] if name in ("loss", "retain") or name.startswith(("separate.", "align."))
     ]
     for place, name in enumerate(terms):
-        style = {**_style(place), "marker": None, "linewidth": 2.2 if name == "loss" else 1.3}
+        style = {**style_of(place), "marker": None, "linewidth": 2.2 if name == "loss" else 1.3}
         axis.plot(steps, [record[name] for record in log], label=name, **style)
     axis.set(
         xlabel="step", ylabel="loss (before its weight)", yscale="symlog" if _has_zero(log, terms) else "log"
     )
     axis.legend(fontsize=7, ncols=2)
     axis.set_title("Loss terms per step", loc="left")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _has_zero(log: Sequence[Mapping[str, Any]], terms: Sequence[str]) -> bool:
@@ -89,7 +88,7 @@ def _has_zero(log: Sequence[Mapping[str, Any]], terms: Sequence[str]) -> bool:
 
 
 def _draw_layers(document: Mapping[str, Any], path: Path) -> Path:
-    figure, axes = _figure(2, 4, 15, 6.5)
+    figure, axes = new_figure(2, 4, 15, 6.5)
     layers, codes = document["layers"], document["languages"]
     for axis in axes.flat:
         axis.set_xlabel("layer")
@@ -100,7 +99,7 @@ def _draw_layers(document: Mapping[str, Any], path: Path) -> Path:
     inside = {"specific_share": "specific subspace", "agnostic_share": "agnostic line"}
     _pair_lines(axes[0, 1], document, inside, "Share of all variance")
     for place, (name, values) in enumerate(document["angles"].items()):
-        axes[0, 2].plot(layers, _gaps(values), label=name, markersize=4, **_style(place))
+        axes[0, 2].plot(layers, _gaps(values), label=name, markersize=4, **style_of(place))
     axes[0, 2].set_title("Angles of subspaces, degrees", loc="left", fontsize=10)
     axes[0, 2].legend(fontsize=7)
     titles = {"norm": "Length of a state", "spread": "Distance from the language's mean"}
@@ -108,7 +107,7 @@ def _draw_layers(document: Mapping[str, Any], path: Path) -> Path:
     titles |= {"retrieval_centred": "Translation found, language means off"}
     for axis, (name, title) in zip([axes[0, 3], *axes[1]], titles.items(), strict=True):
         for code in document["before"][name]:
-            style = {**_style(codes.index(code)), "markersize": 4}
+            style = {**style_of(codes.index(code)), "markersize": 4}
             axis.plot(layers, _gaps(document["before"][name][code]), linestyle="--", alpha=0.6, **style)
             axis.plot(layers, _gaps(document["after"][name][code]), label=code, **style)
         axis.set_title(title, loc="left", fontsize=10)
@@ -122,12 +121,12 @@ def _draw_layers(document: Mapping[str, Any], path: Path) -> Path:
         f"{held['text']}",
         fontsize=10,
     )
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _pair_lines(axis: Any, document: Mapping[str, Any], measures: Mapping[str, str], title: str) -> None:
     for place, (name, words) in enumerate(measures.items()):
-        style = {**_style(place), "markersize": 4}
+        style = {**style_of(place), "markersize": 4}
         axis.plot(document["layers"], _gaps(document["before"][name]), linestyle="--", alpha=0.6, **style)
         axis.plot(document["layers"], _gaps(document["after"][name]), label=words, **style)
     axis.set_ylim(0, 1.02)
@@ -140,12 +139,12 @@ def _gaps(values: Sequence[float | None]) -> list[float]:
 
 
 def _draw_projection(document: Mapping[str, Any], path: Path) -> Path:
-    figure, axes = _figure(1, 2, 11, 5)
+    figure, axes = new_figure(1, 2, 11, 5)
     projection = document["projection"]
     for axis, moment in zip(axes[0], ("before", "after"), strict=True):
         for place, code in enumerate(document["languages"]):
             points = projection[moment][code]
-            style = {**_style(place), "s": 16, "alpha": 0.75, "linewidths": 0}
+            style = {**style_of(place), "s": 16, "alpha": 0.75, "linewidths": 0}
             axis.scatter([point[0] for point in points], [point[1] for point in points], label=code, **style)
         axis.set_title(moment, loc="left")
         axis.set(xlabel=_axis_words(projection, 0), ylabel=_axis_words(projection, 1))
@@ -158,52 +157,9 @@ def _draw_projection(document: Mapping[str, Any], path: Path) -> Path:
     figure.suptitle(
         f"States at layer {projection['layer']} of {held['items']} prompts per language", fontsize=10
     )
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _axis_words(projection: Mapping[str, Any], axis: int) -> str:
     share = projection["explained"][axis]
     return f"principal axis {axis + 1}" + ("" if share is None else f" ({100 * share:.0f}% of the variance)")
-
-
-def draw_tradeoff(outcome: Outcome, path: Path) -> None:
-    """Draw usable replies against what the central language lost; or say in one line why not."""
-    try:
-        figure, axes = _figure(1, 1, 7, 4.8)
-    except UserError:
-        print(f"lens: {path.name} was left out: {MISSING}", file=sys.stderr)
-        return
-    axis = axes[0, 0]
-    central = outcome.document["about"]["central"]
-    rows = [(place, row) for place, row in enumerate(outcome.rows) if not row.reason]
-    first = outcome.backbone.measures
-    most = 100 * outcome.document["margin"]
-    axis.axvline(most, color="0.5", linestyle="--", label="most that the rule lets through")
-
-    def point(row: Row) -> tuple[float, float]:
-        return 100 * (row.measures["central_loss"] / first["central_loss"] - 1), 100 * row.measures["usable"]
-
-    for number, (rate, own) in enumerate(sorted(_by_rate(rows).items(), key=lambda pair: str(pair[0]))):
-        points = [point(row) for _, row in own]
-        label = "settings" if rate is None else f"learning rate {rate:g}"
-        axis.scatter(*zip(*points, strict=True), label=label, **_style(number), s=30)
-        for (place, _), where in zip(own, points, strict=True):
-            axis.annotate(str(place + 1), where, xytext=(4, 3), textcoords="offset points", fontsize=7)
-    axis.scatter([0], [100 * first["usable"]], marker="s", color="black", label="untrained")
-    if outcome.choice.chosen is not None:
-        best = point(outcome.rows[outcome.choice.chosen])
-        ring = {"facecolors": "none", "edgecolors": "black", "linewidths": 1.5}
-        axis.scatter([best[0]], [best[1]], s=150, label="chosen", **ring)
-    words = f"loss on {central} text, change in %"
-    axis.set(xlabel=words, ylabel="usable replies, %")
-    simulated = " (simulated)" if outcome.document["simulated"] else ""
-    axis.set_title(f"Usable replies against {words}, dev prompts{simulated}", loc="left", fontsize=10)
-    axis.legend(fontsize=7)
-    _save(figure, path)
-
-
-def _by_rate(rows: Sequence[tuple[int, Any]]) -> dict[float | None, list[tuple[int, Any]]]:
-    found: dict[float | None, list[tuple[int, Any]]] = {}
-    for place, row in rows:
-        found.setdefault(row.settings.get("learning_rate"), []).append((place, row))
-    return found

@@ -5,14 +5,9 @@ What an outcome holds is described in `lens_train.watch.outcome`.
 
 from __future__ import annotations
 
-import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-from lens_eval.mini import backbone_path
-from lens_train.job import Job, Variant
 
 LINE = 80
 """Columns of the summary."""
@@ -24,8 +19,6 @@ BROKEN_MARGIN = 0.1
 """...if it is by so much larger than before."""
 BROKEN_ALONE = 0.5
 """The same for one language, where it must be larger than before by `BROKEN_SHARE`: its replies are few."""
-TASKS = (("mgsm", "mtbench"), ("mmlu",))
-"""Task families to be named: those with replies in words, and for languages that none of them has."""
 
 
 def warnings(found: Mapping[str, Any], central: str, rate: float | None) -> list[str]:
@@ -53,7 +46,7 @@ def _of_weights(weights: Mapping[str, Any], now: str) -> list[str]:
             f"the weights written are those of the base: every change is smaller than {weights['dtype']} can "
             f"hold, and was rounded away. Raise learning_rate{now} or epochs"
         ]
-    if not _has_few_changes(weights):
+    if not has_few_changes(weights):
         return []
     share = weights["changed"] / weights["trained"]
     return [
@@ -63,7 +56,7 @@ def _of_weights(weights: Mapping[str, Any], now: str) -> list[str]:
     ]
 
 
-def _has_few_changes(weights: Mapping[str, Any] | None) -> bool:
+def has_few_changes(weights: Mapping[str, Any] | None) -> bool:
     return weights is not None and weights["changed"] < FEW_CHANGED * weights["trained"]
 
 
@@ -192,63 +185,3 @@ def _number(value: float | None) -> str:
 
 def _wrap(label: str, words: str) -> list[str]:
     return textwrap.wrap(label + words, LINE, subsequent_indent="  ", break_on_hyphens=False)
-
-
-def next_commands(job: Job, variant: Variant) -> list[str]:
-    """What to run next with the variant in `job.output`; each in one line, to be copied.
-
-    Args:
-        job: the run; its `data` and `model` as the user named them.
-        variant: what came of it.
-    """
-    output = Path(job.output)
-    if variant.kind == "steering" or not variant.outcome:
-        return []
-    if job.method == "lens" and _has_few_changes(variant.outcome.get("weights")):
-        return [sweep_command(job, float(variant.settings["learning_rate"]))]
-    if variant.kind == "delta":
-        merged = output.with_name(output.name + "-merged")
-        return [_shell("lens", "merge", "--delta", output, "--model", job.model, "--output", merged)]
-    if not (tasks := find_tasks(job)):
-        return []
-    codes = ",".join([job.central, *(code for code in job.languages if code != job.central)])
-    where = output.with_name(output.name + "-eval")
-    parts = ["lens", "eval", "--model", output, "--tasks", ",".join(tasks), "--languages", codes]
-    return [_shell(*parts, "--output", where)]
-
-
-def sweep_command(job: Job, rate: float) -> str:
-    """The sweep that finds a rate for this job, from `rate` upwards."""
-    dev = job.settings.get("dev_data") or "DEV_PROMPTS"
-    parts: list[Any] = ["lens", "sweep", "--model", job.model, "--data", job.data, "--dev-data", dev]
-    parts += ["--languages", ",".join(job.languages)]
-    parts += ["--central", job.central] if job.central != "en" else []
-    for option in ("subspaces", "probe_data"):
-        if job.settings.get(option):
-            parts += ["--" + option.replace("_", "-"), job.settings[option]]
-    rates = ",".join(f"{rate * factor:g}" for factor in (1, 3, 10))
-    output = Path(job.output)
-    return _shell(
-        *parts, "--vary", f"learning_rate={rates}", "--output", output.with_name(output.name + "-sweep")
-    )
-
-
-def find_tasks(job: Job) -> list[str]:
-    """Few tasks that cover the languages of a job, those with replies in words first."""
-    from lens_eval.tasks.items import LANGUAGES
-    from lens_train.layers import checkpoint_folder
-
-    if checkpoint_folder(job.model).resolve() == backbone_path().resolve():
-        return ["lens_mini"]
-    open_ = {code for code in job.languages if code != job.central}
-    named: list[str] = []
-    for families in TASKS:
-        while open_ & {code for family in families for code in LANGUAGES[family]}:
-            best = max(families, key=lambda family: len(open_ & set(LANGUAGES[family])))
-            named.append(f"lens_{best}")
-            open_ -= set(LANGUAGES[best])
-    return named
-
-
-def _shell(*parts: Any) -> str:
-    return " ".join(shlex.quote(str(part)) for part in parts)

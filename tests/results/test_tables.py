@@ -11,6 +11,7 @@ import pytest
 from lm_eval_files import write_results
 from rich.console import Console
 
+from lens_eval.base import plain_tables
 from lens_eval.language.calibrate import measured_floor
 from lens_eval.results import tables
 from lens_eval.results.compare import Comparison, Hole, compare, load
@@ -56,8 +57,8 @@ def test_the_floor_stands_beside_off_target_rates(comparison: Comparison) -> Non
     [row] = [line for line in tables.to_markdown(comparison).splitlines() if line.startswith("| false floor")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     average = sum(floors[code].mean for code in CODES[:-1]) / (len(CODES) - 1)
-    assert cells[1:3] == [tables.percent(average), ""]
-    assert sorted(cells[3:]) == sorted(tables.percent(floors[code].mean) for code in CODES)
+    assert cells[1:3] == [plain_tables.percent(average), ""]
+    assert sorted(cells[3:]) == sorted(plain_tables.percent(floors[code].mean) for code in CODES)
     stored = json.loads(tables.to_json(comparison))["false_off_target_floor"]
     assert stored == {code: floors[code].mean for code in floors if code in CODES}
 
@@ -117,7 +118,7 @@ def test_the_summary_has_the_averages_and_the_central_language(comparison: Compa
     cells = [cell.strip() for cell in lens.strip("|").split("|")]
     shown = [("acc", tables.AVERAGE), ("off_target", tables.AVERAGE), ("acc", "en")]
     entries = [comparison.get("lens_x", metric, "lens", language) for metric, language in shown]
-    assert cells[1:] == [tables._md(tables.cell(entry)) for entry in entries]
+    assert cells[1:] == [plain_tables.markdown_cell(tables.cell(entry)) for entry in entries]
 
 
 def test_one_language_needs_no_summary(tmp_path: Path) -> None:
@@ -142,5 +143,5 @@ def test_files_are_written_whole(comparison: Comparison, tmp_path: Path) -> None
 
 
 def test_no_minus_zero() -> None:
-    assert tables.percent(-0.0001) == "0.0"
+    assert plain_tables.percent(-0.0001) == "0.0"
     assert tables._signed(-0.0001) == "+0.0"

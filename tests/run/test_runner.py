@@ -22,7 +22,9 @@ import pytest
 import tiny_world
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.identity import Paths, key_of, lock
+from lens_eval.base.files import lock
+from lens_eval.base.identity import key_of
+from lens_eval.base.paths import Paths
 from lens_eval.commands import run
 from lens_eval.run import runner, sources
 from lens_eval.run.recipe import load_recipe, with_changes

@@ -21,7 +21,8 @@ from lens_eval.base.errors import UserError
 from lens_eval.commands.cli import app
 from lens_train import methods
 from lens_train.job import Job
-from lens_train.sweep.run import Outcome, Request, Row, choose, hash_weights, make_points, sweep
+from lens_train.sweep.rows import Outcome, Request, Row
+from lens_train.sweep.run import choose, hash_weights, make_points, sweep
 from lens_train.watch.dev import as_written
 
 LANGUAGES = ("zh", "en", "sw")

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import pytest
 
+from lens_eval.language.contains import contains
 from lens_eval.tasks.answers import same_number
 from lens_eval.tasks.scoring import (
     NUMBER_METRICS,
@@ -13,7 +14,6 @@ from lens_eval.tasks.scoring import (
     QA_METRICS,
     answer_in_text,
     choice,
-    contains,
     letter,
     most_common,
     number,

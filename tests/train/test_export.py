@@ -13,8 +13,9 @@ import transformers
 from safetensors.torch import load_file
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.files import need_disk
 from lens_train import export, lens, methods
-from lens_train.export import find_tensors, merge, need_disk
+from lens_train.export import find_tensors, merge
 from lens_train.job import Job, Variant
 
 LANGUAGES = ("en", "zh", "sw")

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from lens_eval.commands import next_commands
 from lens_eval.commands.cli import app
 from lens_train import lens, methods
 from lens_train.data import read_prompts
@@ -335,7 +336,7 @@ def test_tasks_for_the_languages_of_a_run(
     model: str, tmp_path: Path, languages: str, tasks: list[str]
 ) -> None:
     job = Job("lens", model, tmp_path, tuple(languages.split(",")), tmp_path / "out")
-    assert summary.find_tasks(job) == tasks
+    assert next_commands.find_tasks(job) == tasks
 
 
 def test_the_command_ends_with_a_summary_and_what_to_do_next(tmp_path: Path) -> None:
@@ -366,7 +367,7 @@ def test_a_run_of_which_little_is_written_is_to_be_swept(model: str, data: Path,
     settings = {"learning_rate": 1e-6, "steps": 1, "show_replies": 0}
     train(model, data, tmp_path / "out", **settings)
     job = Job("lens", model, data, LANGUAGES, tmp_path / "out", settings={**settings, "dev_data": str(data)})
-    (command,) = summary.next_commands(job, Variant.load(tmp_path / "out"))
+    (command,) = next_commands.next_commands(job, Variant.load(tmp_path / "out"))
     parts = shlex.split(command)
     assert parts[:2] == ["lens", "sweep"]
     assert parts[parts.index("--vary") + 1] == "learning_rate=1e-06,3e-06,1e-05"
@@ -386,7 +387,7 @@ def test_variants_written_before_there_was_an_outcome_still_load(
     file.write_text(json.dumps(content))
     assert Variant.load(tmp_path / "out").outcome == {}
     assert (
-        summary.next_commands(
+        next_commands.next_commands(
             Job("lens", model, data, LANGUAGES, tmp_path / "out"), Variant.load(tmp_path / "out")
         )
         == []

@@ -7,7 +7,7 @@ import io
 import math
 from typing import Any
 
-import lens_eval
+from lens_eval.base.project import VERSION
 from lens_eval.language.files.score import Scores, Tally, make_judge
 from lens_eval.language.languages import chinese_script
 from lens_eval.language.off_target import OUTCOMES
@@ -28,7 +28,7 @@ def make_report(scores: Scores) -> dict[str, Any]:
         overall.merge(tally)
     settings = scores.settings
     report: dict[str, Any] = {
-        "lens_version": lens_eval.__version__,
+        "lens_version": VERSION,
         "protocol": settings.protocol,
         **_identity(scores),
         "files": scores.files,

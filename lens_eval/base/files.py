@@ -1,0 +1,97 @@
+"""Files: written in one step, so that a reader sees the old or the new one; hashed; a folder held alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from lens_eval.base.errors import UserError
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 over a file, or over the names and contents of the files in a folder."""
+    digest = hashlib.sha256()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        if path.is_dir():
+            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process. The kernel drops the lock when the process ends, however it ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"another run is at work in {folder} ({_holder(stream)}); wait, or name another --output"
+            ) from error
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {platform.node()}\n")
+        stream.flush()
+        yield
+
+
+def _holder(stream: IO[str]) -> str:
+    stream.seek(0)
+    return stream.read().strip() or "unknown process"
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write JSON in one step: a reader sees the old file or the new one."""
+    aside = path.with_name(path.name + ".partial")
+    aside.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file."""
+    aside = path.with_name(path.name + ".partial")
+    aside.write_text(text, encoding="utf-8")
+    commit(aside, path)
+
+
+def commit(aside: Path, path: Path) -> None:
+    """Give a file written aside its name, once it is on the disk."""
+    with aside.open("rb") as file:
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def need_disk(
+    output: Path,
+    size: int,
+    advice: str = "make room, name a folder on another disk, or write a delta only (--delta)",
+) -> None:
+    """Refuse to begin what the disk cannot hold; `advice` says what to do then.
+
+    Raises:
+        UserError: less free room than `size` bytes and a little more.
+    """
+    place = output.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < size * 1.02 + (1 << 20):
+        raise UserError(
+            f"{output} needs {size / 1e9:.2f} GB on disk, {free / 1e9:.2f} GB are free at {place}; {advice}"
+        )
