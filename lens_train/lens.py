@@ -19,7 +19,7 @@ from lens_eval.base.errors import UserError
 from lens_eval.mini import resolve_data
 from lens_train import export, methods
 from lens_train.config import LensConfig
-from lens_train.data import ParallelPrompts, read_prompts
+from lens_train.data import read_prompts
 from lens_train.job import Job, Variant
 from lens_train.layers import (
     Decoder,
@@ -42,6 +42,7 @@ from lens_train.loop import (
 )
 from lens_train.losses import Objective, Units
 from lens_train.memory import peak_memory
+from lens_train.plan import HeldOut, Plan
 from lens_train.probe import STATE as PROBE_STATE
 from lens_train.probe import expected_identity, probe, probe_identity, probe_prompts, renderer, save_folder
 from lens_train.processes import join, rank
@@ -49,38 +50,13 @@ from lens_train.stream import open_decoder
 from lens_train.subspace import RECORD, Subspaces
 from lens_train.trunk import Kept, Trunk, WalkState
 from lens_train.watch import outcome
-from lens_train.watch.diagnostics import FEWEST, About, HeldOut, Watch
+from lens_train.watch.diagnostics import FEWEST, About, Watch
 
 TRUNK_STATE = "trunk.safetensors"
 RUN_SETTINGS = ("subspaces", "probe_data", "delta", "dev_data", "diagnose", "show_replies")
 """Settings of a run, not of the method: a subspace folder, data to probe with, write a delta only, data whose
 prompts the diagnostics read and the replies shown answer, and how many of them for each (0 = none)."""
 DIAGNOSED_ITEMS = 50
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A job whose every part has been checked, before any work."""
-
-    job: Job
-    config: LensConfig
-    identity: Mapping[str, str]
-    tokenizer: Any
-    train_data: ParallelPrompts
-    probe_data: ParallelPrompts | None
-    """None where subspaces are given."""
-    subspaces: Subspaces | None
-    held_out: HeldOut | None
-    """None where no diagnostics are wanted."""
-    delta: bool
-    trained: tuple[int, ...]
-    """Layers that are trained, counted from 0."""
-    read: tuple[int, ...]
-    """Layers that the losses read, counted from 0."""
-    device: torch.device
-    dtype: torch.dtype
-    shown: HeldOut | None = None
-    """Prompts that are answered before and after training; None where none are wanted."""
 
 
 @dataclass(frozen=True)

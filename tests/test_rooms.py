@@ -21,6 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("lens_eval.base",),
     ("lens_eval.upstream", "lens_eval.language"),
     ("lens_eval.mini",),
+    ("lens_train.files",),
     ("lens_train.gguf",),
     ("lens_train",),
     ("lens_train.watch",),
@@ -128,7 +129,7 @@ def test_nothing_goes_in_by_the_front_door() -> None:
 
 def test_modules_import_each_other_in_no_circle() -> None:
     below = {
-        module: {found.module for found in imports(tree)} - DOORS
+        module: {found.module for found in imports(tree)} - DOORS - {module}
         for module, tree in modules().items()
         if module not in DOORS
     }

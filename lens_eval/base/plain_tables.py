@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
-
 SIMULATED = "simulated: a tiny self-made model on self-made items; it shows the mechanism, no model's quality"
 
 

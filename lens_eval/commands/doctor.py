@@ -13,7 +13,8 @@ from lens_eval.base.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lens_eval.doctor.checks import Examination, Result
+    from lens_eval.doctor.examination import Examination
+    from lens_eval.doctor.patient import Result
 
 SHOWN = 500
 """Characters of a prompt that are shown without --full."""
@@ -43,21 +44,22 @@ def doctor(
     Shows the first prompt of each task as it is fed. Ends with status 1 where a check fails.
     """
     from lens_eval.base.progress import progress
-    from lens_eval.commands.run import _backend, _codes, _pairs
-    from lens_eval.doctor.checks import admit, examine
+    from lens_eval.commands.options import read_backend, read_codes, read_pairs
+    from lens_eval.doctor.examination import examine
+    from lens_eval.doctor.patient import admit
     from lens_eval.run.evaluation import only_own_bars
     from lens_eval.run.recipe import Backend
 
     settings = Backend(
-        _backend(backend),
-        _pairs(model_args),
-        gen_kwargs=_pairs(gen_kwargs, "--gen-kwargs"),
+        read_backend(backend),
+        read_pairs(model_args),
+        gen_kwargs=read_pairs(gen_kwargs, "--gen-kwargs"),
         system_instruction=system_instruction,
     )
     names = [part.strip() for part in tasks.split(",") if part.strip()]
     if not names:
         raise UserError("--tasks names no task")
-    codes = _codes(languages)
+    codes = read_codes(languages)
     patient = admit(model, adapter, settings, device)
     with progress(label="doctor") as bar, only_own_bars():
         found = examine(

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lens_eval.base.errors import UserError, did_you_mean
+from lens_eval.commands.options import read_backend, read_codes, read_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lens_eval.results.findings import Check
     from lens_eval.results.paper import Pair
-    from lens_eval.run.runner import Outcome
+    from lens_eval.run.work import Outcome
 
 
 def reproduce(
@@ -53,8 +54,8 @@ def reproduce(
         load_recipe(recipe),
         limit=limit,
         backbone=backbone,
-        backend=None if backend is None else _backend(backend),
-        gen_kwargs=_pairs(gen_kwargs, "--gen-kwargs"),
+        backend=None if backend is None else read_backend(backend),
+        gen_kwargs=read_pairs(gen_kwargs, "--gen-kwargs"),
     )
     if plan:
         from lens_eval.run.plan import show_plan
@@ -95,11 +96,11 @@ def evaluate(
     recipe = Recipe(
         name=name,
         backbone=model,
-        languages=_codes(languages),
+        languages=read_codes(languages),
         variants=(VariantSpec(_folder_name(name), adapter=adapter),),
         tasks=tuple(part.strip() for part in tasks.split(",") if part.strip()),
         include_path=tuple(str(folder) for folder in include_path or ()),
-        backend=Backend(_backend(backend), _pairs(model_args), _batch(batch_size)),
+        backend=Backend(read_backend(backend), read_pairs(model_args), _batch(batch_size)),
         seeds=(seed,),
     )
     _end(run(with_changes(recipe, limit=limit), output, device=device, command=_command(), say=_say))
@@ -237,41 +238,6 @@ def _say(line: str) -> None:
 
 def _command() -> str:
     return " ".join(["lens", *sys.argv[1:]])
-
-
-def _codes(languages: str | None) -> tuple[str, ...]:
-    from lens_eval.language.languages import normalise_code
-
-    return tuple(normalise_code(code.strip()) for code in (languages or "").split(",") if code.strip())
-
-
-def _backend(name: str) -> str:
-    from lens_eval.run.recipe import BACKENDS
-
-    if name not in BACKENDS:
-        raise UserError(
-            f"unknown backend {name!r}{did_you_mean(name, BACKENDS)}; known: {', '.join(BACKENDS)}"
-        )
-    return name
-
-
-def _pairs(text: str | None, option: str = "--model-args") -> dict[str, Any]:
-    """`a=1,b=x` as lm_eval reads its --model_args."""
-    pairs: dict[str, Any] = {}
-    for part in (text or "").split(","):
-        if part.strip():
-            key, separator, value = part.partition("=")
-            if not separator:
-                raise UserError(f"{option}: {part!r} is not key=value")
-            pairs[key.strip()] = _plain_value(value.strip())
-    return pairs
-
-
-def _plain_value(text: str) -> Any:
-    from lens_eval.base import settings_files
-
-    value = settings_files.parse(text, text)
-    return text if isinstance(value, (dict, list)) or value is None else value
 
 
 def _batch(text: str) -> int | str:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lens_eval.base.errors import UserError
-from lens_eval.doctor.checks import Patient, Prompter, Result, first_line, requests
+from lens_eval.doctor.patient import Patient, Prompter, Result, first_line
+from lens_eval.doctor.task_checks import requests
 
 PARITY_ITEMS = 8
 """Items that hf and vLLM are both asked."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from lens_eval.language.detectors import FastText, get_detector
 from lens_eval.language.files.read import Response
-from lens_eval.language.files.score import Scorer, Tally
+from lens_eval.language.files.tally import Scorer, Tally
 from lens_eval.language.languages import DEFAULT_LANGUAGES, find_code, normalise_code
 from lens_eval.language.off_target import UNDETERMINED, Judge
 from lens_eval.language.set_aside import readable

@@ -11,32 +11,15 @@ one reply is let through whatever the margin.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from lens_train.sweep.rows import Choice
 
 if TYPE_CHECKING:
     from lens_train.sweep.rows import Row
 
 SHARES = {"central_usable": "usable {central} replies", "central_right": "right {central} replies"}
 """Shares of central replies that a setting must not lower, where they are measured."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The outcome of a sweep."""
-
-    ranking: tuple[int, ...]
-    """Places of the settings, best first: those that gain and keep the central language, those that gain, the
-    others. Settings that were stopped are left out."""
-    kept: frozenset[int]
-    """Places of the settings that keep the central language."""
-    chosen: int | None
-    """The first of the ranking, if it improves on the untrained model."""
-    gentle: int | None
-    """The gentlest setting with at least half of the chosen one's gain; None if that is the chosen one."""
-    rule: str
-    words: tuple[str, ...]
-    """What was found, a sentence each."""
 
 
 def choose(rows: Sequence[Row], backbone: Row, margin: float, central: str, items: int) -> Choice:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from lens_train.job import Job
-from lens_train.sweep.choice import Choice
 
 
 @dataclass(frozen=True)
@@ -55,3 +54,21 @@ class Outcome:
 
 Point = dict[str, Any]
 """Setting -> value, of those that vary."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The outcome of a sweep."""
+
+    ranking: tuple[int, ...]
+    """Places of the settings, best first: those that gain and keep the central language, those that gain, the
+    others. Settings that were stopped are left out."""
+    kept: frozenset[int]
+    """Places of the settings that keep the central language."""
+    chosen: int | None
+    """The first of the ranking, if it improves on the untrained model."""
+    gentle: int | None
+    """The gentlest setting with at least half of the chosen one's gain; None if that is the chosen one."""
+    rule: str
+    words: tuple[str, ...]
+    """What was found, a sentence each."""

@@ -29,7 +29,7 @@ from lens_eval.base.files import lock, write_json
 from lens_eval.base.identity import environment, key_of, versions
 from lens_eval.base.progress import progress
 from lens_eval.language.languages import DEFAULT_LANGUAGES
-from lens_train import export, lens
+from lens_train import export, lens, plan
 from lens_train.config import LensConfig
 from lens_train.layers import Decoder, checkpoint_folder, dtype_name
 from lens_train.probe import renderer, save_folder
@@ -139,7 +139,7 @@ def sweep(request: Request, say: Callable[[str], None] = print) -> Outcome:
         return _finish(request, plan, about, work.backbone, rows)
 
 
-def _plan_of(plan: lens.Plan, point: Point) -> lens.Plan:
+def _plan_of(plan: plan.Plan, point: Point) -> plan.Plan:
     own = dict(point)
     seed = own.pop("seed", plan.job.seed)
     if isinstance(seed, bool) or not isinstance(seed, int):
@@ -155,7 +155,7 @@ def _check_judge(config: LensConfig) -> None:
         judge.target(code)
 
 
-def _about(plan: lens.Plan, dev: DevData, request: Request) -> dict[str, Any]:
+def _about(plan: plan.Plan, dev: DevData, request: Request) -> dict[str, Any]:
     """What all rows of one folder share; without paths."""
     shared = {name: value for name, value in plan.job.settings.items() if name not in lens.RUN_SETTINGS}
     probed = plan.probe_data.sha256 if plan.probe_data is not None else ""
@@ -207,7 +207,7 @@ class _Work:
     def __init__(
         self,
         request: Request,
-        plan: lens.Plan,
+        plan: plan.Plan,
         dev: DevData,
         about: Mapping[str, Any],
         say: Callable[[str], None],
@@ -219,7 +219,7 @@ class _Work:
         self.backbone = Row({})
         self.references: dict[Any, Any] = {}
 
-    def rows(self, plans: Sequence[lens.Plan]) -> tuple[Row, ...]:
+    def rows(self, plans: Sequence[plan.Plan]) -> tuple[Row, ...]:
         """Every row, in order; each is on disk once it is known."""
         points = self.request.points
         self.points.mkdir(exist_ok=True)
@@ -281,7 +281,7 @@ class _Work:
         self.judge.first = {code: list(replies) for code, replies in first["tokens"].items()}
         self.backbone = Row(**first["row"])
 
-    def _run(self, plan: lens.Plan, point: Point) -> dict[str, Any]:
+    def _run(self, plan: plan.Plan, point: Point) -> dict[str, Any]:
         """Train one setting from the untrained weights and judge it."""
         begun = time.monotonic()
         parameters = self.prepared.parameters
@@ -305,7 +305,7 @@ class _Work:
         return {"row": asdict(row), "replies": replies, "log": log}
 
 
-def make_judge(plan: lens.Plan, decoder: Decoder, dev: DevData, tokens: int) -> DevJudge:
+def make_judge(plan: plan.Plan, decoder: Decoder, dev: DevData, tokens: int) -> DevJudge:
     """A judge of what a plan trains, by replies of at most `tokens` tokens; no work yet."""
     render = renderer(plan.tokenizer, plan.config, "train")
     central, budget = plan.config.central, plan.config.batch_tokens
@@ -313,7 +313,7 @@ def make_judge(plan: lens.Plan, decoder: Decoder, dev: DevData, tokens: int) -> 
 
 
 def trained_tensors(
-    decoder: Decoder, plan: lens.Plan, base: Mapping[str, export.Place]
+    decoder: Decoder, plan: plan.Plan, base: Mapping[str, export.Place]
 ) -> dict[str, torch.Tensor]:
     """The trained tensors under the names and in the types of the base checkpoint."""
     tensors = export.checkpoint_tensors(decoder.model, lens.parameters_of(decoder, plan.trained), base)
@@ -342,7 +342,7 @@ def _line(row: Row) -> str:
 
 
 def _finish(
-    request: Request, plan: lens.Plan, about: Mapping[str, Any], backbone: Row, rows: tuple[Row, ...]
+    request: Request, plan: plan.Plan, about: Mapping[str, Any], backbone: Row, rows: tuple[Row, ...]
 ) -> Outcome:
     from lens_eval.mini import backbone_path
     from lens_train.sweep import tables

@@ -48,15 +48,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import write_text
-from lens_train.data import ParallelPrompts
 from lens_train.layers import Decoder
+from lens_train.plan import HeldOut
 from lens_train.subspace import Subspaces, project, split
 from lens_train.trunk import Kept, Trunk
 
@@ -69,16 +69,6 @@ COLLAPSE = 0.5
 
 Rows = Mapping[str, Sequence[int]]
 """Language -> row in a trunk of each item."""
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Prompts to be watched, and where they came from."""
-
-    texts: ParallelPrompts
-    source: Literal["dev", "rest", "train"]
-    text: str
-    """The same in words."""
 
 
 @dataclass(frozen=True)

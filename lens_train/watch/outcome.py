@@ -35,13 +35,13 @@ from lens_train.data import Renderer
 from lens_train.export import Place
 from lens_train.generation import generate
 from lens_train.layers import Decoder, dtype_name
+from lens_train.plan import HeldOut
 from lens_train.probe import renderer
 from lens_train.watch.dev import PROMPT_TOKENS, as_written
-from lens_train.watch.diagnostics import HeldOut
 from lens_train.watch.summary import warnings
 
 if TYPE_CHECKING:
-    from lens_train.lens import Plan
+    from lens_train.plan import Plan
 
 REPLIES = "replies.jsonl"
 BEFORE = "replies_before.json"

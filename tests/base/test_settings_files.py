@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 
 from lens_eval.base import settings_files
 from lens_eval.base.errors import UserError
-from lens_eval.commands.run import _pairs
+from lens_eval.commands.options import read_pairs
 from lens_eval.commands.train import _axes, _settings
 from lens_train.config import LensConfig
 
@@ -68,7 +68,7 @@ def test_everywhere_a_user_writes_a_rate(tmp_path: Path) -> None:
         "learning_rate": [1e-5, 3e-5],
         "retain_over": ["mean", "tokens"],
     }
-    assert _pairs("temperature=1e-1,revision=main") == {"temperature": 0.1, "revision": "main"}
+    assert read_pairs("temperature=1e-1,revision=main") == {"temperature": 0.1, "revision": "main"}
 
 
 def test_text_in_place_of_a_number_is_refused_and_so_is_infinity() -> None:

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from lens_eval.base.errors import UserError
 from lens_eval.commands import doctor
-from lens_eval.doctor import checks, weight_checks
-from lens_eval.doctor.checks import Result
+from lens_eval.doctor import examination, machine_checks, patient, task_checks, template_checks, weight_checks
+from lens_eval.doctor.patient import Result
 from lens_eval.run.recipe import Backend
 
 TASKS = ["lens_mini_qa_en", "lens_mini_choice_zh"]
@@ -26,7 +26,7 @@ TASKS = ["lens_mini_qa_en", "lens_mini_choice_zh"]
 
 @pytest.fixture(scope="module")
 def tasks() -> list[Any]:
-    return checks._tasks(TASKS, (), ())[0]
+    return task_checks.find_tasks(TASKS, (), ())[0]
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +37,17 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _patient(model: Path | str, adapter: str | None = None, **backend: Any) -> checks.Patient:
-    return checks.admit(str(model), adapter, Backend(**backend), "cpu")
+def _patient(model: Path | str, adapter: str | None = None, **backend: Any) -> patient.Patient:
+    return patient.admit(str(model), adapter, Backend(**backend), "cpu")
 
 
-def _with_template(model: Path, template: str) -> checks.Patient:
+def _with_template(model: Path, template: str) -> patient.Patient:
     patient = _patient(model)
     patient.tokenizer.chat_template = template
     return patient
 
 
-def _writing_bos(patient: checks.Patient) -> checks.Patient:
+def _writing_bos(patient: patient.Patient) -> patient.Patient:
     """A tokenizer that puts BOS before every text by itself, as Llama's does."""
     patient.tokenizer._tokenizer.post_processor = TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", patient.tokenizer.bos_token_id)]
@@ -60,12 +60,12 @@ def _task(tasks: list[Any], name: str = "lens_mini_qa_en") -> Any:
     return next(task for task in tasks if task.config.task == name)
 
 
-def _bos(patient: checks.Patient, task: Any) -> Result:
-    return checks.check_bos(patient, task, checks.requests(patient, task, patient.uses_template)[0])
+def _bos(patient: patient.Patient, task: Any) -> Result:
+    return task_checks.check_bos(patient, task, task_checks.requests(patient, task, patient.uses_template)[0])
 
 
 def test_the_built_in_backbone_is_well(tmp_path: Path) -> None:
-    found = checks.examine(_patient("builtin"), TASKS, data="builtin:train")
+    found = examination.examine(_patient("builtin"), TASKS, data="builtin:train")
     assert not found.failed, found.results
     outcomes = {result.check: result.outcome for result in found.results}
     for check in ("chat template", "special tokens", "training prompt", "length", "stop strings", "layers"):
@@ -120,15 +120,15 @@ SHARES = (
 def test_the_chat_template(sound: Path, template: str, outcome: str, words: str) -> None:
     import re
 
-    found = checks.check_template(_with_template(sound, template))
+    found = template_checks.check_template(_with_template(sound, template))
     assert [result.outcome for result in found] == [outcome], found
     assert re.search(words, found[0].words)
 
 
 def test_no_template_is_a_fault_only_where_one_is_asked_for(tmp_path: Path) -> None:
     model = tiny_lens.save_model(tmp_path / "base", template=False)
-    assert checks.check_template(_patient(model))[0].outcome == "warning"
-    assert checks.check_template(_patient(model, apply_chat_template=True))[0].outcome == "failed"
+    assert template_checks.check_template(_patient(model))[0].outcome == "warning"
+    assert template_checks.check_template(_patient(model, apply_chat_template=True))[0].outcome == "failed"
 
 
 # --- tokens ------------------------------------------------------------------------------------
@@ -163,11 +163,11 @@ def test_a_bos_that_opens_every_turn_is_one_bos(sound: Path, tasks: list[Any]) -
     every += "{% if add_generation_prompt %}{{ bos_token }}<|assistant|>\n{% endif %}"
     for task in tasks:
         patient = _with_template(sound, every)
-        assert checks.check_template(patient)[0].outcome == "ok"
+        assert template_checks.check_template(patient)[0].outcome == "ok"
         found = _bos(patient, task)
         assert found.outcome == "ok", found
         doubled = _with_template(sound, "{{ bos_token }}" + every)
-        assert checks.check_template(doubled)[0].outcome == "failed"
+        assert template_checks.check_template(doubled)[0].outcome == "failed"
         assert _bos(doubled, task).outcome == "failed"
 
 
@@ -179,28 +179,28 @@ def test_a_model_without_bos_needs_none(sound: Path, tasks: list[Any]) -> None:
 
 def test_special_tokens(sound: Path) -> None:
     template = "{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}"
-    good = checks.check_special_tokens(_with_template(sound, template))
+    good = template_checks.check_special_tokens(_with_template(sound, template))
     assert good.outcome == "ok", good
 
     ends_otherwise = _with_template(sound, template.replace("{{ eos_token }}", "<|done|>"))
     ends_otherwise.tokenizer.add_special_tokens({"additional_special_tokens": ["<|done|>"]})
-    found = checks.check_special_tokens(ends_otherwise)
+    found = template_checks.check_special_tokens(ends_otherwise)
     assert found.outcome == "failed"
     assert "a reply ends with <|done|>" in found.words
     both = [2, ends_otherwise.tokenizer.convert_tokens_to_ids("<|done|>")]
     mended = dataclasses.replace(ends_otherwise, generation={"eos_token_id": both})
-    assert checks.check_special_tokens(mended).outcome == "ok"
+    assert template_checks.check_special_tokens(mended).outcome == "ok"
 
     no_end = _with_template(sound, template)
     no_end.tokenizer.eos_token = None
-    assert "no end-of-sequence token" in checks.check_special_tokens(no_end).words
+    assert "no end-of-sequence token" in template_checks.check_special_tokens(no_end).words
 
     beyond = _patient(sound)
     beyond.tokenizer.add_special_tokens({"pad_token": "<new>"})
     while beyond.tokenizer.pad_token_id < beyond.config.vocab_size:
         beyond.tokenizer.add_tokens([f"<filler{len(beyond.tokenizer)}>"])
         beyond.tokenizer.add_special_tokens({"pad_token": f"<new{len(beyond.tokenizer)}>"})
-    found = checks.check_special_tokens(beyond)
+    found = template_checks.check_special_tokens(beyond)
     assert found.outcome == "failed"
     assert "pad token" in found.words
 
@@ -209,10 +209,10 @@ def test_training_prompts_are_framed_as_those_of_evaluation(sound: Path) -> None
     thinks = tiny_lens.TEMPLATE.replace(
         "<|assistant|>\n", "<|assistant|>\n{% if enable_thinking is false %}<think></think>{% endif %}"
     )
-    assert checks.check_training_prompt(_with_template(sound, thinks)).outcome == "ok"
+    assert template_checks.check_training_prompt(_with_template(sound, thinks)).outcome == "ok"
     patient = _patient(sound, args={"enable_thinking": False})
     patient.tokenizer.chat_template = thinks
-    found = checks.check_training_prompt(patient)
+    found = template_checks.check_training_prompt(patient)
     assert found.outcome == "warning"
     assert "train with template_args: {'enable_thinking': False}" in found.words
 
@@ -221,8 +221,8 @@ def test_training_prompts_are_framed_as_those_of_evaluation(sound: Path) -> None
 
 
 def test_prompts_and_answers_fit_in_the_context(sound: Path, tasks: list[Any], tmp_path: Path) -> None:
-    def length(patient: checks.Patient, name: str = "lens_mini_qa_en") -> Result:
-        return checks.check_length(patient, checks.requests(patient, _task(tasks, name), True))
+    def length(patient: patient.Patient, name: str = "lens_mini_qa_en") -> Result:
+        return task_checks.check_length(patient, task_checks.requests(patient, _task(tasks, name), True))
 
     assert length(_patient(sound)).outcome == "ok"
     limit = _task(tasks).config.generation_kwargs["max_gen_toks"]
@@ -242,16 +242,16 @@ def test_prompts_and_answers_fit_in_the_context(sound: Path, tasks: list[Any], t
 def test_stop_strings(sound: Path, tasks: list[Any]) -> None:
     task = _task(tasks)
     answer = str(task.doc_to_target(task.eval_docs[0]))
-    assert checks.check_stops(_patient(sound), task).outcome == "ok"
-    found = checks.check_stops(_patient(sound, gen_kwargs={"until": [answer[:2]]}), task)
+    assert task_checks.check_stops(_patient(sound), task).outcome == "ok"
+    found = task_checks.check_stops(_patient(sound, gen_kwargs={"until": [answer[:2]]}), task)
     assert found.outcome == "failed"
     assert "right answers and would cut them" in found.words
-    found = checks.check_stops(_patient(sound, gen_kwargs={"until": [""]}), task)
+    found = task_checks.check_stops(_patient(sound, gen_kwargs={"until": [""]}), task)
     assert "ends every answer at once" in found.words
-    found = checks.check_stops(_patient(sound, gen_kwargs={"until": ["<|im_end|>"]}), task)
+    found = task_checks.check_stops(_patient(sound, gen_kwargs={"until": ["<|im_end|>"]}), task)
     assert found.outcome == "warning"
     assert "is no token of this tokenizer" in found.words
-    found = checks.check_stops(_patient(sound, gen_kwargs={"until": ["What"]}), task)
+    found = task_checks.check_stops(_patient(sound, gen_kwargs={"until": ["What"]}), task)
     assert found.outcome == "warning"
     assert "an answer that quotes it is cut" in found.words
 
@@ -260,7 +260,7 @@ def test_tasks_without_items_are_skipped_with_the_reason(
     sound: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LENS_DATA_DIR", raising=False)
-    found = checks.examine(_patient(sound), ["lens_xnli_en", TASKS[0]], weights=False)
+    found = examination.examine(_patient(sound), ["lens_xnli_en", TASKS[0]], weights=False)
     skipped = [result for result in found.results if result.check == "items"]
     assert [(result.task, result.outcome) for result in skipped] == [("lens_xnli_en", "skipped")]
     assert skipped[0].words.startswith("no test items for xnli, language en")
@@ -269,10 +269,10 @@ def test_tasks_without_items_are_skipped_with_the_reason(
 
 def test_training_data(sound: Path, tmp_path: Path) -> None:
     path = tiny_lens.save_prompts(tmp_path / "pairs.jsonl")
-    found = checks.check_data(_patient(sound), str(path), ("en", "zh"))
+    found = machine_checks.check_data(_patient(sound), str(path), ("en", "zh"))
     assert found.outcome == "ok"
     assert "4 items" in found.words
-    assert checks.check_data(_patient(sound), str(path), ("en", "ja")).outcome == "failed"
+    assert machine_checks.check_data(_patient(sound), str(path), ("en", "ja")).outcome == "failed"
 
 
 # --- machine and weights -----------------------------------------------------------------------
@@ -282,12 +282,12 @@ def test_disk_and_memory(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 
     patient = _patient(sound)
-    assert checks.check_disk(patient).outcome == checks.check_memory(patient).outcome == "ok"
+    assert machine_checks.check_disk(patient).outcome == machine_checks.check_memory(patient).outcome == "ok"
     monkeypatch.setattr("lens_train.stream.free_memory", lambda device: 1000)
-    assert checks.check_memory(patient).outcome == "failed"
+    assert machine_checks.check_memory(patient).outcome == "failed"
     usage = shutil.disk_usage(sound)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    assert checks.check_disk(patient).outcome == "failed"
+    assert machine_checks.check_disk(patient).outcome == "failed"
 
 
 def test_layers_that_cannot_be_run(sound: Path, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from lens_eval.language.confusion_benchmark import (
 )
 from lens_eval.language.files.read import Fields, Response
 from lens_eval.language.files.report import make_report, render
-from lens_eval.language.files.score import Settings, Tally, score_files
+from lens_eval.language.files.score import Settings, score_files
+from lens_eval.language.files.tally import Tally
 
 GERMAN = "Die Bauern warten schon lange darauf, dass es endlich regnet."
 ENGLISH = "The farmers are waiting for the rain to come."

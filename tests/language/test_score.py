@@ -19,7 +19,8 @@ from lens_eval.language.calibrate import built_in_sample
 from lens_eval.language.files import score
 from lens_eval.language.files.read import Broken, Fields, Response, Source
 from lens_eval.language.files.report import make_report, render
-from lens_eval.language.files.score import Settings, Tally, score_files
+from lens_eval.language.files.score import Settings, score_files
+from lens_eval.language.files.tally import Tally
 
 ENGLISH = "The farmers are waiting for the rain to come."
 SWAHILI = "Wakulima wanasubiri mvua inyeshe, kwa sababu mashamba yamekauka."

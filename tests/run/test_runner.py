@@ -26,7 +26,7 @@ from lens_eval.base.files import lock
 from lens_eval.base.identity import key_of
 from lens_eval.base.paths import Paths
 from lens_eval.commands import run
-from lens_eval.run import runner, sources
+from lens_eval.run import runner, sources, work
 from lens_eval.run.recipe import load_recipe, with_changes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     return folder
 
 
-def _run(recipe: Path, output: Path | None = None, **changes: object) -> tuple[runner.Outcome, list[str]]:
+def _run(recipe: Path, output: Path | None = None, **changes: object) -> tuple[work.Outcome, list[str]]:
     said: list[str] = []
     checked = with_changes(load_recipe(recipe), **changes)  # type: ignore[arg-type]
     return runner.run(checked, output or recipe.parent / "out", device="cpu", say=said.append), said

@@ -13,7 +13,7 @@ import tiny_lens
 import torch
 from torch import Tensor
 
-from lens_train import lens, probe, trunk
+from lens_train import lens, plan, probe, trunk
 from lens_train.config import LensConfig
 from lens_train.data import read_prompts
 from lens_train.job import Job
@@ -37,7 +37,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_lens.save_prompts(tmp_path_factory.mktemp("data") / "prompts.jsonl", items=12)
 
 
-def plan_of(model: str, data: Path, output: Path, **settings: Any) -> lens.Plan:
+def plan_of(model: str, data: Path, output: Path, **settings: Any) -> plan.Plan:
     chosen = {"train_items": 12, "probe_items": 8, **settings}
     return lens.make_plan(Job("lens", model, data, LANGUAGES, output, device="cpu", settings=chosen))
 
@@ -57,7 +57,7 @@ def tokens_run(decoder: Decoder) -> Iterator[list[int]]:
         handle.remove()
 
 
-def everything(plan: lens.Plan, decoder: Decoder, shared: bool) -> tuple[Subspaces, Trunk, Watch | None]:
+def everything(plan: plan.Plan, decoder: Decoder, shared: bool) -> tuple[Subspaces, Trunk, Watch | None]:
     """Probe, run the trunk, and read what the diagnostics watch."""
     kept = lens.keep_states(plan, decoder) if shared else None
     subspaces = lens.find_subspaces(plan, decoder, kept)

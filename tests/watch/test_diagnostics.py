@@ -21,9 +21,10 @@ from lens_train import methods
 from lens_train.data import ParallelPrompts, read_prompts
 from lens_train.job import Job
 from lens_train.layers import Decoder, load_model
+from lens_train.plan import HeldOut
 from lens_train.subspace import Subspaces
 from lens_train.watch import diagnostics
-from lens_train.watch.diagnostics import About, HeldOut, Watch
+from lens_train.watch.diagnostics import About, Watch
 
 LANGUAGES = ("en", "zh", "sw")
 ITEMS, WIDTH = 40, 16

@@ -8,7 +8,8 @@ import math
 from typing import Any
 
 from lens_eval.base.project import VERSION
-from lens_eval.language.files.score import Scores, Tally, make_judge
+from lens_eval.language.files.score import Scores, make_judge
+from lens_eval.language.files.tally import Tally
 from lens_eval.language.languages import chinese_script
 from lens_eval.language.off_target import OUTCOMES
 

@@ -1,0 +1,45 @@
+"""Options that several commands take, as values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lens_eval.base.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    pass
+
+
+def read_codes(languages: str | None) -> tuple[str, ...]:
+    from lens_eval.language.languages import normalise_code
+
+    return tuple(normalise_code(code.strip()) for code in (languages or "").split(",") if code.strip())
+
+
+def read_backend(name: str) -> str:
+    from lens_eval.run.recipe import BACKENDS
+
+    if name not in BACKENDS:
+        raise UserError(
+            f"unknown backend {name!r}{did_you_mean(name, BACKENDS)}; known: {', '.join(BACKENDS)}"
+        )
+    return name
+
+
+def read_pairs(text: str | None, option: str = "--model-args") -> dict[str, Any]:
+    """`a=1,b=x` as lm_eval reads its --model_args."""
+    pairs: dict[str, Any] = {}
+    for part in (text or "").split(","):
+        if part.strip():
+            key, separator, value = part.partition("=")
+            if not separator:
+                raise UserError(f"{option}: {part!r} is not key=value")
+            pairs[key.strip()] = _plain_value(value.strip())
+    return pairs
+
+
+def _plain_value(text: str) -> Any:
+    from lens_eval.base import settings_files
+
+    value = settings_files.parse(text, text)
+    return text if isinstance(value, (dict, list)) or value is None else value

@@ -1,0 +1,181 @@
+"""Checks of the chat template and of the special tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lens_eval.base.errors import UserError
+from lens_eval.doctor.patient import Patient, Prompter, Result, first_line, shortened
+
+if TYPE_CHECKING:
+    pass
+
+
+USER, REPLY, SYSTEM = "USERTEXT", "REPLYTEXT", "SYSTEMTEXT"
+
+
+def check_template(patient: Patient) -> list[Result]:
+    """The chat template is there, and writes every message once."""
+    tokenizer = patient.tokenizer
+    if not tokenizer.chat_template:
+        words = (
+            "none: prompts are sent as they are, as to a base model; training needs one or `template: plain`"
+        )
+        needed = patient.backend.apply_chat_template is True
+        return [Result("chat template", "failed" if needed else "warning", words)]
+    prompter = Prompter(patient)
+    try:
+        plain = prompter.render([{"role": "user", "content": USER}])
+        again = prompter.render([{"role": "user", "content": USER}])
+    except Exception as error:  # whatever the template raises: Jinja's own errors, or those of its code
+        return [Result("chat template", "failed", f"does not render a user message: {first_line(error)}")]
+    faults = _message_faults(plain, again, tokenizer)
+    faults += _system_faults(prompter, plain)
+    if faults:
+        return [Result("chat template", "failed", "; ".join(faults) + "; mend the tokenizer's chat_template")]
+    if "strftime_now" in str(tokenizer.chat_template):
+        words = "writes today's date into the prompt: results of two days differ; give a system message"
+        return [Result("chat template", "warning", words)]
+    return [Result("chat template", "ok", "every message once, the same each time")]
+
+
+def _message_faults(plain: str, again: str, tokenizer: Any) -> list[str]:
+    faults = [] if plain == again else ["two renderings of one message differ"]
+    count = plain.count(USER)
+    if count != 1:
+        faults.append(f"the user's message stands in the prompt {count} times")
+    bos = tokenizer.bos_token
+    if bos and bos != tokenizer.eos_token:
+        pieces = plain.split(bos)
+        written = leading(pieces, "") if marks_turns(tokenizer) else len(pieces) - 1
+        if written > 1:
+            faults.append(f"it writes {bos} {written} times")
+    return faults
+
+
+def _system_faults(prompter: Prompter, plain: str) -> list[str]:
+    """A system message is written once, and the template's own gives way to it."""
+    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": USER}]
+    try:
+        given = prompter.render(messages)
+    except Exception:  # the template takes no system message: lm_eval then leaves it out
+        return []
+    count = given.count(SYSTEM)
+    faults = [f"a system message stands in the prompt {count} times"] if count > 1 else []
+    own = _own_system(prompter, plain)
+    if own and count and own in given:
+        faults.append(f"its own system message stays beside the given one ({shortened(own)})")
+    return faults
+
+
+def _own_system(prompter: Prompter, plain: str) -> str:
+    """What the template writes before the first user turn besides BOS and the turn's own header."""
+    first = [{"role": "user", "content": "FIRST"}, {"role": "assistant", "content": REPLY}]
+    try:
+        end = _behind_reply(prompter.tokenizer.apply_chat_template(first, tokenize=False))
+        dialogue = prompter.render([*first, {"role": "user", "content": USER}])
+    except Exception:  # a template for single turns
+        return ""
+    header = _behind_reply(dialogue.partition(USER)[0]).removeprefix(end)
+    bos = prompter.tokenizer.bos_token
+    before = plain.partition(USER)[0]
+    before = before.replace(bos, "", 1) if bos else before
+    return before.removesuffix(header).strip() if before.endswith(header) else ""
+
+
+def _behind_reply(text: str) -> str:
+    return text.rpartition(REPLY)[2]
+
+
+def check_special_tokens(patient: Patient) -> Result:
+    """Generation can end, padding exists, and every id is in the vocabulary."""
+    tokenizer, size = patient.tokenizer, patient.config.get_text_config().vocab_size
+    faults = []
+    if tokenizer.eos_token_id is None:
+        faults.append("no end-of-sequence token: no answer ends by itself; set eos_token")
+    for name in ("bos", "eos", "pad"):
+        number = getattr(tokenizer, f"{name}_token_id")
+        if number is not None and number >= size:
+            faults.append(f"{name} token {number} is beyond the {size} embeddings")
+    ends = end_tokens(patient)
+    last = reply_end(patient)
+    if last is not None and ends and last not in ends:
+        token = tokenizer.convert_ids_to_tokens(last)
+        faults.append(
+            f"a reply ends with {token} ({last}), which ends no generation (those that do: "
+            f"{', '.join(map(str, sorted(ends)))}): answers run on to their limit; "
+            "add it to eos_token_id in generation_config.json"
+        )
+    if faults:
+        return Result("special tokens", "failed", "; ".join(faults))
+    if tokenizer.pad_token_id is None:
+        return Result("special tokens", "ok", "no padding token: lm_eval pads with another, masked")
+    return Result("special tokens", "ok", f"end {tokenizer.eos_token}, padding {tokenizer.pad_token}")
+
+
+def end_tokens(patient: Patient) -> set[int]:
+    given = patient.generation.get("eos_token_id", getattr(patient.config, "eos_token_id", None))
+    listed = given if isinstance(given, list) else [given]
+    return {int(number) for number in (*listed, patient.tokenizer.eos_token_id) if number is not None}
+
+
+def reply_end(patient: Patient) -> int | None:
+    """The special token that the template writes behind a reply; None where it writes none."""
+    tokenizer = patient.tokenizer
+    if not tokenizer.chat_template:
+        return None
+    turns = [{"role": "user", "content": USER}, {"role": "assistant", "content": REPLY}]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+    except Exception:  # reported by `check_template`
+        return None
+    ids = tokenizer.encode(_behind_reply(text), add_special_tokens=False)
+    return next((number for number in ids if number in tokenizer.added_tokens_decoder), None)
+
+
+def check_training_prompt(patient: Patient) -> Result:
+    """Lens trains on prompts framed as a run evaluates them."""
+    from lens_train.config import LensConfig
+    from lens_train.probe import renderer
+
+    name, system = "training prompt", patient.backend.system_instruction
+    if not patient.tokenizer.chat_template:
+        return Result(name, "skipped", "no chat template")
+    config = LensConfig(("en", "zh"), system_prompt=system)
+    try:
+        trained = renderer(patient.tokenizer, config, "train")([USER], 64)[0]
+    except UserError as error:
+        return Result(name, "failed", str(error))
+    messages = [{"role": "system", "content": system}] if system else []
+    prompter = Prompter(patient)
+    fed = prompter.encode(prompter.apply_chat_template([*messages, {"role": "user", "content": USER}]))
+    if trained == fed:
+        return Result(name, "ok", "the frame is that of evaluation, token by token")
+    given = prompter.chat_template_args
+    advice = f"; train with template_args: {given}" if given else ""
+    return Result(
+        name,
+        "warning",
+        f"training ends on {shortened(patient.tokenizer.decode(trained[-8:]))}, evaluation on "
+        f"{shortened(patient.tokenizer.decode(fed[-8:]))}: Lens would be trained at another place{advice}",
+    )
+
+
+def leading(parts: Sequence[Any], value: Any) -> int:
+    """How often `value` stands at the beginning."""
+    return next((at for at, part in enumerate(parts) if part != value), len(parts))
+
+
+def marks_turns(tokenizer: Any) -> bool:
+    """Whether the template opens every turn with BOS: then only those at the very beginning count."""
+    if not tokenizer.chat_template or not tokenizer.bos_token:
+        return False
+    user, reply = {"role": "user", "content": USER}, {"role": "assistant", "content": REPLY}
+    try:
+        one, two = (
+            tokenizer.apply_chat_template(turns, tokenize=False) for turns in ([user], [user, reply, user])
+        )
+    except Exception:  # a template for single turns, or one that `check_template` reports
+        return False
+    return two.count(tokenizer.bos_token) > one.count(tokenizer.bos_token)

@@ -1,0 +1,64 @@
+"""What is counted of the responses of one language."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lens_eval.base.statistics import Interval, interval_of_sums
+from lens_eval.language.files.read import Response
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass
+class Tally:
+    """Counts for one language asked for. Adding tallies is exact and the order does not matter."""
+
+    items: dict[int, dict[str, int]] = field(default_factory=dict)
+    alone: Counter[str] = field(default_factory=Counter)
+    lines: Counter[str] = field(default_factory=Counter)
+    letters: Counter[str] = field(default_factory=Counter)
+    answered_in: Counter[str] = field(default_factory=Counter)
+    thinking: Counter[str] = field(default_factory=Counter)
+
+    def add(self, outcomes: Iterable[str], item: str | None) -> None:
+        """Count one response under each of `outcomes`, as an answer to `item` or as one of its own."""
+        counter: dict[str, int] = self.alone
+        if item is not None:
+            bucket = zlib.crc32(item.encode("utf-8", "replace")) % _ITEM_BUCKETS
+            counter = self.items.setdefault(bucket, {})
+        for name in ("n", *outcomes):
+            counter[name] = counter.get(name, 0) + 1
+
+    def merge(self, other: Tally) -> None:
+        for bucket, counter in other.items.items():
+            if bucket not in self.items:
+                self.items[bucket] = counter.copy()
+                continue
+            mine = self.items[bucket]
+            for name, count in counter.items():
+                mine[name] = mine.get(name, 0) + count
+        for part in ("alone", "lines", "letters", "answered_in", "thinking"):
+            getattr(self, part).update(getattr(other, part))
+
+    def count(self, name: str = "n") -> int:
+        return self.alone[name] + sum(counter.get(name, 0) for counter in self.items.values())
+
+    def interval(self, name: str, of: str = "n") -> Interval:
+        """Return the rate of `name` among the responses counted under `of`, clustered by item."""
+        clusters = [(c[of], float(c.get(name, 0))) for c in self.items.values() if c.get(of)]
+        hits, all_alone = self.alone[name], self.alone[of]
+        clusters += [(1, 1.0)] * hits + [(1, 0.0)] * (all_alone - hits)
+        return interval_of_sums(clusters)
+
+
+Scorer = Callable[[Response, Tally], tuple[str, str]]
+
+
+# Items are told apart by a hash of this many values: memory stays flat however long the input is.
+_ITEM_BUCKETS = 2**16

@@ -1,0 +1,49 @@
+"""A job of Lens whose every part has been checked, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from lens_train.config import LensConfig
+from lens_train.data import ParallelPrompts
+from lens_train.job import Job
+from lens_train.subspace import Subspaces
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Prompts to be watched, and where they came from."""
+
+    texts: ParallelPrompts
+    source: Literal["dev", "rest", "train"]
+    text: str
+    """The same in words."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job whose every part has been checked, before any work."""
+
+    job: Job
+    config: LensConfig
+    identity: Mapping[str, str]
+    tokenizer: Any
+    train_data: ParallelPrompts
+    probe_data: ParallelPrompts | None
+    """None where subspaces are given."""
+    subspaces: Subspaces | None
+    held_out: HeldOut | None
+    """None where no diagnostics are wanted."""
+    delta: bool
+    trained: tuple[int, ...]
+    """Layers that are trained, counted from 0."""
+    read: tuple[int, ...]
+    """Layers that the losses read, counted from 0."""
+    device: torch.device
+    dtype: torch.dtype
+    shown: HeldOut | None = None
+    """Prompts that are answered before and after training; None where none are wanted."""
