@@ -108,7 +108,7 @@ def _note(log: Path, record: dict[str, Any]) -> None:
 def _child(arguments: argparse.Namespace) -> None:
     import torch
 
-    from lens_train import export, lens, methods, trunk
+    from lens_train import export, lens, methods, walk
     from lens_train.job import Job
     from lens_train.loop import TopTrainer
     from lens_train.memory import peak_memory
@@ -129,7 +129,7 @@ def _child(arguments: argparse.Namespace) -> None:
     timed(lens, "prepare", phase("frozen layers"))
     timed(TopTrainer, "run", phase("training"))
     timed(export, "merge_tensors", phase("export"))
-    timed(trunk.WalkState, "save", phase("state"))
+    timed(walk.WalkState, "save", phase("state"))
     settings: dict[str, Any] = {
         "probe_data": str(folder / "probe"),
         "probe_items": arguments.probe,

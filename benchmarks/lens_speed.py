@@ -104,12 +104,12 @@ def plain(setup: Setup, output: Path) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from benchmarks.plain_lens import PROBE_BATCH, PlainSettings, plain_probe, plain_train
+    from lens_train.batches import pad
     from lens_train.data import read_prompts
     from lens_train.loop import step_items
     from lens_train.memory import peak_memory
     from lens_train.probe import probe_prompts, renderer
     from lens_train.subspace import Subspaces
-    from lens_train.trunk import pad
 
     phases = Phases(setup.device)
     device = torch.device(setup.device)

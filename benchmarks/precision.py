@@ -25,8 +25,10 @@ from benchmarks.common import Phases, write_table
 from benchmarks.random_llama import LANGUAGES, save_data, save_small, save_tokenizer
 from lens_eval.mini import resolve_data
 from lens_train import lens
+from lens_train.checkpoint import load_tokenizer
+from lens_train.decoder import load_model
+from lens_train.devices import DTYPES, resolve_dtype
 from lens_train.job import Job
-from lens_train.layers import DTYPES, load_model, load_tokenizer, resolve_dtype
 from lens_train.loop import TopTrainer
 from lens_train.stream import open_decoder
 from lens_train.subspace import Subspaces

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import commit, need_disk
 from lens_eval.base.progress import progress
+from lens_train.checkpoint import checkpoint_folder, model_identity, weight_files
 from lens_train.files import TYPES, write_tensors
 from lens_train.job import VARIANT_FILE, Variant
-from lens_train.layers import checkpoint_folder, model_identity, weight_files
 
 DELTA = "delta.safetensors"
 WRITERS = 4

@@ -18,19 +18,12 @@ from lens_eval.base import files
 from lens_eval.base.errors import UserError
 from lens_eval.mini import resolve_data
 from lens_train import export, methods
+from lens_train.checkpoint import causal_config, checkpoint_folder, load_tokenizer, model_identity
 from lens_train.config import LensConfig
 from lens_train.data import read_prompts
+from lens_train.decoder import Decoder
+from lens_train.devices import dtype_name, resolve_device, resolve_dtype
 from lens_train.job import Job, Variant
-from lens_train.layers import (
-    Decoder,
-    causal_config,
-    checkpoint_folder,
-    dtype_name,
-    load_tokenizer,
-    model_identity,
-    resolve_device,
-    resolve_dtype,
-)
 from lens_train.loop import STATE as TRAINING_STATE
 from lens_train.loop import (
     TopTrainer,
@@ -48,7 +41,8 @@ from lens_train.probe import expected_identity, probe, probe_identity, probe_pro
 from lens_train.processes import join, rank
 from lens_train.stream import open_decoder
 from lens_train.subspace import RECORD, Subspaces
-from lens_train.trunk import Kept, Trunk, WalkState
+from lens_train.trunk import Trunk
+from lens_train.walk import Kept, WalkState
 from lens_train.watch import outcome
 from lens_train.watch.diagnostics import FEWEST, About, Watch
 

@@ -24,7 +24,8 @@ from lens_train.config import LensConfig
 from lens_train.files import write_tensors
 from lens_train.losses import Objective
 from lens_train.processes import rank, world
-from lens_train.trunk import SAVING_SHARE, Trunk
+from lens_train.trunk import Trunk
+from lens_train.walk import SAVING_SHARE
 
 LOG = "log.jsonl"
 STATE = "state.safetensors"

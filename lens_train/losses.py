@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lens_eval.base.errors import UserError
 from lens_train.config import LensConfig
-from lens_train.layers import Decoder
+from lens_train.decoder import Decoder
 from lens_train.subspace import Subspaces
 
 

@@ -14,21 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lens_train.batches import Batch, Prompt, Prompts, make_batches, pad, shared_tokens
 from lens_train.config import LensConfig
 from lens_train.data import ParallelPrompts, Renderer
-from lens_train.layers import Decoder, dtype_name
+from lens_train.decoder import Decoder
+from lens_train.devices import dtype_name
 from lens_train.subspace import Subspaces
-from lens_train.trunk import (
-    Batch,
-    Kept,
-    Prompt,
-    Prompts,
-    WalkState,
-    make_batches,
-    pad,
-    shared_tokens,
-    walk,
-)
+from lens_train.walk import Kept, WalkState, walk
 
 STATE = "probing.safetensors"
 SETTLED = 0.1

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from lens_eval.base.errors import UserError
+from lens_train.checkpoint import causal_config, checkpoint_folder
+from lens_train.decoder import Decoder, load_model
 from lens_train.export import Place, find_tensors
-from lens_train.layers import Decoder, causal_config, checkpoint_folder, load_model
 from lens_train.memory import free_at_once
 
 MEMORY_SHARE = 0.75

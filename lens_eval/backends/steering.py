@@ -24,7 +24,7 @@ def load_steering(folder: str | Path, pretrained: str) -> Steering:
     Raises:
         UserError: it holds no steering, or one of another model.
     """
-    from lens_train.layers import model_identity
+    from lens_train.checkpoint import model_identity
     from lens_train.steering.steer import Steering
 
     steering = Steering.load(Path(folder))

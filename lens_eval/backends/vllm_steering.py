@@ -80,7 +80,7 @@ class _Hooks:
         Raises:
             UserError: the layers cannot be found or do not fit, or there is no direction for `language`.
         """
-        from lens_train.layers import find_layers, instead_of
+        from lens_train.decoder import find_layers, instead_of
 
         name = f"{type(model).__name__} in vLLM"
         layers = find_layers(model, settings.num_hidden_layers, name)

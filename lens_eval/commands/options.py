@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lens_eval.base.errors import UserError, did_you_mean
-
-if TYPE_CHECKING:
-    pass
 
 
 def read_codes(languages: str | None) -> tuple[str, ...]:

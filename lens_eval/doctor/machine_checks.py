@@ -38,8 +38,8 @@ def _weight_bytes(patient: Patient) -> int:
     """Bytes of the weights in memory, in the type that a run loads them in."""
     import torch
 
+    from lens_train.checkpoint import checkpoint_folder
     from lens_train.export import find_tensors
-    from lens_train.layers import checkpoint_folder
 
     wanted = getattr(torch, str(patient.backend.args.get("dtype", "")), None)
     places = find_tensors(checkpoint_folder(patient.model)).values()
@@ -50,8 +50,8 @@ def check_disk(patient: Patient) -> Result:
     """A trained variant, which is as large as the model, fits on the disk."""
     import shutil
 
+    from lens_train.checkpoint import checkpoint_folder
     from lens_train.export import checkpoint_bytes
-    from lens_train.layers import checkpoint_folder
 
     size, free = checkpoint_bytes(checkpoint_folder(patient.model)), shutil.disk_usage(Path.cwd()).free
     words = f"a full variant takes {_size(size)}, {_size(free)} are free here"
@@ -60,7 +60,7 @@ def check_disk(patient: Patient) -> Result:
 
 def check_memory(patient: Patient) -> Result:
     """The model fits in the memory of the device."""
-    from lens_train.layers import resolve_device
+    from lens_train.devices import resolve_device
     from lens_train.stream import free_memory
 
     device = resolve_device(patient.device)

@@ -75,7 +75,8 @@ def admit(model: str, adapter: str | None, backend: Backend, device: str = "auto
         UserError: no such model or adapter, or no tokenizer.
     """
     from lens_eval.run.sources import model_arguments
-    from lens_train.layers import causal_config, checkpoint_folder, load_tokenizer, resolve_device
+    from lens_train.checkpoint import causal_config, checkpoint_folder, load_tokenizer
+    from lens_train.devices import resolve_device
 
     resolve_device(device)
     arguments = model_arguments(model, adapter)

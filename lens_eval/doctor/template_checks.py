@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lens_eval.base.errors import UserError
 from lens_eval.doctor.patient import Patient, Prompter, Result, first_line, shortened
-
-if TYPE_CHECKING:
-    pass
-
 
 USER, REPLY, SYSTEM = "USERTEXT", "REPLYTEXT", "SYSTEMTEXT"
 

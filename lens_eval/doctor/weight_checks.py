@@ -24,8 +24,9 @@ def check_weights(patient: Patient, tasks: Sequence[Any]) -> list[Result]:
 def check_layers(patient: Patient) -> Result:
     """Lens finds the layers by structure, can run a part of them, and can write what it trains."""
     from lens_train import export
+    from lens_train.checkpoint import checkpoint_folder
     from lens_train.config import LensConfig
-    from lens_train.layers import checkpoint_folder, resolve_device, resolve_dtype
+    from lens_train.devices import resolve_device, resolve_dtype
     from lens_train.lens import parameters_of
     from lens_train.loop import trained_layers
     from lens_train.stream import open_decoder
@@ -58,7 +59,8 @@ def check_adapter(patient: Patient, tasks: Sequence[Any]) -> Result:
     import torch
 
     from lens_eval.run.evaluation import quiet
-    from lens_train.layers import load_model, resolve_device, resolve_dtype
+    from lens_train.decoder import load_model
+    from lens_train.devices import resolve_device, resolve_dtype
 
     device = resolve_device(patient.device)
     texts = [requests(patient, task, patient.uses_template)[0].text for task in tasks[:4]] or ["Hello"]

@@ -199,7 +199,7 @@ def token_counter(model: str) -> Callable[[str], float]:
     """Tokens of a text: with the model's own tokenizer where it is here."""
     if model_folder(model) is not None:
         from lens_eval.base.errors import UserError
-        from lens_train.layers import load_tokenizer
+        from lens_train.checkpoint import load_tokenizer
 
         try:
             tokenizer = load_tokenizer(model)

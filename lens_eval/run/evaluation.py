@@ -379,7 +379,7 @@ def _without_variant(model_args: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _device(device: str) -> str:
-    from lens_train.layers import resolve_device
+    from lens_train.devices import resolve_device
 
     return str(resolve_device(device))
 

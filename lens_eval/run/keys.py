@@ -22,7 +22,7 @@ class Identities:
     """The keys of cells; each part is computed once."""
 
     def __init__(self, recipe: Recipe, device: str) -> None:
-        from lens_train.layers import resolve_device
+        from lens_train.devices import resolve_device
 
         self.recipe = recipe
         # A device that is named may be another machine's.
@@ -89,7 +89,7 @@ class Identities:
         if name is None:
             return None
         if name not in self._models:
-            from lens_train.layers import checkpoint_folder, model_identity
+            from lens_train.checkpoint import checkpoint_folder, model_identity
 
             arguments = model_arguments(name)
             if "peft" in arguments:

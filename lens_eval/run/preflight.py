@@ -78,7 +78,7 @@ def _check_folder(folder: Path, recipe: Recipe) -> None:
 
 
 def _check_device(device: str) -> None:
-    from lens_train.layers import resolve_device
+    from lens_train.devices import resolve_device
 
     resolve_device(device)
 
@@ -101,7 +101,7 @@ def _check_vllm(recipe: Recipe) -> None:
 
 def _check_model(model: str, adapter: str | None) -> None:
     """The model is there, or on the hub and to be had; it is asked for now, not after hours of other work."""
-    from lens_train.layers import checkpoint_folder
+    from lens_train.checkpoint import checkpoint_folder
 
     arguments = model_arguments(model, adapter)
     checkpoint_folder(arguments["pretrained"])
@@ -110,7 +110,7 @@ def _check_model(model: str, adapter: str | None) -> None:
 
 
 def _check_training(recipe: Recipe, folder: Path) -> None:
-    from lens_train.layers import checkpoint_folder, load_tokenizer
+    from lens_train.checkpoint import checkpoint_folder, load_tokenizer
     from lens_train.methods import load, read_settings, settings_of
 
     for row in rows_of(recipe):

@@ -22,7 +22,7 @@ def model_arguments(model: str, adapter: str | None = None, backend: str = "hf")
     """
     folder = Path(resolve_model(model))
     if is_gguf(model):
-        from lens_train.layers import checkpoint_folder
+        from lens_train.checkpoint import checkpoint_folder
 
         folder = checkpoint_folder(model)
     if adapter is None and (folder / "adapter_config.json").is_file():
@@ -52,7 +52,7 @@ def adapter_folder(name: str) -> Path:
     if not folder.is_dir():
         if name.startswith((".", "/")):
             raise UserError(f"no adapter folder {name}")
-        from lens_train.layers import download
+        from lens_train.checkpoint import download
 
         folder = download(name)
     if not (folder / "adapter_config.json").is_file():

@@ -87,7 +87,7 @@ def first_process_first(device: str) -> AbstractContextManager[Any]:
         return nullcontext()
     from accelerate import PartialState
 
-    from lens_train.layers import resolve_device
+    from lens_train.devices import resolve_device
 
     return PartialState(cpu=resolve_device(device).type == "cpu").main_process_first()
 

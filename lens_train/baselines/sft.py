@@ -55,7 +55,7 @@ def train(job: Job) -> None:
 
 def freeze_below(model: Any, layers: int) -> None:
     """Let only the `layers` topmost decoder layers require gradients."""
-    from lens_train.layers import Decoder
+    from lens_train.decoder import Decoder
 
     model.requires_grad_(False)
     for layer in Decoder(model).layers[-layers:]:

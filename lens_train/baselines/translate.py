@@ -110,7 +110,7 @@ class Seq2Seq:
         """
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-        from lens_train.layers import resolve_device
+        from lens_train.devices import resolve_device
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)

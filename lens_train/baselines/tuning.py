@@ -121,8 +121,9 @@ class Run:
                 there, several GPUs visible to one process, not enough disk.
         """
         from lens_eval.base.files import need_disk
+        from lens_train.checkpoint import checkpoint_folder, load_tokenizer
+        from lens_train.decoder import load_model
         from lens_train.export import checkpoint_bytes
-        from lens_train.layers import checkpoint_folder, load_model, load_tokenizer
 
         self.job, self.settings = job, settings
         self._started = time.perf_counter()
@@ -210,7 +211,8 @@ class Run:
 
     def finish(self, data: Mapping[str, Any]) -> None:
         """Write the variant folder: weights or adapter first, `variant.json` last; saved states go."""
-        from lens_train.layers import model_identity, resolve_device
+        from lens_train.checkpoint import model_identity
+        from lens_train.devices import resolve_device
 
         if methods.process():
             return
@@ -247,8 +249,8 @@ class Run:
 
     def _outcome(self, adapted: bool) -> dict[str, Any]:
         """Losses of the last stage and, of a checkpoint, what of the change its file holds."""
+        from lens_train.checkpoint import checkpoint_folder
         from lens_train.export import find_tensors
-        from lens_train.layers import checkpoint_folder
         from lens_train.watch import outcome, summary
 
         log = [json.loads(line) for line in (self.job.output / LOG).read_text(encoding="utf-8").splitlines()]
@@ -265,7 +267,7 @@ class Run:
 
     def _save_rest(self, folder: Path) -> None:
         """What a full checkpoint holds beside the weights: the backbone's configuration and tokenizer."""
-        from lens_train.layers import load_tokenizer
+        from lens_train.checkpoint import load_tokenizer
 
         self.model.config, self.model.generation_config = self._configs
         stored = self._configs[0].dtype or self.model.dtype
@@ -329,7 +331,7 @@ def messages(example: Example) -> dict[str, list[dict[str, str]]]:
 def _arguments(job: Job, settings: TuningSettings, stage: Stage, *, adapted: bool) -> Any:
     from trl import SFTConfig
 
-    from lens_train.layers import resolve_device
+    from lens_train.devices import resolve_device
 
     wanted = _batch(settings, stage.examples)
     processes = int(os.environ.get("WORLD_SIZE", 1))
@@ -374,7 +376,7 @@ def _warmup(settings: TuningSettings, stage: Stage) -> float:
 
 def _base_name(model: str) -> str:
     """What an adapter calls its backbone: the hub id, or the folder's full path."""
-    from lens_train.layers import checkpoint_folder
+    from lens_train.checkpoint import checkpoint_folder
 
     folder = checkpoint_folder(model)
     return model if model.count("/") == 1 and not Path(model).exists() else str(folder.resolve())

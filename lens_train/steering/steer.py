@@ -216,7 +216,7 @@ class Steerer:
         Raises:
             UserError: the model's layers cannot be found, or do not fit the steering.
         """
-        from lens_train.layers import Decoder
+        from lens_train.decoder import Decoder
 
         decoder = Decoder(model)
         steering.require(depth=len(decoder), width=decoder.width, name=decoder.name)
@@ -262,16 +262,11 @@ class Steerer:
 
 def train(job: Job) -> None:
     """Probe (unless subspaces are given) and write the steering folder to `job.output`."""
+    from lens_train.checkpoint import load_tokenizer, model_identity
     from lens_train.config import LensConfig
     from lens_train.data import read_prompts
-    from lens_train.layers import (
-        Decoder,
-        load_model,
-        load_tokenizer,
-        model_identity,
-        resolve_device,
-        resolve_dtype,
-    )
+    from lens_train.decoder import Decoder, load_model
+    from lens_train.devices import resolve_device, resolve_dtype
     from lens_train.lens import versions
     from lens_train.memory import peak_memory
     from lens_train.probe import expected_identity, probe, probe_identity, probe_prompts

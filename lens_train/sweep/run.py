@@ -30,8 +30,10 @@ from lens_eval.base.identity import environment, key_of, versions
 from lens_eval.base.progress import progress
 from lens_eval.language.languages import DEFAULT_LANGUAGES
 from lens_train import export, lens, plan
+from lens_train.checkpoint import checkpoint_folder
 from lens_train.config import LensConfig
-from lens_train.layers import Decoder, checkpoint_folder, dtype_name
+from lens_train.decoder import Decoder
+from lens_train.devices import dtype_name
 from lens_train.probe import renderer, save_folder
 from lens_train.stream import open_decoder
 from lens_train.sweep.choice import choose

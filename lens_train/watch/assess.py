@@ -19,8 +19,9 @@ import torch
 
 from lens_eval.base.errors import UserError
 from lens_eval.mini import resolve_data
+from lens_train.checkpoint import load_tokenizer
 from lens_train.config import LensConfig
-from lens_train.layers import load_tokenizer, resolve_device, resolve_dtype
+from lens_train.devices import resolve_device, resolve_dtype
 from lens_train.probe import renderer
 from lens_train.stream import open_decoder
 from lens_train.watch.dev import DevData, DevJudge

@@ -30,7 +30,7 @@ from lens_eval.language.languages import DEFAULT_LANGUAGES
 from lens_eval.language.reply_form import form_of
 from lens_train import generation
 from lens_train.data import ParallelPrompts, Renderer, lookup, read_prompts, read_rows
-from lens_train.layers import Decoder
+from lens_train.decoder import Decoder
 
 PROMPT_TOKENS = 1024
 """A dev prompt is cut to this many tokens, before templating."""

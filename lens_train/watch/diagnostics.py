@@ -55,10 +55,11 @@ from torch import Tensor
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import write_text
-from lens_train.layers import Decoder
+from lens_train.decoder import Decoder
 from lens_train.plan import HeldOut
 from lens_train.subspace import Subspaces, project, split
-from lens_train.trunk import Kept, Trunk
+from lens_train.trunk import Trunk
+from lens_train.walk import Kept
 
 FILE = "diagnostics.json"
 FORMAT = 1

@@ -32,9 +32,10 @@ from lens_eval.base.errors import UserError
 from lens_eval.base.files import write_text
 from lens_eval.language.languages import DEFAULT_LANGUAGES
 from lens_train.data import Renderer
+from lens_train.decoder import Decoder
+from lens_train.devices import dtype_name
 from lens_train.export import Place
 from lens_train.generation import generate
-from lens_train.layers import Decoder, dtype_name
 from lens_train.plan import HeldOut
 from lens_train.probe import renderer
 from lens_train.watch.dev import PROMPT_TOKENS, as_written

@@ -199,8 +199,8 @@ def test_tokens_trained_on_are_counted_alike_by_lens_and_by_tuning(
     model: Path, data: Path, tmp_path: Path
 ) -> None:
     """The same steps over the same items: prompts for Lens, prompts and answers for fine-tuning."""
+    from lens_train.checkpoint import load_tokenizer
     from lens_train.config import LensConfig
-    from lens_train.layers import load_tokenizer
     from lens_train.loop import step_items
 
     items = pairs.read_pairs(data, LANGUAGES).items

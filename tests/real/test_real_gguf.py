@@ -46,7 +46,8 @@ def test_logits_are_those_of_the_loader_of_transformers(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from lens_train.layers import checkpoint_folder, load_model, load_tokenizer
+    from lens_train.checkpoint import checkpoint_folder, load_tokenizer
+    from lens_train.decoder import load_model
 
     monkeypatch.setenv("LENS_CACHE", str(kept))
     theirs = AutoModelForCausalLM.from_pretrained(

@@ -111,10 +111,11 @@ def _own_replies(model: Path, dev: Path) -> tuple[list[list[int]], list[list[int
     """Token ids of dev prompts in three languages, and of the replies that the project generates to them."""
     import torch
 
+    from lens_train.checkpoint import load_tokenizer
     from lens_train.config import LensConfig
     from lens_train.data import read_prompts
+    from lens_train.decoder import load_model
     from lens_train.generation import generate
-    from lens_train.layers import load_model, load_tokenizer
     from lens_train.probe import renderer
 
     config = LensConfig(tuple(LANGUAGES.split(",")))

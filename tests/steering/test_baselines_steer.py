@@ -13,8 +13,9 @@ from baseline_helpers import LANGUAGES, make_job, make_model, many_items, write_
 
 from lens_eval.base.errors import UserError
 from lens_train import methods
+from lens_train.checkpoint import load_tokenizer, model_identity
+from lens_train.decoder import load_model
 from lens_train.job import Variant
-from lens_train.layers import load_model, load_tokenizer, model_identity
 from lens_train.steering.steer import Edit, Steerer, Steering
 from lens_train.subspace import project
 

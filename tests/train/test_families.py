@@ -11,10 +11,11 @@ import transformers
 from torch import Tensor
 
 from lens_eval.base.errors import UserError
+from lens_train.batches import last_token, pad
 from lens_train.config import LensConfig
-from lens_train.layers import Decoder
+from lens_train.decoder import Decoder
 from lens_train.probe import read_states
-from lens_train.trunk import Trunk, last_token, pad
+from lens_train.trunk import Trunk
 
 SMALL = {
     "vocab_size": 96,

@@ -23,11 +23,12 @@ import gguf_files
 from gguf_files import SMALL, TOKENS, llama, random_model, write_gguf
 
 from lens_eval.base.errors import UserError
+from lens_train.checkpoint import load_tokenizer, model_identity, weight_files
+from lens_train.decoder import load_model
 from lens_train.gguf import cache, convert, is_gguf
 from lens_train.gguf.architecture import llama3_factors
 from lens_train.gguf.header import read_header
 from lens_train.gguf.tokenizer import writes_bos
-from lens_train.layers import load_model, load_tokenizer, model_identity, weight_files
 
 ROOT = Path(__file__).resolve().parents[2]
 IDS = torch.tensor([[1, *range(5, 60, 2)], [1, *range(6, 61, 2)]])
@@ -421,7 +422,7 @@ def test_no_room_is_seen_before_work(
 
 
 def test_a_folder_of_gguf_files_names_one(tmp_path: Path) -> None:
-    from lens_train.layers import checkpoint_folder
+    from lens_train.checkpoint import checkpoint_folder
 
     write_gguf(tmp_path / "m.gguf", llama())
     with pytest.raises(UserError, match=r"no config.json; name the file itself: .*m.gguf"):

@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 from lens_train import methods
+from lens_train.checkpoint import load_tokenizer
 from lens_train.config import LensConfig
 from lens_train.data import read_prompts
+from lens_train.decoder import Decoder, load_model
 from lens_train.job import Job
-from lens_train.layers import Decoder, load_model, load_tokenizer
 from lens_train.probe import probe_prompts, read_states
 from lens_train.subspace import Subspaces
 

@@ -13,11 +13,12 @@ import tiny_lens
 import torch
 from torch import Tensor
 
-from lens_train import lens, plan, probe, trunk
+from lens_train import lens, plan, probe, walk
+from lens_train.checkpoint import load_tokenizer
 from lens_train.config import LensConfig
 from lens_train.data import read_prompts
+from lens_train.decoder import Decoder, load_model
 from lens_train.job import Job
-from lens_train.layers import Decoder, load_model, load_tokenizer
 from lens_train.stream import StreamedDecoder
 from lens_train.subspace import Subspaces
 from lens_train.trunk import Trunk
@@ -204,7 +205,7 @@ def test_rounds_go_on_where_they_were_stopped(
 ) -> None:
     for name, value in {"FIRST_ROUND": 4, "FURTHER_ROUND": 4, "SETTLED": 0.0}.items():
         monkeypatch.setattr(probe, name, value)
-    monkeypatch.setattr(trunk, "SAVING_SHARE", 0)
+    monkeypatch.setattr(walk, "SAVING_SHARE", 0)
     expected = probed(model, data)
 
     class Killed(Exception):

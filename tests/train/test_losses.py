@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lens_eval.base.errors import UserError
 from lens_train.config import LensConfig
-from lens_train.layers import Decoder
+from lens_train.decoder import Decoder
 from lens_train.losses import Objective, Units, align_loss, retain_loss, separate_loss
 from lens_train.subspace import Subspaces
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from test_families import FAMILIES, assert_close, build, plain
 
-from lens_train.layers import Decoder
-from lens_train.trunk import Trunk, shared_tokens
+from lens_train.batches import shared_tokens
+from lens_train.decoder import Decoder
+from lens_train.trunk import Trunk
 
 HEAD = [3, 4, 5, 6, 7, 8]  # longer than the sliding windows
 PROMPTS = [[*HEAD, *rest] for rest in ([11, 12, 13, 14, 15, 16, 17, 18], [21, 22], [31, 32, 33, 34, 35])]

@@ -12,10 +12,13 @@ import torch
 from test_families import FAMILIES, PROMPTS, assert_close, build
 
 from lens_eval.base.errors import UserError
-from lens_train import stream, trunk
-from lens_train.layers import Decoder, load_model
+from lens_train import stream
+from lens_train import walk as walking
+from lens_train.batches import Batch, make_batches
+from lens_train.decoder import Decoder, load_model
 from lens_train.stream import StreamedDecoder, open_decoder
-from lens_train.trunk import Batch, Trunk, WalkState, make_batches, walk
+from lens_train.trunk import Trunk
+from lens_train.walk import WalkState, walk
 
 CPU = torch.device("cpu")
 
@@ -74,7 +77,7 @@ def test_top_of_a_streamed_model_trains_without_the_rest(family: str, tmp_path: 
 
 
 def test_a_walk_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trunk, "SAVING_SHARE", 0)
+    monkeypatch.setattr(walking, "SAVING_SHARE", 0)
     name = save("llama", tmp_path / "model")
     expected = Trunk.build(StreamedDecoder(name, CPU, torch.float32), PROMPTS, range(3), 3, 64)
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lens_train.trunk import batch_sizes, last_token, make_batches, pad
+from lens_train.batches import batch_sizes, last_token, make_batches, pad
 
 CPU = torch.device("cpu")
 

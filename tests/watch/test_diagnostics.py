@@ -19,8 +19,8 @@ from lens_eval.base.errors import UserError
 from lens_eval.commands.cli import app
 from lens_train import methods
 from lens_train.data import ParallelPrompts, read_prompts
+from lens_train.decoder import Decoder, load_model
 from lens_train.job import Job
-from lens_train.layers import Decoder, load_model
 from lens_train.plan import HeldOut
 from lens_train.subspace import Subspaces
 from lens_train.watch import diagnostics
@@ -180,8 +180,8 @@ def test_a_run_leaves_its_diagnostics(trained: Path, model: str, data: Path) -> 
 
 def test_states_are_those_of_the_held_out_prompts(trained: Path, model: str, data: Path) -> None:
     """Norms before and after, against plain forward passes of the two checkpoints."""
+    from lens_train.checkpoint import load_tokenizer
     from lens_train.data import Renderer
-    from lens_train.layers import load_tokenizer
 
     found = json.loads((trained / "training" / "diagnostics.json").read_text())
     texts = read_prompts(data, LANGUAGES).part(8)

@@ -6,13 +6,9 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from lens_eval.base.statistics import Interval, interval_of_sums
 from lens_eval.language.files.read import Response
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass

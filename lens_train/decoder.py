@@ -7,271 +7,22 @@ part of the stack can be run on states computed earlier, whatever the family pas
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
-import math
-import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.progress import progress, waiting
-from lens_eval.mini import resolve_model
-from lens_train.gguf import is_gguf
+from lens_eval.base.progress import waiting
+from lens_train.checkpoint import causal_config, checkpoint_folder, first_line
+from lens_train.devices import resolve_device, resolve_dtype
 from lens_train.past import Noted, Past
 
 Tap = Callable[[Tensor], None]
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-def resolve_device(device: str) -> torch.device:
-    """Return the device asked for; `auto` is a GPU where there is one, else the CPU.
-
-    Raises:
-        UserError: a device that this machine does not have.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        wanted = torch.device(device)
-    except RuntimeError:
-        raise UserError(f"unknown device {device!r}; possible: auto, cpu, cuda, cuda:1, ...") from None
-    if wanted.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (wanted.index or 0) >= count:
-            raise UserError(
-                f"device {device!r} was asked for, but PyTorch sees {count} GPU(s) here; use --device cpu"
-            )
-    elif wanted.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError("device 'mps' was asked for, but this machine has none; use --device cpu")
-    return wanted
-
-
-def resolve_dtype(dtype: str, device: torch.device, model: str | None = None) -> torch.dtype:
-    """Return the type of the frozen weights.
-
-    `auto` is bfloat16 on a GPU that has it, and on a CPU where `model` is stored so and products in it are
-    no slower than in float32, as `multiplies_in_bfloat16` finds.
-    """
-    if dtype != "auto":
-        return DTYPES[dtype]
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    stored = model is not None and causal_config(model).dtype == torch.bfloat16
-    fast = device.type == "cpu" and stored and multiplies_in_bfloat16()
-    return torch.bfloat16 if fast else torch.float32
-
-
-@lru_cache(maxsize=1)
-def multiplies_in_bfloat16() -> bool:
-    """Whether this CPU takes no longer for a matrix product in bfloat16 than in float32, as timed here.
-
-    To have the instructions is not enough: some processors do half as many products in them as in float32,
-    others twice as many, or ten times. The fastest of a few products counts.
-    """
-    if not any(
-        getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    ):
-        return False
-    fastest = dict.fromkeys((torch.bfloat16, torch.float32), math.inf)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # processor time of this thread does not count what else the machine does
-    try:
-        for _ in range(8):
-            for dtype in fastest:
-                rows, weight = torch.ones(256, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
-                begun = time.thread_time()
-                nn.functional.linear(rows, weight)
-                fastest[dtype] = min(fastest[dtype], time.thread_time() - begun)
-    finally:
-        torch.set_num_threads(threads)
-    return fastest[torch.bfloat16] <= fastest[torch.float32]
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """The name of a type as settings and records spell it: `bfloat16`."""
-    return str(dtype).removeprefix("torch.")
-
-
-@lru_cache(maxsize=8)
-def checkpoint_folder(name: str) -> Path:
-    """Return the local folder of a model: a folder as it is, `builtin`, a hub id's or a GGUF file's.
-
-    A GGUF file is converted where that was not done before; see `lens_train.gguf.cache.model_folder`.
-
-    Raises:
-        UserError: no such folder, file or hub id; no safetensors weights in it; a GGUF file that is
-            damaged or not supported.
-    """
-    if is_gguf(name):
-        from lens_train.gguf.cache import model_folder
-
-        return model_folder(Path(name))
-    folder = Path(resolve_model(name))
-    if not folder.is_dir():
-        folder = download(name)
-    if not (folder / "config.json").is_file():
-        files = sorted(file.name for file in folder.glob("*.gguf"))
-        hint = f"; name the file itself: {folder / files[0]}" if files else ""
-        raise UserError(f"{folder} is no model folder: it has no config.json{hint}")
-    if not weight_files(folder):
-        raise UserError(
-            f"{folder} holds no *.safetensors weights (pickled weights are not read); "
-            "save the model once with model.save_pretrained(...)"
-        )
-    return folder
-
-
-def download(name: str) -> Path:
-    """The local snapshot of a model or adapter on the hub, downloaded where it is not there yet.
-
-    Raises:
-        UserError: there is none, or it is not to be had; says why and what helps.
-    """
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-    try:
-        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=["*/*"]))
-    except Exception as error:
-        raise UserError(f"no model {name!r}: no such folder, and {_hub_says(error, name)}") from None
-
-
-def _hub_says(error: Exception, name: str) -> str:
-    """Why the hub gave no model, and what helps."""
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.GatedRepoError):
-        return (
-            f"the hub gives it only to who has accepted its terms: do so at https://huggingface.co/{name}, "
-            "then `hf auth login`"
-        )
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return "the hub has none of that name (or it is private: `hf auth login`)"
-    if isinstance(error, errors.LocalEntryNotFoundError):
-        return "it is not in the local cache and the hub cannot be asked (offline?)"
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f"the hub says: {reason}"
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """Weight files of a checkpoint: those of its index, or all safetensors of the folder."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        return [folder / name for name in sorted(names)]
-    whole = folder / "model.safetensors"
-    return [whole] if whole.is_file() else sorted(folder.glob("*.safetensors"))
-
-
-def load_tokenizer(name: str) -> Any:
-    """Load the tokenizer of a local or hub model.
-
-    Raises:
-        UserError: there is none, or it needs code from the model's folder.
-    """
-    from transformers import AutoTokenizer
-
-    folder = checkpoint_folder(name)
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UserError(f"cannot load the tokenizer of {name}: {_first_line(error)}") from None
-
-
-def load_model(name: str, device: str | torch.device = "cpu", dtype: str | torch.dtype = "float32") -> Any:
-    """Load a causal model for evaluation or training, on `device`, in `dtype`.
-
-    Raises:
-        UserError: unknown architecture, no causal decoder, or weights that do not fit the architecture.
-    """
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging as transformers_logging
-
-    config = causal_config(name)
-    place = resolve_device(device) if isinstance(device, str) else device
-    kind = resolve_dtype(dtype, place) if isinstance(dtype, str) else dtype
-    if not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()
-    # A GPU is filled tensor by tensor, without a copy of the model in main memory first.
-    placed = {"device_map": {"": place}} if place.type == "cuda" else {}
-    try:
-        with waiting("loading the model"):
-            model = AutoModelForCausalLM.from_pretrained(
-                checkpoint_folder(name), config=config, dtype=kind, trust_remote_code=False, **placed
-            )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UserError(f"cannot load {name} as a causal language model: {_first_line(error)}") from None
-    return model.to(place).eval()
-
-
-def causal_config(name: str) -> Any:
-    """Configuration of a decoder-only model.
-
-    Raises:
-        UserError: unknown architecture, or an encoder-decoder.
-    """
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(checkpoint_folder(name), trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UserError(f"cannot load {name} as a causal language model: {_first_line(error)}") from None
-    if getattr(config, "is_encoder_decoder", False):
-        raise UserError(
-            f"{name} ({config.model_type}) is an encoder-decoder; Lens needs a decoder-only model"
-        )
-    return config
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-@lru_cache(maxsize=8)
-def model_identity(name: str) -> dict[str, str]:
-    """Identity of a model: its name, and SHA-256 of its weights and of its chat template.
-
-    The hash of the weights is that of their file; of several files, the hash of their hashes.
-    """
-    folder = checkpoint_folder(name)
-    template = json.dumps(load_tokenizer(name).chat_template, sort_keys=True)
-    return {
-        "name": name,
-        "weights_sha256": _hash_files(weight_files(folder)),
-        "template_sha256": hashlib.sha256(template.encode()).hexdigest(),
-    }
-
-
-def _hash_files(files: list[Path]) -> str:
-    size = sum(file.stat().st_size for file in files)
-    with (
-        progress(label="hashing weights", total=size, unit="bytes") as bar,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
-        hashes = list(pool.map(partial(_hash_file, bar=bar), files))
-    if len(hashes) == 1:
-        return hashes[0]
-    return hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def _hash_file(file: Path, bar: Any) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-            bar.update(len(block))
-    return digest.hexdigest()
 
 
 class Decoder:
@@ -427,7 +178,7 @@ class Decoder:
                 hidden = self(ids, mask, stop=middle) if middle else None
                 cut = self(ids, mask, start=middle, stop=depth, hidden=hidden)
             except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
-                raise UserError(f"{self.name} cannot be cut between layers: {_first_line(error)}") from None
+                raise UserError(f"{self.name} cannot be cut between layers: {first_line(error)}") from None
             if not self._alike(cut, whole):
                 raise UserError(
                     f"{self.name} cannot be cut between layers: running it in two parts gives another result "
@@ -553,3 +304,29 @@ def _tapped(layer: nn.Module, tap: Tap) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def load_model(name: str, device: str | torch.device = "cpu", dtype: str | torch.dtype = "float32") -> Any:
+    """Load a causal model for evaluation or training, on `device`, in `dtype`.
+
+    Raises:
+        UserError: unknown architecture, no causal decoder, or weights that do not fit the architecture.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    config = causal_config(name)
+    place = resolve_device(device) if isinstance(device, str) else device
+    kind = resolve_dtype(dtype, place) if isinstance(dtype, str) else dtype
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
+    # A GPU is filled tensor by tensor, without a copy of the model in main memory first.
+    placed = {"device_map": {"": place}} if place.type == "cuda" else {}
+    try:
+        with waiting("loading the model"):
+            model = AutoModelForCausalLM.from_pretrained(
+                checkpoint_folder(name), config=config, dtype=kind, trust_remote_code=False, **placed
+            )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(f"cannot load {name} as a causal language model: {first_line(error)}") from None
+    return model.to(place).eval()

@@ -10,16 +10,9 @@ import torch
 import transformers
 
 from lens_eval.base.errors import UserError
-from lens_train.layers import (
-    Decoder,
-    checkpoint_folder,
-    load_model,
-    load_tokenizer,
-    model_identity,
-    multiplies_in_bfloat16,
-    resolve_device,
-    resolve_dtype,
-)
+from lens_train.checkpoint import checkpoint_folder, load_tokenizer, model_identity
+from lens_train.decoder import Decoder, load_model
+from lens_train.devices import multiplies_in_bfloat16, resolve_device, resolve_dtype
 
 
 def test_load(tmp_path: Path) -> None:

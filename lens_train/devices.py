@@ -1,0 +1,84 @@
+"""Devices and types of numbers, by name."""
+
+from __future__ import annotations
+
+import math
+import time
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from lens_eval.base.errors import UserError
+from lens_train.checkpoint import causal_config
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the device asked for; `auto` is a GPU where there is one, else the CPU.
+
+    Raises:
+        UserError: a device that this machine does not have.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"unknown device {device!r}; possible: auto, cpu, cuda, cuda:1, ...") from None
+    if wanted.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (wanted.index or 0) >= count:
+            raise UserError(
+                f"device {device!r} was asked for, but PyTorch sees {count} GPU(s) here; use --device cpu"
+            )
+    elif wanted.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device 'mps' was asked for, but this machine has none; use --device cpu")
+    return wanted
+
+
+def resolve_dtype(dtype: str, device: torch.device, model: str | None = None) -> torch.dtype:
+    """Return the type of the frozen weights.
+
+    `auto` is bfloat16 on a GPU that has it, and on a CPU where `model` is stored so and products in it are
+    no slower than in float32, as `multiplies_in_bfloat16` finds.
+    """
+    if dtype != "auto":
+        return DTYPES[dtype]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    stored = model is not None and causal_config(model).dtype == torch.bfloat16
+    fast = device.type == "cpu" and stored and multiplies_in_bfloat16()
+    return torch.bfloat16 if fast else torch.float32
+
+
+@lru_cache(maxsize=1)
+def multiplies_in_bfloat16() -> bool:
+    """Whether this CPU takes no longer for a matrix product in bfloat16 than in float32, as timed here.
+
+    To have the instructions is not enough: some processors do half as many products in them as in float32,
+    others twice as many, or ten times. The fastest of a few products counts.
+    """
+    if not any(
+        getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    ):
+        return False
+    fastest = dict.fromkeys((torch.bfloat16, torch.float32), math.inf)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # processor time of this thread does not count what else the machine does
+    try:
+        for _ in range(8):
+            for dtype in fastest:
+                rows, weight = torch.ones(256, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
+                begun = time.thread_time()
+                nn.functional.linear(rows, weight)
+                fastest[dtype] = min(fastest[dtype], time.thread_time() - begun)
+    finally:
+        torch.set_num_threads(threads)
+    return fastest[torch.bfloat16] <= fastest[torch.float32]
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """The name of a type as settings and records spell it: `bfloat16`."""
+    return str(dtype).removeprefix("torch.")
