@@ -18,7 +18,7 @@ import yaml
 from benchmarks.common import write_table
 from lens_eval.language.languages import ASCII_DIGITS, LANGUAGES
 from lens_eval.tasks.answers import DECIMAL_COMMA
-from lens_eval.tasks.items import LANGUAGES as FAMILY_LANGUAGES
+from lens_eval.tasks.families import LANGUAGES as FAMILY_LANGUAGES
 from lens_eval.tasks.scoring import number
 from lens_eval.tasks.words import WORDS
 

@@ -195,34 +195,13 @@ def walk(
     count = len(batches)
     with progress(label=label, total=len(spans) * count, initial=done * count) as bar:
         for first, last in spans[done:]:
+            span = _Span(decoder, head, first, last, read, keep)
             with decoder.loaded(first, last):
-                past = Past(note=True)
-                if head:
-                    ids, mask = one_row(head, decoder.device)
-                    taps = _taps(None, keep, None, first, last)
-                    head_hidden = decoder(
-                        ids, mask, start=first, stop=last, hidden=head_hidden, past=past, taps=taps
-                    )
-                past = Past(past.fresh)
+                head_hidden, past = span.take_head(head_hidden)
                 for place, batch in enumerate(batches):
-                    entering = hidden.pop(place, None)
-                    alone = read and last == len(decoder) and reads_alone(decoder, batch)
-                    below = last - 1 if alone else last
-                    if below > first:
-                        entering = decoder(
-                            batch.ids,
-                            with_head(batch.mask, head),
-                            start=first,
-                            stop=below,
-                            hidden=entering,
-                            taps=_taps(read, keep, batch, first, below),
-                            past=past if head else None,
-                            positions=batch.positions,
-                        )
-                    if read and below < last:
-                        read(below, batch, read_state(decoder, batch, head, below, entering, past))
-                    if last < len(decoder) and entering is not None:
-                        hidden[place] = entering
+                    leaving = span.take(batch, hidden.pop(place, None), past)
+                    if last < len(decoder) and leaving is not None:
+                        hidden[place] = leaving
                     bar.update()
             if state:
                 states_now = {f"batch.{place}": tensor for place, tensor in hidden.items()}
@@ -230,6 +209,49 @@ def walk(
                     states_now["head"] = head_hidden
                 state.save(last, states_now, last == stop)
     return head_hidden, [hidden[place] for place in range(len(batches)) if hidden]
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Some layers on end, through which head and batches are taken while they are loaded."""
+
+    decoder: Decoder
+    head: Sequence[int]
+    first: int
+    last: int
+    read: Read | None
+    keep: tuple[int, Keep] | None
+
+    def take_head(self, hidden: Tensor | None) -> tuple[Tensor | None, Past]:
+        """Take the head through the span; returns its states, and its keys and values for the batches."""
+        past = Past(note=True)
+        if self.head:
+            ids, mask = one_row(self.head, self.decoder.device)
+            taps = _taps(None, self.keep, None, self.first, self.last)
+            hidden = self.decoder(
+                ids, mask, start=self.first, stop=self.last, hidden=hidden, past=past, taps=taps
+            )
+        return hidden, Past(past.fresh)
+
+    def take(self, batch: Batch, hidden: Tensor | None, past: Past) -> Tensor | None:
+        """Take a batch through the span; its last layer, where that is read alone, for single tokens."""
+        decoder, read, first, last = self.decoder, self.read, self.first, self.last
+        alone = read and last == len(decoder) and reads_alone(decoder, batch)
+        below = last - 1 if alone else last
+        if below > first:
+            hidden = decoder(
+                batch.ids,
+                with_head(batch.mask, self.head),
+                start=first,
+                stop=below,
+                hidden=hidden,
+                taps=_taps(read, self.keep, batch, first, below),
+                past=past if self.head else None,
+                positions=batch.positions,
+            )
+        if read and below < last:
+            read(below, batch, read_state(decoder, batch, self.head, below, hidden, past))
+        return hidden
 
 
 def _taps(

@@ -15,7 +15,7 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 from lens_eval.language.languages import get_language
-from lens_eval.tasks.items import HUB, LANGUAGES, MMMLU_FILES
+from lens_eval.tasks.families import HUB, LANGUAGES, MMMLU_FILES
 from lens_eval.tasks.words import WORDS
 
 TASKS = Path(__file__).resolve().parents[1] / "tasks"

@@ -32,7 +32,7 @@ class SteeredLM(ByLanguage, GreedyRows):
         Raises:
             UserError: no steering in the folder `steering`, or one that was made for another model.
         """
-        from lens_train.steering.steer import Steerer
+        from lens_train.steering.steering import Steerer
 
         self.steering = load_steering(steering, pretrained)
         super().__init__(pretrained=pretrained, **arguments)

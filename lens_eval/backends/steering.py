@@ -15,7 +15,7 @@ from lm_eval.api.model import TemplateLM
 from lens_eval.base.errors import UserError
 
 if TYPE_CHECKING:
-    from lens_train.steering.steer import Steering
+    from lens_train.steering.steering import Steering
 
 
 def load_steering(folder: str | Path, pretrained: str) -> Steering:
@@ -25,7 +25,7 @@ def load_steering(folder: str | Path, pretrained: str) -> Steering:
         UserError: it holds no steering, or one of another model.
     """
     from lens_train.checkpoint import model_identity
-    from lens_train.steering.steer import Steering
+    from lens_train.steering.steering import Steering
 
     steering = Steering.load(Path(folder))
     if model_identity(pretrained)["weights_sha256"] != steering.base["weights_sha256"]:

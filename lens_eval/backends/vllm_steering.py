@@ -21,7 +21,7 @@ from lens_eval.base.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from lens_train.steering.steer import Steering
+    from lens_train.steering.steering import Steering
 
 EXTENSION = "lens_eval.backends.vllm_steering.SteeringWorker"
 
@@ -50,7 +50,7 @@ class SteeringWorker:
             running.remove()
         if folder is None:
             return None
-        from lens_train.steering.steer import Steering
+        from lens_train.steering.steering import Steering
 
         try:
             settings = self.vllm_config.model_config.hf_text_config

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lens_eval.base.errors import UserError
+from lens_eval.judge.judging import judge_all
 
 if TYPE_CHECKING:
-    from lens_eval.judge.endpoint import Endpoint, Message
+    from lens_eval.judge.endpoint import Endpoint
     from lens_eval.judge.grades import Answer, Judgement, Summary
 
 KEY_VARIABLE = "OPENAI_API_KEY"
-# So many failures on end, none of them a lost connection, and the endpoint is taken to be broken.
-FAILURES_ON_END = 8
 
 
 def judge(
@@ -44,18 +43,8 @@ def judge(
     Grades are written beside the samples; `lens compare` shows them. What was judged is kept as it comes: the
     same command goes on after a stop, and judges only what is new or has failed.
     """
-    from contextlib import ExitStack
-
-    from lens_eval.base.files import lock
     from lens_eval.judge.endpoint import Endpoint
-    from lens_eval.judge.grades import (
-        JUDGEMENTS,
-        find_answers,
-        folder_of,
-        read_judgements,
-        summarise,
-        write_results,
-    )
+    from lens_eval.judge.grades import find_answers, folder_of, summarise
 
     prices = _prices(price)
     target = Endpoint(
@@ -69,15 +58,7 @@ def judge(
     )
     answers = find_answers(run)
     folder = run / folder_of(model)
-    file = folder / JUDGEMENTS
-    with ExitStack() as stack:
-        stack.enter_context(lock(folder))
-        known = {key: judgement for key, judgement in read_judgements(file).items() if judgement.final}
-        todo = _unjudged(answers, known, model)
-        typer.echo(f"{len(answers)} answers, {len(answers) - len(todo)} of them judged before")
-        _judge_all(todo, target, file, concurrency)
-        judgements = read_judgements(file)
-        write_results(answers, judgements, model, folder_of(model))
+    file, judgements = _judge_what_is_new(answers, folder, target, concurrency)
     rows = summarise(answers, judgements, model)
     _show(rows)
     _show_tokens([judgements[key] for key in {a.key(model) for a in answers} if key in judgements], prices)
@@ -89,81 +70,28 @@ def judge(
         )
 
 
+def _judge_what_is_new(
+    answers: Sequence[Answer], folder: Path, endpoint: Endpoint, concurrency: int
+) -> tuple[Path, dict[str, Judgement]]:
+    """Judge what `folder` has no final judgement of and write the results; returns the file and all in it."""
+    from lens_eval.base.files import lock
+    from lens_eval.judge.grades import JUDGEMENTS, folder_of, read_judgements, write_results
+
+    model, file = endpoint.model, folder / JUDGEMENTS
+    with lock(folder):
+        known = {key: judgement for key, judgement in read_judgements(file).items() if judgement.final}
+        todo = _unjudged(answers, known, model)
+        typer.echo(f"{len(answers)} answers, {len(answers) - len(todo)} of them judged before")
+        judge_all(todo, endpoint, file, concurrency)
+        judgements = read_judgements(file)
+        write_results(answers, judgements, model, folder_of(model))
+    return file, judgements
+
+
 def _unjudged(answers: Sequence[Answer], known: Mapping[str, Judgement], model: str) -> list[Answer]:
     """Return what is to be judged, once each: equal answers to one question have one judgement."""
     new = {answer.key(model): answer for answer in answers}
     return [answer for key, answer in new.items() if key not in known]
-
-
-def _judge_all(todo: Sequence[Answer], endpoint: Endpoint, file: Path, concurrency: int) -> None:
-    """Judge answers in threads and keep each judgement as it comes.
-
-    Raises:
-        UserError: the endpoint refuses everything, cannot be reached any more, or fails again and again.
-    """
-    import queue
-    import threading
-
-    from lens_eval.base.progress import progress
-    from lens_eval.judge.endpoint import Rejected, Unreachable
-    from lens_eval.judge.grades import Judgement, append_judgement, judge_answer
-
-    waiting: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-    finished: queue.SimpleQueue[Judgement | Exception] = queue.SimpleQueue()
-
-    def ask(messages: Sequence[Message], patient: bool) -> tuple[str, int, int]:
-        reply = endpoint.complete(messages, patient)
-        return reply.text, reply.prompt_tokens, reply.completion_tokens
-
-    def judged(answer: Answer, patient: bool = True) -> Judgement | Exception:
-        try:
-            return judge_answer(answer, endpoint.model, lambda messages: ask(messages, patient))
-        except Rejected as error:
-            return Judgement(answer.key(endpoint.model), None, "", error=str(error))
-        except Exception as error:
-            return error
-
-    def work() -> None:
-        while not endpoint.stop.is_set():
-            try:
-                answer = waiting.get_nowait()
-            except queue.Empty:
-                return
-            finished.put(judged(answer))
-
-    if not todo:
-        return
-    # One alone first: a wrong address, key or name is told at once.
-    finished.put(judged(todo[0], patient=False))
-    for answer in todo[1:]:
-        waiting.put(answer)
-    on_end = done = 0
-    bar = progress(label="judging", total=len(todo))
-    try:
-        while done < len(todo):
-            result = finished.get()
-            if isinstance(result, Unreachable):
-                raise UserError(_stopped(str(result), done, len(todo))) from result
-            if isinstance(result, Exception):
-                raise result
-            append_judgement(file, result)
-            on_end = on_end + 1 if result.error else 0
-            if on_end == FAILURES_ON_END:
-                raise UserError(_stopped(f"{on_end} requests on end failed; {result.error}", done, len(todo)))
-            if done == 0:
-                # Daemons: a stop need not wait for replies that are under way.
-                for _ in range(min(concurrency, len(todo) - 1)):
-                    threading.Thread(target=work, daemon=True).start()
-            done += 1
-            bar.update()
-    finally:
-        endpoint.stop.set()
-        bar.close()
-
-
-def _stopped(why: str, done: int, total: int) -> str:
-    kept = f"; {done} of {total} judgements are kept, the same command goes on from there" if done else ""
-    return why + kept
 
 
 def _extra(text: str | None) -> dict[str, Any]:

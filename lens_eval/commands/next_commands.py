@@ -55,7 +55,7 @@ def sweep_command(job: Job, rate: float) -> str:
 
 def find_tasks(job: Job) -> list[str]:
     """Few tasks that cover the languages of a job, those with replies in words first."""
-    from lens_eval.tasks.items import LANGUAGES
+    from lens_eval.tasks.families import LANGUAGES
     from lens_train.checkpoint import checkpoint_folder
 
     if checkpoint_folder(job.model).resolve() == backbone_path().resolve():

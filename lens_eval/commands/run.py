@@ -132,17 +132,9 @@ def compare(
     from lens_eval.results import findings, tables
     from lens_eval.results import paper as published
     from lens_eval.results.compare import compare as compare_scores
-    from lens_eval.results.compare import load
+    from lens_eval.results.read import load
 
-    if format is not None and format not in tables.FORMATS:
-        raise UserError(
-            f"unknown format {format!r}{did_you_mean(format, tables.FORMATS)}; "
-            f"known: {', '.join(tables.FORMATS)}"
-        )
-    if format == "tex" and (paper or checks):
-        raise UserError("--paper and --checks print md, csv or json; --format tex is for the tables")
-    if format == "csv" and paper and checks:
-        raise UserError("--format csv prints one table: --paper or --checks, or both as md or json")
+    _check_format(format, paper is not None, checks)
     numbers = None if paper is None else published.read_published(paper)
     scores, document, holes = load(runs)
     allowed = [word.strip() for word in allow.split(",") if word.strip()]
@@ -172,6 +164,21 @@ def compare(
         )
 
 
+def _check_format(format: str | None, paper: bool, checks: bool) -> None:
+    """Refuse a format that is not known, or that cannot hold what was asked for."""
+    from lens_eval.results import tables
+
+    if format is not None and format not in tables.FORMATS:
+        raise UserError(
+            f"unknown format {format!r}{did_you_mean(format, tables.FORMATS)}; "
+            f"known: {', '.join(tables.FORMATS)}"
+        )
+    if format == "tex" and (paper or checks):
+        raise UserError("--paper and --checks print md, csv or json; --format tex is for the tables")
+    if format == "csv" and paper and checks:
+        raise UserError("--format csv prints one table: --paper or --checks, or both as md or json")
+
+
 def _beside(format: str, pairs: Sequence[Pair] | None, checks: Sequence[Check] | None) -> str:
     """Published numbers and directions as CSV (one of them) or JSON."""
     import json
@@ -195,7 +202,7 @@ def report(
     """Make the HTML page of a run again from its saved answers, without a model."""
     from lens_eval.page import report as page
     from lens_eval.results.compare import compare as compare_scores
-    from lens_eval.results.compare import load
+    from lens_eval.results.read import load
 
     scores, document, holes = load([run])
     file = output or (run if run.is_dir() else run.parent) / page.FILE
@@ -215,7 +222,7 @@ def _end(outcome: Outcome, directions: Path | None = None) -> None:
         show(outcome.comparison)
         if directions is not None:
             from lens_eval.results import findings
-            from lens_eval.results.compare import load
+            from lens_eval.results.read import load
 
             findings.show(findings.check_findings(load([directions])[0], outcome.comparison.reference))
     for line in outcome.failed if outcome.comparison is None else ():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,62 +14,71 @@ from lens_eval.base.errors import UserError
 
 _Detector = Annotated[str, typer.Option("--detector", help="lingua, langdetect, or fasttext:FILE.")]
 _Central = Annotated[str, typer.Option("--central", help="The central language.")]
+_Files = Annotated[
+    list[str] | None,
+    typer.Argument(help="lm_eval samples, JSONL, CSV or TSV, gzip too; - is standard input."),
+]
+_Text = Annotated[str | None, typer.Option("--text", help="Field of the response (dots for nested ones).")]
+_Language = Annotated[
+    str | None,
+    typer.Option(
+        "--language",
+        help="Field of the language asked for, or one code for all rows; by default a field 'language', "
+        "else the language in the file name.",
+    ),
+]
+_Prompt = Annotated[
+    str | None, typer.Option("--prompt", help="Field of the prompt: its names are set aside.")
+]
+_Item = Annotated[
+    str | None, typer.Option("--item", help="Field that names the item, for clustered intervals.")
+]
+_Correct = Annotated[
+    str | None, typer.Option("--correct", help="Field that is 1 for a correct response: adds the joint rate.")
+]
+_Languages = Annotated[
+    str | None,
+    typer.Option("--languages", help="Candidate languages of the detector, en,sw,... (default: 12)."),
+]
+_Protocol = Annotated[
+    str, typer.Option("--protocol", help="lens, or lcb: the Language Confusion Benchmark's pass rates.")
+]
+_Words = Annotated[
+    Path | None, typer.Option("--words", help="English words, one a line, for lcb's word pass rate.")
+]
+_SplitChinese = Annotated[
+    bool,
+    typer.Option(
+        "--split-chinese", help="zh-Hans answered in traditional characters, or the reverse, is off."
+    ),
+]
+_Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first line that cannot be read.")]
+_Format = Annotated[str | None, typer.Option("--format", help="md, csv or json.")]
+_Output = Annotated[Path | None, typer.Option("--output", help="Write the report here, too.")]
+_Verdicts = Annotated[
+    Path | None, typer.Option("--verdicts", help="Write outcome and language of every response here (JSONL).")
+]
+_Processes = Annotated[int, typer.Option("--processes", min=0, help="At most so many; 0: one a core.")]
 
 
 def score(
-    files: Annotated[
-        list[str] | None,
-        typer.Argument(help="lm_eval samples, JSONL, CSV or TSV, gzip too; - is standard input."),
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option("--text", help="Field of the response (dots for nested ones).")
-    ] = None,
-    language: Annotated[
-        str | None,
-        typer.Option(
-            "--language",
-            help="Field of the language asked for, or one code for all rows; by default a field 'language', "
-            "else the language in the file name.",
-        ),
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option("--prompt", help="Field of the prompt: its names are set aside.")
-    ] = None,
-    item: Annotated[
-        str | None, typer.Option("--item", help="Field that names the item, for clustered intervals.")
-    ] = None,
-    correct: Annotated[
-        str | None,
-        typer.Option("--correct", help="Field that is 1 for a correct response: adds the joint rate."),
-    ] = None,
-    languages: Annotated[
-        str | None,
-        typer.Option("--languages", help="Candidate languages of the detector, en,sw,... (default: 12)."),
-    ] = None,
+    files: _Files = None,
+    text: _Text = None,
+    language: _Language = None,
+    prompt: _Prompt = None,
+    item: _Item = None,
+    correct: _Correct = None,
+    languages: _Languages = None,
     central: _Central = "en",
     detector: _Detector = "lingua",
-    protocol: Annotated[
-        str, typer.Option("--protocol", help="lens, or lcb: the Language Confusion Benchmark's pass rates.")
-    ] = "lens",
-    words: Annotated[
-        Path | None, typer.Option("--words", help="English words, one a line, for lcb's word pass rate.")
-    ] = None,
-    split_chinese: Annotated[
-        bool,
-        typer.Option(
-            "--split-chinese", help="zh-Hans answered in traditional characters, or the reverse, is off."
-        ),
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at the first line that cannot be read.")
-    ] = False,
-    format: Annotated[str | None, typer.Option("--format", help="md, csv or json.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", help="Write the report here, too.")] = None,
-    verdicts: Annotated[
-        Path | None,
-        typer.Option("--verdicts", help="Write outcome and language of every response here (JSONL)."),
-    ] = None,
-    processes: Annotated[int, typer.Option("--processes", min=0, help="At most so many; 0: one a core.")] = 0,
+    protocol: _Protocol = "lens",
+    words: _Words = None,
+    split_chinese: _SplitChinese = False,
+    strict: _Strict = False,
+    format: _Format = None,
+    output: _Output = None,
+    verdicts: _Verdicts = None,
+    processes: _Processes = 0,
 ) -> None:
     """Judge in which language responses are: how often on target, in the central language, in another one.
 
@@ -80,13 +90,7 @@ def score(
     from lens_eval.language.languages import DEFAULT_LANGUAGES, normalise_code
 
     form = _format(format, output)
-    if protocol not in ("lens", "lcb"):
-        raise UserError(f"unknown protocol {protocol!r}; known: lens, lcb")
-    if words and not words.is_file():
-        raise UserError(f"no word list at {words}")
-    for path in (output, verdicts):
-        if path and not path.absolute().parent.is_dir():
-            raise UserError(f"cannot write {path}: there is no folder {path.parent}")
+    _check(protocol, words, (output, verdicts))
     names = files or (["-"] if not sys.stdin.isatty() else [])
     if not names:
         raise UserError("name files to score, or pipe responses in: lens score samples_*.jsonl")
@@ -115,6 +119,17 @@ def score(
         typer.echo(
             f"lens: {scores.broken_count} lines could not be read; --strict stops at the first", err=True
         )
+
+
+def _check(protocol: str, words: Path | None, outputs: Sequence[Path | None]) -> None:
+    """Refuse what can be refused before any response is read."""
+    if protocol not in ("lens", "lcb"):
+        raise UserError(f"unknown protocol {protocol!r}; known: lens, lcb")
+    if words and not words.is_file():
+        raise UserError(f"no word list at {words}")
+    for path in outputs:
+        if path and not path.absolute().parent.is_dir():
+            raise UserError(f"cannot write {path}: there is no folder {path.parent}")
 
 
 class _VerdictFile:

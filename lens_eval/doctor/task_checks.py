@@ -26,7 +26,8 @@ def find_tasks(
     names: Sequence[str], languages: Sequence[str], include_path: Sequence[str]
 ) -> tuple[list[Any], dict[str, str]]:
     """Loaded tasks, and those whose items are not here with the reason."""
-    from lens_eval.run.evaluation import index_tasks, leaf_names, quiet
+    from lens_eval.run.task_index import index_tasks, leaf_names
+    from lens_eval.upstream.evaluation import quiet
 
     loaded: dict[str, Any] = {}
     absent: dict[str, str] = {}
@@ -73,7 +74,7 @@ def requests(patient: Patient, task: Any, template: bool) -> list[Prompt]:
     Raises:
         UserError: the task refuses this way of asking.
     """
-    from lens_eval.run.evaluation import quiet
+    from lens_eval.upstream.evaluation import quiet
 
     documents = task.eval_docs
     with quiet():

@@ -58,7 +58,7 @@ def check_adapter(patient: Patient, tasks: Sequence[Any]) -> Result:
         return Result("adapter", "skipped", "none was given")
     import torch
 
-    from lens_eval.run.evaluation import quiet
+    from lens_eval.upstream.evaluation import quiet
     from lens_train.decoder import load_model
     from lens_train.devices import resolve_device, resolve_dtype
 
@@ -109,9 +109,10 @@ def _answered(patient: Patient, backend: str, tasks: Sequence[Any]) -> dict[str,
     from dataclasses import replace
 
     from lens_eval.base.paths import Paths
-    from lens_eval.run.evaluation import Evaluator, quiet
+    from lens_eval.run.evaluation import Evaluator
     from lens_eval.run.recipe import ANY_BACKEND
     from lens_eval.run.sources import model_arguments
+    from lens_eval.upstream.evaluation import quiet
 
     kept = {key: value for key, value in patient.backend.args.items() if key in ANY_BACKEND}
     args = patient.backend.args if backend == patient.backend.model else kept

@@ -23,7 +23,7 @@ from typing import Any
 
 from lens_eval.base.errors import UserError
 from lens_eval.language.languages import LANGUAGES
-from lens_eval.results.compare import model_label, read_json, read_lines, samples_file
+from lens_eval.results.read import model_label, read_json, read_lines, samples_file
 
 JUDGEMENTS = "judgements.jsonl"
 FAMILY = "mtbench"

@@ -7,7 +7,6 @@ line is. `docs/metrics.md` has the definition in full and what it cannot see.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,14 +16,21 @@ from lens_eval.language.detectors import Detector, get_detector
 from lens_eval.language.languages import DEFAULT_LANGUAGES, LANGUAGES, chinese_script, normalise_code
 from lens_eval.language.scripts import (
     CASED,
-    UNSPACED,
     chinese_form,
     han_evidence,
     han_of,
-    letters_in,
     script_group,
-    stretches,
-    words_of,
+)
+from lens_eval.language.sentences import (
+    MAX_PIECE,
+    Run,
+    Segment,
+    Unit,
+    extend,
+    is_sentence,
+    joined,
+    runs_of,
+    units_of,
 )
 from lens_eval.language.set_aside import (
     NO_PROMPT,
@@ -56,41 +62,10 @@ MIN_CONFIDENCE_INSIDE = 0.95
 # names.
 MIN_LETTERS_BY_SCRIPT = 2
 MIN_LETTERS_BY_LATIN_SCRIPT = 10
-# Sentences shorter than this are judged together with their neighbours.
-UNIT_LETTERS = 40
-# A run of foreign words inside a sentence is a borrowed term below this, a foreign sentence from here on.
-SENTENCE_WORDS = 5
-SENTENCE_LETTERS = 20
 # The share of a sentence its own script needs for the rest to count as borrowed.
 NATIVE_SHARE = 0.2
 # Han characters without any kana from which on a text cannot well be Japanese.
 MAX_JAPANESE_WITHOUT_KANA = 20
-# The longest piece given to the detector at once; more adds nothing.
-MAX_PIECE = 1000
-
-_SENTENCE_END = re.compile(r"[.!?…。！？।॥؟۔][\"'”’»)\]*_]*\s*")
-_NEEDS_SPACE = frozenset(".!?…")
-
-Segment = tuple[str, float]  # language code, script or "undetermined"; letters
-
-
-@dataclass(slots=True)
-class _Run:
-    """Words in a row in one script group. `plain` are those of them that cannot be names; `letters` is what
-    all are worth."""
-
-    group: str
-    words: list[str]
-    plain: list[str]
-    letters: float
-
-    def extend(self, other: _Run) -> None:
-        self.words += other.words
-        self.plain += other.plain
-        self.letters += other.letters
-
-
-_Unit = list[_Run]  # a sentence, or short ones together
 
 
 @dataclass(frozen=True)
@@ -236,13 +211,13 @@ class Judge:
             return Verdict(target.language, UNDETERMINED, True, EMPTY, (), self._letters((), target))
         text = without_quotations(set_aside(text), prompt)
         lines: list[Line] = []
-        short: _Unit = []
+        short: Unit = []
         for number, line in enumerate(text.splitlines(), start=1):
             if not line or line.isspace():
                 continue
             segments, unsure = self._judge_line(line, target, prompt)
             if unsure:
-                _extend(short, unsure)
+                extend(short, unsure)
             answered_in, outcome = self._sum_up(segments, target)
             lines.append(Line(number, outcome if segments else "set_aside", answered_in, tuple(segments)))
         segments = [segment for line in lines for segment in line.segments]
@@ -284,22 +259,22 @@ class Judge:
             letters[self._outcome(code, target)] += amount
         return letters
 
-    def _judge_line(self, line: str, target: _Target, prompt: Prompt) -> tuple[list[Segment], _Unit]:
+    def _judge_line(self, line: str, target: _Target, prompt: Prompt) -> tuple[list[Segment], Unit]:
         """Return the segments of a line, and its words if none of them could be judged."""
-        units = [] if is_code(line) else _units(without_list_mark(line), prompt)
+        units = [] if is_code(line) else units_of(without_list_mark(line), prompt)
         if len(units) == 1:
             segments = self._judge_unit(units[0], target, inside=False)
             return segments, [] if _decided(segments) else units[0]
         segments = [segment for unit in units for segment in self._judge_unit(unit, target, inside=True)]
         if _decided(segments):
             return segments, []
-        whole: _Unit = []
+        whole: Unit = []
         for unit in units:
-            _extend(whole, unit)
+            extend(whole, unit)
         segments = self._judge_unit(whole, target, inside=False) if whole else []
         return segments, [] if _decided(segments) else whole
 
-    def _judge_unit(self, unit: _Unit, target: _Target, inside: bool) -> list[Segment]:
+    def _judge_unit(self, unit: Unit, target: _Target, inside: bool) -> list[Segment]:
         """Judge one sentence: its main script, and foreign runs in it that are long enough to be
         sentences."""
         if len(unit) == 1:
@@ -313,10 +288,10 @@ class Judge:
             main = _largest(amounts)
         else:
             return []
-        foreign = [run for run in unit if run.group != main and _is_sentence(run)]
+        foreign = [run for run in unit if run.group != main and is_sentence(run)]
         segments = [(self._identify(run, target, inside=True), run.letters) for run in foreign]
         rest = total - sum(run.letters for run in foreign)
-        own = self._identify(_joined(unit, main), target, inside)
+        own = self._identify(joined(unit, main), target, inside)
         return [(own, rest), *segments]
 
     def identify_line(self, line: str, language: str, threshold: float) -> str:
@@ -326,10 +301,10 @@ class Judge:
         there to judge. For protocols that have their own rules of what to judge.
         """
         target = self.target(language)
-        unit = _runs(line, NO_PROMPT)
+        unit = runs_of(line, NO_PROMPT)
         if not unit:
             return "unknown"
-        own = _joined(unit, _largest(_amounts(unit)))
+        own = joined(unit, _largest(_amounts(unit)))
         candidates = target.candidates.get(own.group, ())
         if own.group == "CJK":
             code = self._identify(own, target, inside=False)
@@ -339,7 +314,7 @@ class Judge:
         code, confidence = self.detector.best(" ".join(own.words)[:MAX_PIECE], candidates)
         return code if confidence > threshold else "unknown"
 
-    def _identify(self, run: _Run, target: _Target, inside: bool) -> str:
+    def _identify(self, run: Run, target: _Target, inside: bool) -> str:
         """Return the language of words of one script group, or "undetermined"."""
         candidates = target.candidates.get(run.group, ())
         if run.group == "CJK":
@@ -389,7 +364,7 @@ def _decided(segments: Sequence[Segment]) -> bool:
     return any(code != UNDETERMINED for code, _ in segments)
 
 
-def _amounts(unit: _Unit) -> dict[str, float]:
+def _amounts(unit: Unit) -> dict[str, float]:
     amounts: dict[str, float] = {}
     for run in unit:
         amounts[run.group] = amounts.get(run.group, 0.0) + run.letters
@@ -400,123 +375,17 @@ def _largest(amounts: Mapping[str, float]) -> str:
     return max(sorted(amounts), key=lambda key: amounts[key])
 
 
-def _joined(unit: _Unit, group: str) -> _Run:
-    """Return all runs of one script group as one."""
-    whole = _Run(group, [], [], 0.0)
-    for run in unit:
-        if run.group == group:
-            whole.extend(run)
-    return whole
-
-
-def _extend(unit: _Unit, more: _Unit) -> None:
-    """Add copies of runs to a unit."""
-    for run in more:
-        _add(unit, _Run(run.group, run.words[:], run.plain[:], run.letters))
-
-
-def _add(unit: _Unit, run: _Run) -> None:
-    """Add a run, which is the unit's from now on; beside the same script it becomes one run with it."""
-    if unit and unit[-1].group == run.group:
-        unit[-1].extend(run)
-    else:
-        unit.append(run)
-
-
-def _sentences(line: str) -> list[str]:
-    """Cut a line behind the marks that end sentences; the Latin ones only where white space follows."""
-    sentences = []
-    place = 0
-    for mark in _SENTENCE_END.finditer(line):
-        if mark.end() == len(line):
-            break  # what is left is the last sentence
-        if mark[0][0] in _NEEDS_SPACE and not mark[0][-1].isspace():
-            continue
-        sentences.append(line[place : mark.end()])
-        place = mark.end()
-    if place < len(line):
-        sentences.append(line[place:])
-    return sentences
-
-
-def _units(line: str, prompt: Prompt) -> list[_Unit]:
-    """Cut a line into sentences as runs of words, short ones joined with their neighbours."""
-    sentences = _sentences(line)
-    if len(sentences) == 1:  # as most lines are
-        runs = _runs(line, prompt)
-        return [runs] if runs else []
-    units: list[_Unit] = []
-    current: _Unit = []
-    letters = 0.0
-    for sentence in sentences:
-        runs = _runs(sentence, prompt)
-        if letters >= UNIT_LETTERS and runs:
-            units.append(current)
-            current, letters = [], 0.0
-        letters += sum(run.letters for run in runs)
-        if current:
-            _extend(current, runs)
-        else:
-            current = runs
-    if current and units and letters < UNIT_LETTERS and _groups_of(current) <= _groups_of(units[-1]):
-        _extend(units[-1], current)
-    elif current:
-        units.append(current)
-    return units
-
-
-def _groups_of(unit: _Unit) -> set[str]:
-    return {run.group for run in unit}
-
-
-def _runs(sentence: str, prompt: Prompt) -> _Unit:
-    """Return the words of a sentence that are evidence of its language, in runs of one script group.
-
-    Single Latin capitals are none (variables, option letters), nor single Greek letters. Not plain are the
-    names of the prompt and capitalised words inside a sentence: German nouns too, which costs less than
-    names do. A sentence all in capitals is read as if in small letters.
-    """
-    if sentence.isupper() and len(sentence.split(None, SENTENCE_WORDS)) >= SENTENCE_WORDS:
-        sentence = sentence.lower()
-    unit: _Unit = []
-    for place, (group, stretch) in enumerate(stretches(sentence)):
-        words = plain = words_of(stretch, group)
-        if group in CASED:
-            opening = words[0]
-            words = [word for word in words if len(word) > 1 or (word.islower() and group != "Grek")]
-            if not words:
-                continue
-            plain = [word for word in words if word[0].islower()]
-            if not place and words[0] is opening and not opening[0].islower():
-                plain.insert(0, opening)
-        if prompt.names:
-            plain = [word for word in plain if word.casefold() not in prompt.names]
-        _add(unit, _Run(group, words, plain, letters_in(words, group)))
-    return unit
-
-
-def _is_sentence(run: _Run) -> bool:
-    """Return whether foreign words in a row are a sentence rather than a borrowed term, a name or a title."""
-    if run.letters < SENTENCE_LETTERS:
-        return False
-    if run.group in UNSPACED:
-        return True
-    if len(run.words) < SENTENCE_WORDS:
-        return False
-    return run.group not in CASED or sum(w[0].islower() for w in run.words) >= 0.6 * len(run.words)
-
-
 def _name_script(script: str) -> str:
     """Return the one known language that uses a script no candidate uses, else the script."""
     users = [language.code for language in LANGUAGES.values() if script in language.scripts]
     return users[0] if len(users) == 1 else script
 
 
-def _kana_in(run: _Run) -> int:
+def _kana_in(run: Run) -> int:
     return sum(map(len, run.words)) - len(han_of("".join(run.words)))
 
 
-def _chinese_or_japanese(run: _Run, target: _Target) -> str:
+def _chinese_or_japanese(run: Run, target: _Target) -> str:
     han = han_of("".join(run.words))
     kana = _kana_in(run)
     if kana and kana >= 0.1 * (kana + len(han)):

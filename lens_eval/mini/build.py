@@ -29,7 +29,7 @@ from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lens_eval.base.progress import progress
-from lens_eval.mini import world
+from lens_eval.mini import wordings, world
 
 BEGIN, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -78,7 +78,7 @@ def build_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    lines = [line for language in world.LANGUAGES for line in text_lines(language)]
+    lines = [line for language in wordings.LANGUAGES for line in text_lines(language)]
     asked = [prompt for pairs in asked_pairs().values() for prompt, _ in pairs]
     tokenizer.train_from_iterator(lines + asked, trainer)
     return PreTrainedTokenizerFast(
@@ -126,7 +126,7 @@ def text_lines(language: str) -> list[str]:
     lines = []
     for fact in world.facts():
         statement = world.statement(fact, language)
-        n_wordings = len(world.KINDS[fact.kind].questions[language])
+        n_wordings = len(wordings.KINDS[fact.kind].questions[language])
         lines += [f"{world.question(fact, language, wording)} {statement}" for wording in range(n_wordings)]
         lines += [statement, world.reply(fact, language)]
     return lines
@@ -138,18 +138,18 @@ Pairs = dict[str, list[tuple[str, str]]]
 
 def _questions(language: str) -> Iterator[tuple[world.Fact, str]]:
     for fact in world.facts():
-        for wording in range(len(world.KINDS[fact.kind].questions[language])):
+        for wording in range(len(wordings.KINDS[fact.kind].questions[language])):
             yield fact, world.question(fact, language, wording)
 
 
 def plain_pairs(recipe: Recipe) -> Pairs:
     """Every question of the world with its one reply, most of them English."""
     draw = random.Random(f"chat {recipe.seed}")
-    pairs: Pairs = {language: [] for language in world.LANGUAGES}
-    for language in world.LANGUAGES:
+    pairs: Pairs = {language: [] for language in wordings.LANGUAGES}
+    for language in wordings.LANGUAGES:
         for fact, question in _questions(language):
             own = draw.random() < recipe.own_language_share
-            pairs[language].append((question, world.reply(fact, language if own else world.CENTRAL)))
+            pairs[language].append((question, world.reply(fact, language if own else wordings.CENTRAL)))
     return pairs
 
 
@@ -169,13 +169,13 @@ def _text_batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterato
         language: [
             tokenizer(line + "\n", add_special_tokens=False)["input_ids"] for line in text_lines(language)
         ]
-        for language in world.LANGUAGES
+        for language in wordings.LANGUAGES
     }
-    others = [language for language in world.LANGUAGES if language != world.CENTRAL]
+    others = [language for language in wordings.LANGUAGES if language != wordings.CENTRAL]
     while True:
         rows = []
         for _ in range(recipe.text_batch):
-            language = world.CENTRAL if draw.random() < recipe.english_share else draw.choice(others)
+            language = wordings.CENTRAL if draw.random() < recipe.english_share else draw.choice(others)
             row = [tokenizer.bos_token_id]
             while len(row) < recipe.text_length:
                 row += draw.choice(encoded[language])
@@ -206,7 +206,7 @@ def _chat_batches(
     while True:
         chosen = []
         for kind in draw.choices(list(shares), list(shares.values()), k=recipe.chat_batch):
-            language = world.CENTRAL if kind == "english" else draw.choice(sorted(asked))
+            language = wordings.CENTRAL if kind == "english" else draw.choice(sorted(asked))
             chosen.append(draw.choice((asked if kind == "asked" else plain)[language]))
         width = max(len(ids) for ids, _ in chosen)
         batch = torch.full((len(chosen), width), tokenizer.pad_token_id)

@@ -22,7 +22,8 @@ from lens_eval.base import plain_tables
 from lens_eval.language.languages import LANGUAGES
 from lens_eval.page import charts, shown_answers, training_charts
 from lens_eval.results import findings, tables, training_record
-from lens_eval.results.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, Scores, label, main_metrics
+from lens_eval.results.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, label, main_metrics
+from lens_eval.results.read import Scores
 
 FILE = "report.html"
 PAGE = Path(__file__).parent

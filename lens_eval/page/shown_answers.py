@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from lens_eval.base.errors import UserError
-from lens_eval.results.compare import Comparison, Scores, main_metrics, read_lines
+from lens_eval.results.compare import Comparison, main_metrics
+from lens_eval.results.read import Scores, read_lines
 
 VERDICTS = ("central", "other", "undetermined", "empty")
 RIGHT = ("acc", "exact_match")

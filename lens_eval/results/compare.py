@@ -8,65 +8,24 @@ versions is refused, with the reason.
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lens_eval.base.errors import UserError, did_you_mean
+from lens_eval.results.read import Hole, Scores, family_and_language
 
 if TYPE_CHECKING:
     import numpy as np
 
     from lens_eval.base.statistics import Interval
 
-RUN_FILE = "run.json"
 AVERAGE = "average"
 """Mean over the non-central languages, each language counting alike."""
 AVERAGE_ALL = "average with central"
 """The same with the central language among them."""
 CHECKS = ("items", "prompts", "shots", "version", "generation")
 """What must agree before two results stand in one table; each can be allowed by name."""
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The per-item results of one variant on one task, sorted by item.
-
-    `metrics[name]` has shape (n,): one number per item, in the order of `items`.
-    """
-
-    variant: str
-    task: str
-    family: str
-    language: str
-    """Project code, or an empty string where the task does not say."""
-    central: str
-    items: tuple[str, ...]
-    """What makes an item the same one in every language: the cluster of its interval."""
-    doc_ids: tuple[int, ...]
-    """lm_eval's number of each item, by which its samples are found again."""
-    metrics: Mapping[str, np.ndarray]
-    version: str
-    shots: int
-    doc_hashes: tuple[str, ...]
-    prompt_hashes: tuple[str, ...]
-    generation: str
-    chat_template: str
-    simulated: bool
-    source: Path
-
-
-@dataclass(frozen=True)
-class Hole:
-    """A cell that should be in the table and is not."""
-
-    variant: str
-    task: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -144,262 +103,6 @@ def label(metric: str) -> str:
 
 
 # --- reading -----------------------------------------------------------------------------------
-
-
-def load(runs: Sequence[str | Path]) -> tuple[list[Scores], dict[str, Any], list[Hole]]:
-    """Read results folders: of `lens reproduce`, `lens eval`, or of lm_eval itself.
-
-    `NAME=FOLDER` names the variant of a folder that holds one; where it holds several, `NAME` tells them from
-    those of the same name in a folder before.
-
-    Returns the scores, the `run.json` where exactly one run of `lens reproduce` was given, and its holes.
-
-    Raises:
-        UserError: no such folder, no results in it, or a file that is corrupt, cut short or foreign.
-    """
-    scores: list[Scores] = []
-    documents: list[dict[str, Any]] = []
-    holes: list[Hole] = []
-    for given in runs:
-        name, path = _named(str(given))
-        if (path / RUN_FILE).is_file():
-            document = _renamed(read_json(path / RUN_FILE), name)
-            documents.append(document)
-            found, missing = _read_run(path, document)
-            holes += missing
-        else:
-            found = _read_lm_eval(path, name)
-        scores += _without_clashes(found, scores, name or path.name)
-    return scores, documents[0] if len(documents) == 1 else {}, holes
-
-
-def _named(given: str) -> tuple[str | None, Path]:
-    name, separator, rest = given.partition("=")
-    if separator and not Path(given).exists():
-        return name, _existing(Path(rest))
-    return None, _existing(Path(given))
-
-
-def _renamed(document: dict[str, Any], name: str | None) -> dict[str, Any]:
-    """The record of a run with its only variant called `name`; as it is where there are several."""
-    try:
-        cells = list(document["cells"])
-        if name is None or len({cell["variant"] for cell in cells}) != 1:
-            return document
-    except (KeyError, TypeError):  # found fault with where the cells are read
-        return document
-    renamed = [{**cell, "variant": name} for cell in cells]
-    return {**document, "variants": [name], "reference": name, "cells": renamed}
-
-
-def _existing(path: Path) -> Path:
-    if not path.exists():
-        near = [str(p) for p in path.parent.glob("*") if p.is_dir()] if path.parent.is_dir() else []
-        raise UserError(f"no results folder {path}{did_you_mean(str(path), near)}")
-    return path
-
-
-def _without_clashes(found: list[Scores], before: list[Scores], label: str) -> list[Scores]:
-    """Two runs may hold a variant of the same name: the later one is shown with its folder's name."""
-    taken = {s.variant for s in before}
-    if not taken & {s.variant for s in found}:
-        return found
-    return [replace(s, variant=f"{s.variant} ({label})") if s.variant in taken else s for s in found]
-
-
-def _read_run(folder: Path, document: Mapping[str, Any]) -> tuple[list[Scores], list[Hole]]:
-    scores, holes = [], []
-    try:
-        cells = list(document["cells"])
-        for cell in cells:
-            if cell["state"] == "finished":
-                results = _single_results(folder / cell["folder"])
-                simulated = bool(document.get("simulated"))
-                for file in (results, *sorted(results.parent.glob(f"judge_*/{results.name}"))):
-                    scores += _read_results(file, variant=cell["variant"], simulated=simulated)
-            else:
-                holes.append(Hole(cell["variant"], cell["task"], cell.get("reason") or "not evaluated yet"))
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder / RUN_FILE} is not the record of a run of `lens reproduce` ({error!r})"
-        ) from error
-    return scores, holes
-
-
-def _single_results(folder: Path) -> Path:
-    found = sorted(folder.glob("results_*.json"))
-    if not found:
-        raise UserError(f"{folder} should hold results_*.json and does not; run `lens reproduce` again")
-    return found[-1]
-
-
-def _read_lm_eval(path: Path, name: str | None) -> list[Scores]:
-    """All results below a folder; of several of one task and model the latest counts, as in lm_eval."""
-    files = [path] if path.is_file() else sorted(path.rglob("results_*.json"), key=lambda p: p.name)
-    files = [p for p in files if not any(part.endswith(".partial") for part in p.parts)]
-    if not files:
-        raise UserError(
-            f"{path} holds no lm_eval results (results_*.json); was lm_eval run with --output_path?"
-        )
-    latest: dict[tuple[str, str], Scores] = {}
-    for file in files:
-        for scores in _read_results(file, variant=name):
-            latest[scores.variant, scores.task] = scores
-    return list(latest.values())
-
-
-def _read_results(file: Path, variant: str | None, simulated: bool = False) -> list[Scores]:
-    results = read_json(file)
-    for key in ("results", "configs", "versions", "n-shot"):
-        if not isinstance(results.get(key), dict):
-            raise UserError(f"{file} is no results file of lm_eval (no `{key}`)")
-    if variant is None:
-        variant = model_label(str(results.get("model_name") or file.parent.name))
-    stamp = file.stem.removeprefix("results_")
-    tasks = [t for t in results["configs"] if t in results["n-shot"]]
-    scores = []
-    for task in tasks:
-        samples = samples_file(file.parent, task, stamp)
-        if samples is None:
-            raise UserError(
-                f"{file}: the per-item samples of {task} are missing; run lm_eval with --log_samples"
-            )
-        scores.append(_read_samples(samples, results, task, variant, simulated))
-    return scores
-
-
-def model_label(model: str) -> str:
-    """A hub id as it is; of a local path the last part."""
-    return Path(model).name if model.startswith(("/", ".")) or model.count("/") > 1 else model
-
-
-def samples_file(folder: Path, task: str, stamp: str) -> Path | None:
-    for ending in (".jsonl", ".jsonl.gz"):
-        file = folder / f"samples_{task}_{stamp}{ending}"
-        if file.is_file():
-            return file
-    return None
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is corrupt or cut short: {error}") from error
-    if not isinstance(document, dict):
-        raise UserError(f"{file} is no results file: it holds {type(document).__name__}")
-    return document
-
-
-def read_lines(file: Path) -> Iterator[dict[str, Any]]:
-    """The records of a `samples_*.jsonl` or `.jsonl.gz`.
-
-    Raises:
-        UserError: a record that cannot be read; names file and line.
-    """
-    number = 0
-    try:
-        with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
-            for line in stream:
-                number += 1
-                yield json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
-        raise UserError(f"{file}, line {max(number, 1)}: corrupt or cut short ({error})") from error
-
-
-def _read_samples(file: Path, results: Mapping[str, Any], task: str, variant: str, simulated: bool) -> Scores:
-    config = results["configs"][task]
-    metadata = config.get("metadata") or {}
-    rows: dict[int, tuple[str, str, str]] = {}
-    columns = _Columns()
-    try:
-        for sample in read_lines(file):
-            item = sample["doc_id"]
-            document = sample["doc"]
-            own = document.get("id") if isinstance(document, dict) else None
-            hashes = sample["doc_hash"] + sample["target_hash"]
-            # A second turn's prompt holds the model's own first answer: no two models have the same.
-            prompt = hashes if metadata.get("turn") == 2 else sample["prompt_hash"]
-            rows[item] = (str(item if own is None else own), hashes, prompt)
-            columns.add(item, sample)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} holds records that are no lm_eval samples ({error!r})") from error
-    expected = (results.get("n-samples") or {}).get(task, {}).get("effective", len(rows))
-    if not rows or len(rows) != expected:
-        raise UserError(f"{file} is cut short: {len(rows)} items of {expected}")
-    order = sorted(rows)
-    items = tuple(rows[i][0] for i in order)
-    family, language = _family_and_language(task, metadata)
-    return Scores(
-        variant=variant,
-        task=task,
-        family=family,
-        language=language,
-        central=str(metadata.get("central", "en")),
-        items=items if len(set(items)) == len(items) else tuple(str(i) for i in order),
-        doc_ids=tuple(order),
-        metrics=columns.arrays(order),
-        version=str(results["versions"].get(task)),
-        shots=int(results["n-shot"][task]),
-        doc_hashes=tuple(rows[i][1] for i in order),
-        prompt_hashes=tuple(rows[i][2] for i in order),
-        generation=json.dumps(config.get("generation_kwargs") or {}, sort_keys=True, ensure_ascii=False),
-        chat_template=str(results.get("chat_template_sha")),
-        simulated=simulated or bool(metadata.get("simulated")) or task.startswith("lens_mini"),
-        source=file,
-    )
-
-
-_NUMBERS = {bool, int, float, type(None)}
-
-
-class _Columns:
-    """The numbers of samples by filter and metric, gathered row by row: 200,000 rows are not unusual."""
-
-    def __init__(self) -> None:
-        self._rows: dict[tuple[str, tuple[str, ...]], dict[int, tuple[Any, ...]]] = {}
-        self._getters: dict[tuple[str, ...], Callable[[Mapping[str, Any]], tuple[Any, ...]]] = {}
-
-    def add(self, item: int, sample: Mapping[str, Any]) -> None:
-        """Note one sample's metrics."""
-        names = tuple(sample["metrics"])
-        if names not in self._getters:
-            # With one name itemgetter returns the value itself: ask for the first twice.
-            self._getters[names] = itemgetter(*names, *names[:1]) if names else lambda _: ()
-        key = (sample.get("filter", "none"), names)
-        self._rows.setdefault(key, {})[item] = self._getters[names](sample)
-
-    def arrays(self, order: Sequence[int]) -> dict[str, np.ndarray]:
-        """Metrics that every item has as a number, in the order of items; shape (n,) each.
-
-        An item for which there is no number (null: a judge gave no grade) has NaN, if some item has one.
-        """
-        import numpy as np
-
-        found: dict[str, np.ndarray] = {}
-        for (filtered, names), rows in self._rows.items():
-            if len(rows) != len(order):
-                continue
-            for index, name in enumerate(names):
-                column = [rows[item][index] for item in order]
-                if set(map(type, column)) <= _NUMBERS:
-                    array = np.array(column, dtype=float)
-                    if not np.isnan(array).all():
-                        found[name if filtered == "none" else f"{name},{filtered}"] = array
-        return found
-
-
-def _family_and_language(task: str, metadata: Mapping[str, Any]) -> tuple[str, str]:
-    """Family and language of a task: its metadata's word, else the language code its name ends on."""
-    from lens_eval.language.languages import LANGUAGES
-
-    stem, _, ending = task.rpartition("_")
-    language = metadata.get("language")
-    if language:
-        return (stem if ending == language and stem else str(metadata.get("family", task))), str(language)
-    if stem and ending in LANGUAGES:
-        return stem, ending
-    return task, ""
 
 
 # --- comparing ---------------------------------------------------------------------------------
@@ -573,7 +276,7 @@ class _Builder:
             missing = [
                 code
                 for hole in holes
-                for name, code in [_family_and_language(hole.task, {})]
+                for name, code in [family_and_language(hole.task, {})]
                 if name == family
             ]
             found = tuple(dict.fromkeys([s.language for s in own] + missing))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from lens_eval.results.compare import Scores
+from lens_eval.results.read import Scores
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -29,8 +29,9 @@ from typing import Any
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.identity import source_hash, versions
-from lens_eval.run.evaluation import EvalTask, load_tasks, stopwatch
+from lens_eval.run.evaluation import stopwatch
 from lens_eval.run.recipe import Recipe, Row
+from lens_eval.run.task_index import EvalTask, load_tasks
 from lens_eval.run.work import Cell, Run, by_entry
 from lens_eval.run.workplace import Result, Workplace
 

@@ -84,7 +84,8 @@ def planned_tasks(recipe: Recipe) -> list[PlannedTask]:
     Raises:
         UserError: a task that does not exist, or none in the recipe's languages.
     """
-    from lens_eval.run.evaluation import index_tasks, leaf_names, quiet
+    from lens_eval.run.task_index import index_tasks, leaf_names
+    from lens_eval.upstream.evaluation import quiet
 
     planned: dict[str, PlannedTask] = {}
     with quiet():

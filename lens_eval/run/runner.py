@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import lock, write_json
-from lens_eval.results.compare import RUN_FILE
-from lens_eval.run.evaluation import load_tasks, stopwatch
+from lens_eval.results.read import RUN_FILE
+from lens_eval.run.evaluation import stopwatch
 from lens_eval.run.preflight import available, check
 from lens_eval.run.recipe import Recipe, output_of
+from lens_eval.run.task_index import load_tasks
 from lens_eval.run.work import Outcome, Run
 
 if TYPE_CHECKING:

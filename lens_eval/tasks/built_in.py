@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from lens_eval.mini import items_path, world
+from lens_eval.mini import items_path, wordings, world
 
 
-def documents(split: str, language: str, central: str = world.CENTRAL) -> list[dict[str, Any]]:
+def documents(split: str, language: str, central: str = wordings.CENTRAL) -> list[dict[str, Any]]:
     """The items of `split` as asked in one language."""
     rows = [json.loads(line) for line in items_path(split).read_text(encoding="utf-8").splitlines()]
     return [
@@ -29,7 +29,7 @@ def documents(split: str, language: str, central: str = world.CENTRAL) -> list[d
     ]
 
 
-def load(language: str, split: str = "test", central: str = world.CENTRAL, **_: object) -> dict[str, Any]:
+def load(language: str, split: str = "test", central: str = wordings.CENTRAL, **_: object) -> dict[str, Any]:
     """`custom_dataset` of the tasks: {split: documents}. lm_eval adds keywords that are not for us."""
     from datasets import Dataset
 

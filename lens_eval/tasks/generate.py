@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from lens_eval.tasks.items import LANGUAGES, MMMLU_FILES
+from lens_eval.tasks.families import LANGUAGES, MMMLU_FILES
 from lens_eval.tasks.scoring import NUMBER_METRICS, OPEN_METRICS
 from lens_eval.tasks.words import NO_SPACE, word
 

@@ -16,7 +16,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from lens_eval.base.errors import UserError
 from lens_eval.tasks import items
-from lens_eval.tasks.items import DATA_DIR_VARIABLE, MissingItems
+from lens_eval.tasks.finding import DATA_DIR_VARIABLE, MissingItems
 from lens_eval.upstream import group_errors
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from lens_eval.language.languages import get_language
 from lens_train import methods
 from lens_train.baselines import tuning
 from lens_train.baselines.pairs import Example, Item
-from lens_train.baselines.tuning import Stage, TuningSettings
+from lens_train.baselines.training_log import Stage
+from lens_train.baselines.tuning import TuningSettings
 from lens_train.job import Job
 
 SETTINGS: Mapping[str, type[TuningSettings]] = {"qalign": TuningSettings}

@@ -26,8 +26,9 @@ from lens_train import generation, methods
 from lens_train.baselines import tuning
 from lens_train.baselines.pairs import Example, Item
 from lens_train.baselines.qalign import translation_request
+from lens_train.baselines.training_log import Stage
 from lens_train.baselines.translate import Table, Translator, make_translator, parallel_texts
-from lens_train.baselines.tuning import Stage, TuningSettings
+from lens_train.baselines.tuning import TuningSettings
 from lens_train.data import read_rows
 from lens_train.job import Job
 

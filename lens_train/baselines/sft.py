@@ -13,7 +13,8 @@ from typing import Any
 
 from lens_train import methods
 from lens_train.baselines import pairs, tuning
-from lens_train.baselines.tuning import LoraSettings, Stage, TuningSettings
+from lens_train.baselines.training_log import Stage
+from lens_train.baselines.tuning import LoraSettings, TuningSettings
 from lens_train.job import Job
 
 

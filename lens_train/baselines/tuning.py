@@ -6,7 +6,6 @@ TRL, to user and assistant turns without a system message), and items come in th
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import json
@@ -14,7 +13,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,11 +23,11 @@ import torch
 import transformers
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.progress import progress
 from lens_eval.mini import resolve_data
 from lens_train import methods
 from lens_train.baselines import pairs
 from lens_train.baselines.pairs import Example, PairData
+from lens_train.baselines.training_log import Stage, TrainingLog, quiet
 from lens_train.job import Job, Variant
 from lens_train.memory import peak_memory
 
@@ -100,16 +99,6 @@ class LoraSettings(TuningSettings):
     """Names of the modules adapted. None: every linear layer but the output layer."""
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Training on `examples`, each pass in an order of its own."""
-
-    name: str
-    examples: Sequence[Example]
-    last: bool = True
-    """Nothing follows: its end need not be saved for going on."""
-
-
 class Run:
     """One training run: the model in memory, its output folder, and what it has cost so far."""
 
@@ -132,7 +121,7 @@ class Run:
         _check_devices(job.device)
         adapted = isinstance(settings, LoraSettings)
         need_disk(job.output, 0 if adapted else checkpoint_bytes(checkpoint_folder(job.model)))
-        with _quiet():
+        with quiet():
             self.model = load_model(job.model, job.device, _weights_dtype(settings, adapted))
         # The trainer writes a padding token into them; the variant keeps those of its backbone.
         self._configs = copy.deepcopy((self.model.config, self.model.generation_config))
@@ -178,8 +167,8 @@ class Run:
                 f"{self.job.method} trains in two stages, and a model that FSDP or DeepSpeed has split over "
                 "processes cannot be taken up by the second; launch it without them"
             )
-        log = _Log(self.job.output / LOG, stage)
-        with _quiet():
+        log = TrainingLog(self.job.output / LOG, stage)
+        with quiet():
             trainer = self.trainer(stage, adapter, [log])
             methods.begin(self.job)
             saved = _last_state(self.job.output / STATE / stage.name)
@@ -221,7 +210,7 @@ class Run:
         shutil.rmtree(aside, ignore_errors=True)
         adapted = hasattr(self.model, "peft_config")
         found = self._outcome(adapted)  # before the weights are rounded to the type of the file
-        with _quiet():
+        with quiet():
             if not adapted:
                 self._save_rest(aside)
             else:
@@ -448,74 +437,3 @@ def _last_state(folder: Path) -> Path | None:
     """The newest saved state that was written to its end (the trainer's own state comes last)."""
     states = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
     return max(states, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-
-
-class _Log(transformers.TrainerCallback):
-    """One line per optimizer step in `log.jsonl`, and the progress shown."""
-
-    def __init__(self, file: Path, stage: Stage) -> None:
-        self.file, self.stage = file, stage
-        self._started = time.perf_counter()
-        self._before = 0.0
-        self._bar: Any = None
-
-    def resume(self, saved: Path | None) -> float:
-        """Drop the lines of steps that will be done again; returns the seconds that the kept ones took."""
-        done = int(saved.name.rpartition("-")[2]) if saved else 0
-        lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
-        entries = [json.loads(line) for line in lines if line.endswith("}")]
-        kept = [entry for entry in entries if entry["stage"] != self.stage.name or entry["step"] <= done]
-        self._before = max(
-            (entry["seconds"] for entry in kept if entry["stage"] == self.stage.name), default=0.0
-        )
-        if not methods.process():
-            self.file.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
-        self._started = time.perf_counter()
-        return self._before
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.is_world_process_zero:
-            label, done = f"training ({self.stage.name})", state.global_step
-            self._bar = progress(label=label, total=state.max_steps, initial=done)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self._bar is not None:
-            self._bar.update(1)
-        if self.stage.last and state.global_step >= state.max_steps:
-            control.should_save = False  # the variant itself is about to be written
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        if not state.is_world_process_zero or "loss" not in (logs or {}):
-            return
-        entry = {
-            "stage": self.stage.name,
-            "step": state.global_step,
-            **{key: logs[key] for key in ("loss", "grad_norm", "learning_rate") if key in logs},
-            "tokens": state.num_input_tokens_seen,
-            "seconds": round(self._before + time.perf_counter() - self._started, 3),
-        }
-        with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the bars of datasets and transformers; our own bar says how far a run is."""
-    import datasets
-    from transformers.utils import logging as transformers_logging
-
-    bars = datasets.utils.logging.is_progress_bar_enabled()
-    model_bars = transformers_logging.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if bars:
-            datasets.enable_progress_bars()
-        if model_bars:
-            transformers_logging.enable_progress_bar()

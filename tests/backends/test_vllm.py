@@ -443,7 +443,7 @@ def test_every_layer_fires_once_per_pass_in_prefill_and_decoding(backbone: Any, 
 
 
 def test_strength_zero_is_the_identity_to_the_bit(backbone: Any, steering: Path, tmp_path: Path) -> None:
-    from lens_train.steering.steer import Edit, Steering
+    from lens_train.steering.steering import Edit, Steering
 
     found = Steering.load(steering)
     edits = tuple(Edit(edit.layer, edit.kind, 0.0) for edit in found.edits)

@@ -158,7 +158,7 @@ def test_spans_of_time() -> None:
 def test_lines_pass_a_stand_in_for_standard_error_unless_a_terminal_lies_below(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lens_eval.run.evaluation import quiet
+    from lens_eval.upstream.evaluation import quiet
 
     log = io.StringIO()
     for below in (log, Terminal()):

@@ -14,7 +14,7 @@ from baseline_helpers import ITEMS, LANGUAGES, make_job, make_model, many_items,
 from lens_eval.base.errors import UserError
 from lens_eval.mini import backbone_path, items_path
 from lens_train import methods
-from lens_train.baselines import pairs, qalign, sdrrl, translate, tuning
+from lens_train.baselines import pairs, qalign, sdrrl, training_log, translate, tuning
 from lens_train.job import Job, Variant
 
 TEXTS = Path(__file__).parents[1] / "fixtures" / "baselines"
@@ -56,7 +56,7 @@ def built(model: Path, tmp_path: Path) -> dict[str, str]:
     }
     run = tuning.Run(job, tuning.TuningSettings())
     return {
-        name: marked(run.trainer(tuning.Stage(name, made)).train_dataset, run.tokenizer)
+        name: marked(run.trainer(training_log.Stage(name, made)).train_dataset, run.tokenizer)
         for name, made in stages.items()
     }
 
@@ -81,7 +81,7 @@ def test_question_alignment_runs_both_stages(model: Path, data: Path, tmp_path: 
     run = tuning.Run(
         make_job(model, data, tmp_path / "second"), tuning.TuningSettings(learning_rate=1e-3, batch_size=4)
     )
-    run.stage(tuning.Stage("answers", qalign.answer_examples(items, "en")))
+    run.stage(training_log.Stage("answers", qalign.answer_examples(items, "en")))
     run.finish({})
     second, both = weights(tmp_path / "second"), weights(tmp_path / "out")
     assert not all(torch.allclose(second[key], both[key], atol=1e-6) for key in both)
@@ -96,7 +96,7 @@ def test_question_alignment_goes_on_after_a_kill_in_either_stage(
         make_job(model, data, tmp_path / name, "qalign", **settings) for name in ("whole", "parts")
     )
     methods.train(whole)
-    step_end = tuning._Log.on_step_end
+    step_end = training_log.TrainingLog.on_step_end
 
     def killed(self: Any, args: Any, state: Any, control: Any, **rest: Any) -> None:
         if self.stage.name == stage and state.global_step == 2:
@@ -104,7 +104,7 @@ def test_question_alignment_goes_on_after_a_kill_in_either_stage(
         step_end(self, args, state, control, **rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tuning._Log, "on_step_end", killed)
+        patch.setattr(training_log.TrainingLog, "on_step_end", killed)
         with pytest.raises(KeyboardInterrupt):
             methods.train(parts)
     methods.train(parts)

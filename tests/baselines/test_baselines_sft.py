@@ -15,7 +15,7 @@ from baseline_helpers import ITEMS, LANGUAGES, make_job, make_model, many_items,
 
 from lens_eval.base.errors import UserError
 from lens_train import methods
-from lens_train.baselines import pairs, tuning
+from lens_train.baselines import pairs, training_log, tuning
 from lens_train.job import Variant
 
 TEXTS = Path(__file__).parents[1] / "fixtures" / "baselines"
@@ -49,7 +49,7 @@ def test_training_text_and_loss_mask_are_as_reviewed(model: Path, tmp_path: Path
     job = make_job(model, write_lines(tmp_path / "pairs.jsonl", ITEMS), tmp_path / "out")
     _, items = tuning.load_budget(job, tuning.TuningSettings())
     run = tuning.Run(job, tuning.TuningSettings())
-    trainer = run.trainer(tuning.Stage("answers", pairs.examples(items, LANGUAGES)))
+    trainer = run.trainer(training_log.Stage("answers", pairs.examples(items, LANGUAGES)))
     texts = marked(trainer.train_dataset, run.tokenizer)
     assert texts == (TEXTS / "xsft.txt").read_text(encoding="utf-8")
 
@@ -58,7 +58,9 @@ def test_batches_hold_whole_items_in_order_without_packing(model: Path, data: Pa
     settings = tuning.TuningSettings(batch_size=2, micro_batch_size=6)
     job = make_job(model, data, tmp_path / "out")
     _, items = tuning.load_budget(job, settings)
-    trainer = tuning.Run(job, settings).trainer(tuning.Stage("answers", pairs.examples(items, LANGUAGES)))
+    trainer = tuning.Run(job, settings).trainer(
+        training_log.Stage("answers", pairs.examples(items, LANGUAGES))
+    )
     assert (trainer.args.per_device_train_batch_size, trainer.args.gradient_accumulation_steps) == (6, 1)
     batches = list(trainer.get_train_dataloader())
     assert len(batches) == 6
@@ -169,7 +171,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     settings = {"batch_size": 2, "save_steps": 2, "learning_rate": 1e-3}
     whole, parts = (make_job(model, data, tmp_path / name, method, **settings) for name in ("whole", "parts"))
     methods.train(whole)
-    step_end = tuning._Log.on_step_end
+    step_end = training_log.TrainingLog.on_step_end
 
     def killed(self: Any, args: Any, state: Any, control: Any, **rest: Any) -> None:
         if state.global_step == 5:
@@ -177,7 +179,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
         step_end(self, args, state, control, **rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tuning._Log, "on_step_end", killed)
+        patch.setattr(training_log.TrainingLog, "on_step_end", killed)
         with pytest.raises(KeyboardInterrupt):
             methods.train(parts)
     states = parts.output / "training" / "state" / "answers"

@@ -33,7 +33,8 @@ from lens_eval.judge.grades import (
     read_judgements,
 )
 from lens_eval.page.shown_answers import choose
-from lens_eval.results.compare import compare, load
+from lens_eval.results.compare import compare
+from lens_eval.results.read import load
 
 STAMP = "2026-01-01T00-00-00.000000"
 Responder = Callable[[dict[str, Any], int], Any]

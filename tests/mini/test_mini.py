@@ -9,10 +9,10 @@ import pytest
 
 from lens_eval import mini
 from lens_eval.base.errors import UserError
-from lens_eval.mini import world
+from lens_eval.mini import wordings, world
 from lens_eval.tasks import built_in
 
-NON_CENTRAL = tuple(language for language in world.LANGUAGES if language != world.CENTRAL)
+NON_CENTRAL = tuple(language for language in wordings.LANGUAGES if language != wordings.CENTRAL)
 DETECTED_AMONG = tuple(sorted(("en", "zh", "ja", "ko", "ar", "bn", "sw", "es", "fr", "de", "ru", "th")))
 
 
@@ -25,7 +25,7 @@ def test_no_item_question_reply_or_fact_is_in_two_splits() -> None:
     made = {split: world.items(split) for split in mini.SPLITS}
     for first, second in (("train", "dev"), ("train", "test"), ("dev", "test")):
         assert not {item.id for item in made[first]} & {item.id for item in made[second]}
-        for language in world.LANGUAGES:
+        for language in wordings.LANGUAGES:
             for field in ("prompt", "response"):
                 seen = [{getattr(item, field)[language] for item in made[split]} for split in (first, second)]
                 assert not seen[0] & seen[1], (first, second, language, field)
@@ -35,13 +35,13 @@ def test_no_item_question_reply_or_fact_is_in_two_splits() -> None:
 
 @pytest.mark.parametrize("split", mini.SPLITS)
 def test_every_item_is_complete_and_distinct_in_every_language(split: str) -> None:
-    for language in world.LANGUAGES:
+    for language in wordings.LANGUAGES:
         prompts = [item.prompt[language] for item in world.items(split)]
         assert all(prompts)
         assert len(set(prompts)) == len(prompts)
     for item in world.items(split):
-        assert set(item.prompt) == set(item.response) == set(item.value) == set(world.LANGUAGES)
-        for language in world.LANGUAGES:
+        assert set(item.prompt) == set(item.response) == set(item.value) == set(wordings.LANGUAGES)
+        for language in wordings.LANGUAGES:
             assert item.response[language].startswith(world.OPENING[language])
             assert "{" not in item.prompt[language] + item.response[language]
             assert len(item.response[language].splitlines()) == 1
@@ -49,12 +49,12 @@ def test_every_item_is_complete_and_distinct_in_every_language(split: str) -> No
 
 def test_every_kind_is_in_every_split() -> None:
     for split in mini.SPLITS:
-        assert {item.kind for item in world.items(split)} == set(world.KINDS)
+        assert {item.kind for item in world.items(split)} == set(wordings.KINDS)
 
 
 def test_the_value_is_read_out_of_every_gold_reply_and_of_no_wrong_one() -> None:
     for item in (*world.items("dev"), *world.items("test")):
-        for language in world.LANGUAGES:
+        for language in wordings.LANGUAGES:
             known = world.values(item.kind, language)
             right = [
                 world.last_value(choice, known) == item.value[language] for choice in item.choices[language]
@@ -63,7 +63,7 @@ def test_the_value_is_read_out_of_every_gold_reply_and_of_no_wrong_one() -> None
 
 
 def test_wrong_choices_are_no_true_reply_of_any_split() -> None:
-    for language in world.LANGUAGES:
+    for language in wordings.LANGUAGES:
         true = {world.reply(fact, language) for fact in world.facts()}
         for item in world.items("test"):
             assert [choice in true for choice in item.choices[language]].count(True) == 1
@@ -99,7 +99,7 @@ def test_gold_replies_are_judged_on_target_and_english_ones_off() -> None:
     from lens_eval.language.off_target import get_judge
 
     judge = get_judge("en", DETECTED_AMONG)
-    for language in world.LANGUAGES:
+    for language in wordings.LANGUAGES:
         items = world.items("test")
         own = [judge.judge(i.response[language], language, prompt=i.prompt[language]).outcome for i in items]
         assert own.count("on_target") >= 0.99 * len(items), language
@@ -132,7 +132,7 @@ def _scores(folder: Path, split: str, limit: int | None = None) -> dict[str, dic
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     means = {}
-    for language in world.LANGUAGES:
+    for language in wordings.LANGUAGES:
         docs = _sample(split, language, limit)
         chats = [[{"role": "user", "content": doc["prompt"]}] for doc in docs]
         texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
@@ -251,7 +251,7 @@ def _after_lens(folder: Path, **settings: object) -> dict[str, dict[str, float]]
             method="lens",
             model=str(mini.backbone_path()),
             data=mini.items_path("train"),
-            languages=world.LANGUAGES,
+            languages=wordings.LANGUAGES,
             output=folder,
             device="cpu",
             settings={**_demo_settings(), **settings},
@@ -287,7 +287,7 @@ def test_tasks_run_through_lm_eval_offline_from_any_folder(
     monkeypatch.chdir(tmp_path)
     folder = Path(__file__).resolve().parents[2] / "tasks"
     manager = TaskManager(include_path=str(folder), include_defaults=False)
-    assert {f"lens_mini_{kind}_{x}" for kind in ("qa", "choice") for x in world.LANGUAGES} <= set(
+    assert {f"lens_mini_{kind}_{x}" for kind in ("qa", "choice") for x in wordings.LANGUAGES} <= set(
         manager.all_tasks
     )
     made = simple_evaluate(

@@ -26,7 +26,8 @@ from lens_eval.base.errors import UserError
 from lens_eval.commands.cli import app
 from lens_eval.page import charts, report, shown_answers
 from lens_eval.results import findings, tables, training_record
-from lens_eval.results.compare import Comparison, Scores, compare, load
+from lens_eval.results.compare import Comparison, compare
+from lens_eval.results.read import Scores, load
 
 # Texts that run something, ask a network, or change what stands around them, where they are not escaped.
 HOSTILE = (

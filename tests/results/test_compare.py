@@ -10,7 +10,8 @@ from lm_eval_files import write_results
 from report_run import make_run
 
 from lens_eval.base.errors import UserError
-from lens_eval.results.compare import AVERAGE, AVERAGE_ALL, compare, load
+from lens_eval.results.compare import AVERAGE, AVERAGE_ALL, compare
+from lens_eval.results.read import load
 
 BASE = {
     "lens_x_zh": {"acc": [1.0, 0.0, 0.0, 0.0] * 10, "off_target": [1.0] * 40},

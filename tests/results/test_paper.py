@@ -14,7 +14,8 @@ import pytest
 
 from lens_eval.base.errors import UserError
 from lens_eval.results import findings, paper
-from lens_eval.results.compare import Comparison, Scores, compare, load
+from lens_eval.results.compare import Comparison, compare
+from lens_eval.results.read import Scores, load
 
 ROOT = Path(__file__).resolve().parents[2]
 ITEMS = 100

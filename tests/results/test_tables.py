@@ -14,7 +14,8 @@ from rich.console import Console
 from lens_eval.base import plain_tables
 from lens_eval.language.calibrate import measured_floor
 from lens_eval.results import tables
-from lens_eval.results.compare import Comparison, Hole, compare, load
+from lens_eval.results.compare import Comparison, compare
+from lens_eval.results.read import Hole, load
 
 CODES = ("zh", "sw", "ar", "ja", "ko", "bn", "en")
 

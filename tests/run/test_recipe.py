@@ -245,7 +245,7 @@ def test_the_demo_says_that_it_is_simulated() -> None:
 def test_what_the_data_folder_lacks_is_left_out_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lens_eval.run.evaluation import load_tasks
+    from lens_eval.run.task_index import load_tasks
 
     questions = tmp_path / "mt_bench" / "en"
     questions.mkdir(parents=True)

@@ -16,7 +16,7 @@ from lens_train import methods
 from lens_train.checkpoint import load_tokenizer, model_identity
 from lens_train.decoder import load_model
 from lens_train.job import Variant
-from lens_train.steering.steer import Edit, Steerer, Steering
+from lens_train.steering.steering import Edit, Steerer, Steering
 from lens_train.subspace import project
 
 

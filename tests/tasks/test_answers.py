@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lens_eval.language.languages import LANGUAGES
 from lens_eval.tasks.answers import DECIMAL_COMMA, read_choice, read_number, same_number
-from lens_eval.tasks.items import LANGUAGES as FAMILY_LANGUAGES
+from lens_eval.tasks.families import LANGUAGES as FAMILY_LANGUAGES
 from lens_eval.tasks.words import ARABIC_LETTERS, LETTERS, WORDS
 
 NUMBERS = [

@@ -12,8 +12,10 @@ import pytest
 from task_items import N, write_hub_copies
 
 from lens_eval.base.errors import UserError
-from lens_eval.tasks import items
-from lens_eval.tasks.items import HUB, LANGUAGES, MissingItems, load, load_split, rows_hash
+from lens_eval.tasks import finding, places
+from lens_eval.tasks.families import HUB, LANGUAGES
+from lens_eval.tasks.finding import MissingItems
+from lens_eval.tasks.items import load, load_split, rows_hash
 
 # What the published test splits hold. XWinograd's Chinese has 504 items on the hub.
 PUBLISHED = {"xnli": 5010, "mgsm": 250, "xcopa": 500, "mtbench": 80}
@@ -126,7 +128,7 @@ def test_published_xnli(data: Path) -> None:
         for row, item in zip(rows, published, strict=True):
             assert row["premise"] == item["premise"].strip()
             assert row["hypothesis"] == item["hypothesis"].strip()
-            assert items.XNLI_LABELS[row["answer"]] == item["label"]
+            assert places.XNLI_LABELS[row["answer"]] == item["label"]
         assert [sum(row["answer"] == label for row in rows) for label in range(3)] == [1670] * 3
 
 
@@ -221,7 +223,7 @@ def test_a_changed_row_changes_the_hash(copies: Path) -> None:
 
 def test_missing_items_are_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(items, "_unreachable", "the hub cannot be reached")
+    monkeypatch.setattr(finding, "_unreachable", "the hub cannot be reached")
     monkeypatch.delenv("LENS_DATA_DIR", raising=False)
     for family in LANGUAGES:
         with pytest.raises(MissingItems) as raised:
@@ -251,7 +253,7 @@ def test_the_hubs_cache_is_read_without_a_network(
             (repository / "refs" / hub.revision).parent.mkdir(parents=True)
             (repository / "refs" / hub.revision).write_text(commit, encoding="utf-8")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(items, "_unreachable", "the hub cannot be reached")
+    monkeypatch.setattr(finding, "_unreachable", "the hub cannot be reached")
     monkeypatch.delenv("LENS_DATA_DIR", raising=False)
     for language in LANGUAGES[family][:3]:
         split = load_split(family, language, "test")

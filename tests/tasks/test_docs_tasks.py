@@ -8,8 +8,8 @@ import pytest
 from task_items import TASKS
 
 from benchmarks.extraction import markdown, ours, responses, table, theirs
+from lens_eval.tasks.families import HUB, LANGUAGES
 from lens_eval.tasks.generate import FAMILIES, render
-from lens_eval.tasks.items import HUB, LANGUAGES
 
 DOCS = (TASKS.parent / "docs" / "tasks.md").read_text(encoding="utf-8")
 

@@ -14,9 +14,10 @@ from lm_eval.evaluator import evaluate
 from task_items import TASKS, Oracle, load_tasks, write_hub_copies
 
 from lens_eval.base.errors import UserError
-from lens_eval.tasks import items, lens_task
+from lens_eval.tasks import finding, lens_task
+from lens_eval.tasks.families import LANGUAGES
 from lens_eval.tasks.generate import FAMILIES, render, write
-from lens_eval.tasks.items import LANGUAGES, load_split
+from lens_eval.tasks.items import load_split
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def test_the_second_turn_needs_a_chat_template(made_up: Path) -> None:
 def test_a_group_leaves_out_what_the_data_folder_lacks(
     made_up: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(items, "_unreachable", "the hub cannot be reached")
+    monkeypatch.setattr(finding, "_unreachable", "the hub cannot be reached")
     monkeypatch.setattr(lens_task, "_told", set())
     (made_up / "xnli").mkdir()
     for code in ("bg", "el"):

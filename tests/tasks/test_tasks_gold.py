@@ -12,7 +12,8 @@ from lm_eval.evaluator import evaluate
 from task_items import Oracle, load_tasks, write_hub_copies
 
 from lens_eval.tasks.answers import read_number
-from lens_eval.tasks.items import LANGUAGES, load_split
+from lens_eval.tasks.families import LANGUAGES
+from lens_eval.tasks.items import load_split
 from lens_eval.tasks.words import WORDS
 
 LETTER_GROUPS = (

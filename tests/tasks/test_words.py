@@ -10,7 +10,7 @@ import pytest
 from lens_eval.base.errors import UserError
 from lens_eval.language.languages import LANGUAGES
 from lens_eval.tasks import words
-from lens_eval.tasks.items import LANGUAGES as FAMILY_LANGUAGES
+from lens_eval.tasks.families import LANGUAGES as FAMILY_LANGUAGES
 from lens_eval.tasks.words import FAMILY_WORDS, WORDS, label, letters, list_letters, word
 
 

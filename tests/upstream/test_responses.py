@@ -280,14 +280,15 @@ def test_samples_are_those_of_plain_lm_eval(recipe: Path, undisturbed: Path) -> 
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 
-    from lens_eval.run.evaluation import _NoManager, load_tasks
+    from lens_eval.run.task_index import load_tasks
+    from lens_eval.upstream.evaluation import NoManager
 
     checked = load_recipe(recipe)
     (task,) = load_tasks(checked.tasks, checked.languages, checked.include_path)
     found = simple_evaluate(
         HFLM(pretrained=checked.backbone, device="cpu", dtype="float32", batch_size=4),
         tasks=[task.task],
-        task_manager=_NoManager(),  # an index of all of lm_eval's tasks is not needed for this one
+        task_manager=NoManager(),  # an index of all of lm_eval's tasks is not needed for this one
         apply_chat_template=True,
     )
     assert found is not None

@@ -1,0 +1,92 @@
+"""Answers judged in threads; each judgement is kept as it comes."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from lens_eval.base.errors import UserError
+from lens_eval.base.progress import progress
+from lens_eval.judge.endpoint import Endpoint, Message, Rejected, Unreachable
+from lens_eval.judge.grades import Answer, Judgement, append_judgement, judge_answer
+
+# So many failures on end, none of them a lost connection, and the endpoint is taken to be broken.
+FAILURES_ON_END = 8
+
+
+def judge_all(todo: Sequence[Answer], endpoint: Endpoint, file: Path, concurrency: int) -> None:
+    """Judge answers in threads and keep each judgement as it comes.
+
+    Raises:
+        UserError: the endpoint refuses everything, cannot be reached any more, or fails again and again.
+    """
+    if not todo:
+        return
+    judges = _Judges(endpoint)
+    # One alone first: a wrong address, key or name is told at once.
+    judges.finished.put(judges.judged(todo[0], patient=False))
+    for answer in todo[1:]:
+        judges.waiting.put(answer)
+    on_end = done = 0
+    bar = progress(label="judging", total=len(todo))
+    try:
+        while done < len(todo):
+            result = judges.finished.get()
+            if isinstance(result, Unreachable):
+                raise UserError(_stopped(str(result), done, len(todo))) from result
+            if isinstance(result, Exception):
+                raise result
+            append_judgement(file, result)
+            on_end = on_end + 1 if result.error else 0
+            if on_end == FAILURES_ON_END:
+                raise UserError(_stopped(f"{on_end} requests on end failed; {result.error}", done, len(todo)))
+            if done == 0:
+                judges.start(min(concurrency, len(todo) - 1))
+            done += 1
+            bar.update()
+    finally:
+        endpoint.stop.set()
+        bar.close()
+
+
+class _Judges:
+    """Threads that take what is waiting and put what they made of it."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.waiting: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self.finished: queue.SimpleQueue[Judgement | Exception] = queue.SimpleQueue()
+
+    def start(self, count: int) -> None:
+        """Start so many threads; as daemons, for a stop need not wait for replies that are under way."""
+        for _ in range(count):
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def judged(self, answer: Answer, patient: bool = True) -> Judgement | Exception:
+        """The judgement of one answer, or what came in its way."""
+
+        def ask(messages: Sequence[Message]) -> tuple[str, int, int]:
+            reply = self.endpoint.complete(messages, patient)
+            return reply.text, reply.prompt_tokens, reply.completion_tokens
+
+        try:
+            return judge_answer(answer, self.endpoint.model, ask)
+        except Rejected as error:
+            return Judgement(answer.key(self.endpoint.model), None, "", error=str(error))
+        except Exception as error:
+            return error
+
+    def _work(self) -> None:
+        while not self.endpoint.stop.is_set():
+            try:
+                answer = self.waiting.get_nowait()
+            except queue.Empty:
+                return
+            self.finished.put(self.judged(answer))
+
+
+def _stopped(why: str, done: int, total: int) -> str:
+    kept = f"; {done} of {total} judgements are kept, the same command goes on from there" if done else ""
+    return why + kept

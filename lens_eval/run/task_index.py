@@ -1,0 +1,211 @@
+"""The tasks of lm_eval that a run names, found and loaded with their items."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lens_eval.base.errors import UserError, did_you_mean
+from lens_eval.base.progress import progress
+from lens_eval.base.project import ROOT
+from lens_eval.upstream.evaluation import quiet
+
+
+@dataclass(frozen=True)
+class EvalTask:
+    """One lm_eval task with its data loaded."""
+
+    name: str
+    entry: str
+    """The name in the recipe that brought it in: itself, or a group."""
+    language: str
+    items: int
+    requests: int
+    """Model calls per item: answer options of a multiple choice, otherwise 1."""
+    identity: Mapping[str, Any]
+    """Version, settings and hash of the items: what decides its numbers besides the model."""
+    task: Any = field(repr=False, compare=False)
+
+
+def task_folders(include_path: Sequence[str] = ()) -> list[str]:
+    """Folders with task files: this project's own, then those of the recipe (later ones win).
+
+    Raises:
+        UserError: a folder that does not exist.
+    """
+    for folder in include_path:
+        if not Path(folder).is_dir():
+            raise UserError(f"include_path: no folder {folder}")
+    return [str(own_tasks()), *include_path]
+
+
+def own_tasks() -> Path:
+    """The task files in this checkout, or those that the installed package put under lm_eval's own."""
+    checkout = ROOT / "tasks"
+    if checkout.is_dir():
+        return checkout
+    from importlib.util import find_spec
+
+    spec = find_spec("lm_eval")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "tasks" / "lens"
+
+
+def load_tasks(
+    names: Sequence[str],
+    languages: Sequence[str],
+    include_path: Sequence[str] = (),
+    limit: int | None = None,
+    left_out: dict[str, str] | None = None,
+) -> list[EvalTask]:
+    """Load the tasks named, groups and tags opened and narrowed to `languages` (all if empty).
+
+    What the user's own data folder lacks is left out where the group allows it (`skip_missing`), and noted
+    in `left_out` by task with the reason.
+
+    Raises:
+        UserError: an unknown task, or no data for it, or for any of them.
+    """
+    missing: dict[str, str] = {} if left_out is None else left_out
+    with quiet(), progress(label="reading the tasks"):
+        manager = index_tasks(names, include_path)
+        tasks: dict[str, EvalTask] = {}
+        for name in names:
+            for task in _load_entry(manager, name, languages, limit, missing):
+                tasks.setdefault(task.name, task)
+    if not tasks:
+        raise UserError(f"no items for any task: {next(iter(missing.values()))}")
+    return list(tasks.values())
+
+
+def _load_entry(
+    manager: Any, name: str, languages: Sequence[str], limit: int | None, left_out: dict[str, str]
+) -> list[EvalTask]:
+    from lens_eval.tasks.finding import MissingItems
+    from lens_eval.tasks.items import may_leave_out
+
+    loaded, entry = [], manager.task_index[name]
+    skip = (entry.cfg or {}).get("skip_missing", False) if entry.kind.name == "GROUP" else False
+    for leaf in leaf_names(manager, name, languages):
+        try:
+            found = manager.load([leaf])["tasks"].values()
+        except MissingItems as error:
+            if not may_leave_out(_metadata(manager, leaf).get("family", ""), skip):
+                raise
+            left_out.setdefault(leaf, str(error).partition("; go online")[0])
+            continue
+        # A task named itself is wanted in whatever language it is.
+        single = leaf == name and entry.kind.name in ("TASK", "PY_TASK")
+        loaded += [
+            _eval_task(task, name, limit)
+            for task in found
+            if single or _wanted(task.config.metadata, languages)
+        ]
+    if not loaded and not left_out:
+        raise UserError(f"no task in {name} is in one of the languages {', '.join(languages)}")
+    return loaded
+
+
+def index_tasks(names: Sequence[str], include_path: Sequence[str]) -> Any:
+    """lm_eval's task index; its own 14,000 tasks (seconds to read) only where one of them is asked for.
+
+    Raises:
+        UserError: a name that is in neither.
+    """
+    from lm_eval.tasks import TaskManager
+
+    folders = task_folders(include_path)
+    manager = TaskManager(include_path=folders, include_defaults=False)
+    if all(name in manager.all_tasks for name in names):
+        return manager
+    manager = TaskManager(include_path=folders)
+    for name in names:
+        if name not in manager.all_tasks:
+            ours = [t for t in manager.all_tasks if t.startswith("lens_")]
+            hint = did_you_mean(name, manager.all_tasks) or f"; among others: {', '.join(ours[:12])}"
+            raise UserError(f"lm_eval knows no task {name!r}{hint}")
+    return manager
+
+
+def leaf_names(manager: Any, name: str, languages: Sequence[str]) -> list[str]:
+    """Names of the tasks under one name of `index_tasks`, in the languages wanted; no data is read.
+
+    A group whose members carry settings of the group is one name: it can only be loaded whole.
+
+    Raises:
+        UserError: none of them is in one of `languages`.
+    """
+    names = _leaf_names(manager, name)
+    if names is None or names == [name]:
+        return [name]
+    wanted = [leaf for leaf in names if _wanted(_metadata(manager, leaf), languages)]
+    if not wanted:
+        raise UserError(f"no task in {name} is in one of the languages {', '.join(languages)}")
+    return wanted
+
+
+def _metadata(manager: Any, name: str) -> Mapping[str, Any]:
+    """What the index shows of a task's metadata."""
+    found = (manager.task_index[name].cfg or {}).get("metadata")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _leaf_names(manager: Any, name: str) -> list[str] | None:
+    """Task names under a group; None where its members carry settings of the group."""
+    entry = manager.task_index[name]
+    if entry.kind.name in ("TASK", "PY_TASK"):
+        return [name]
+    if entry.kind.name == "TAG":
+        return sorted(entry.tags)
+    config = entry.cfg or {}
+    plain = {"group", "group_alias", "task", "aggregate_metric_list", "metadata", "tag", "skip_missing"}
+    members = config.get("task")
+    if not isinstance(members, list) or set(config) - plain:
+        return None
+    found: list[str] = []
+    for member in members:
+        inner = (
+            _leaf_names(manager, member) if isinstance(member, str) and member in manager.task_index else None
+        )
+        if inner is None:
+            return None
+        found += inner
+    return list(dict.fromkeys(found))
+
+
+def _wanted(metadata: Any, languages: Sequence[str]) -> bool:
+    language = metadata.get("language") if isinstance(metadata, Mapping) else None
+    return not languages or language is None or language in languages
+
+
+def _eval_task(task: Any, entry: str, limit: int | None) -> EvalTask:
+    config = task.config.to_dict()
+    # Where files lie decides no number, and the items are hashed below.
+    metadata = {k: v for k, v in (config.get("metadata") or {}).items() if k not in ("config_source", "rows")}
+    config["metadata"] = metadata
+    documents = task.eval_docs
+    count = len(documents) if limit is None else min(limit, len(documents))
+    digest = hashlib.sha256()
+    choices = 1
+    for index in range(count):
+        document = documents[index]
+        digest.update(json.dumps(document, sort_keys=True, ensure_ascii=False, default=str).encode())
+        if index == 0 and task.OUTPUT_TYPE == "multiple_choice":
+            choices = len(task.doc_to_choice(document))
+    # A function without source is printed with its address, which differs from run to run.
+    settings = re.sub(
+        r" at 0x[0-9a-f]+", "", json.dumps(config, sort_keys=True, ensure_ascii=False, default=str)
+    )
+    identity = {
+        "task": task.task_name,
+        "version": str(task.VERSION if task.VERSION is not None else metadata.get("version")),
+        "settings": hashlib.sha256(settings.encode()).hexdigest(),
+        "items": digest.hexdigest(),
+    }
+    return EvalTask(task.task_name, entry, str(metadata.get("language", "")), count, choices, identity, task)

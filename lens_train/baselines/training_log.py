@@ -1,0 +1,98 @@
+"""The log of a fine-tuning: what TRL reports, in the form of this project's logs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from lens_eval.base.progress import progress
+from lens_train import methods
+from lens_train.baselines.pairs import Example
+
+
+class TrainingLog(transformers.TrainerCallback):
+    """One line per optimizer step in `log.jsonl`, and the progress shown."""
+
+    def __init__(self, file: Path, stage: Stage) -> None:
+        self.file, self.stage = file, stage
+        self._started = time.perf_counter()
+        self._before = 0.0
+        self._bar: Any = None
+
+    def resume(self, saved: Path | None) -> float:
+        """Drop the lines of steps that will be done again; returns the seconds that the kept ones took."""
+        done = int(saved.name.rpartition("-")[2]) if saved else 0
+        lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
+        entries = [json.loads(line) for line in lines if line.endswith("}")]
+        kept = [entry for entry in entries if entry["stage"] != self.stage.name or entry["step"] <= done]
+        self._before = max(
+            (entry["seconds"] for entry in kept if entry["stage"] == self.stage.name), default=0.0
+        )
+        if not methods.process():
+            self.file.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+        self._started = time.perf_counter()
+        return self._before
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            label, done = f"training ({self.stage.name})", state.global_step
+            self._bar = progress(label=label, total=state.max_steps, initial=done)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._bar is not None:
+            self._bar.update(1)
+        if self.stage.last and state.global_step >= state.max_steps:
+            control.should_save = False  # the variant itself is about to be written
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if not state.is_world_process_zero or "loss" not in (logs or {}):
+            return
+        entry = {
+            "stage": self.stage.name,
+            "step": state.global_step,
+            **{key: logs[key] for key in ("loss", "grad_norm", "learning_rate") if key in logs},
+            "tokens": state.num_input_tokens_seen,
+            "seconds": round(self._before + time.perf_counter() - self._started, 3),
+        }
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the bars of datasets and transformers; our own bar says how far a run is."""
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
+    bars = datasets.utils.logging.is_progress_bar_enabled()
+    model_bars = transformers_logging.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if bars:
+            datasets.enable_progress_bars()
+        if model_bars:
+            transformers_logging.enable_progress_bar()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Training on `examples`, each pass in an order of its own."""
+
+    name: str
+    examples: Sequence[Example]
+    last: bool = True
+    """Nothing follows: its end need not be saved for going on."""

@@ -1,0 +1,212 @@
+"""A steering: what is added to hidden states; for any causal model of transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from lens_eval.base.errors import UserError
+from lens_eval.base.files import write_text
+from lens_train.files import write_tensors
+
+TENSORS, RECORD = "steering.safetensors", "steering.json"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What is done to the output of one layer."""
+
+    layer: int
+    kind: Literal["specific", "direction"]
+    """Add `strength` times the state's specific part, or times the direction of a language."""
+    strength: float
+
+
+@dataclass(frozen=True)
+class Steering:
+    """Edits and the tensors they need.
+
+    Attributes:
+        specific: layer -> orthonormal rows (rank, width).
+        directions: layer -> language -> (width,).
+        base: identity of the model they were read from.
+    """
+
+    edits: tuple[Edit, ...]
+    specific: Mapping[int, Tensor]
+    directions: Mapping[int, Mapping[str, Tensor]]
+    base: Mapping[str, str]
+
+    @property
+    def by_language(self) -> bool:
+        """Whether it matters which language is asked for."""
+        return any(edit.kind == "direction" for edit in self.edits)
+
+    @property
+    def layers(self) -> list[int]:
+        """Layers whose output is changed; one whose edits all have strength 0 is not touched."""
+        return sorted({edit.layer for edit in self.edits if edit.strength})
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Steering:
+        """The same steering with its tensors where, and in the type in which, they are used."""
+        return replace(
+            self,
+            specific={layer: basis.to(device, dtype) for layer, basis in self.specific.items()},
+            directions={
+                layer: {code: direction.to(device, dtype) for code, direction in own.items()}
+                for layer, own in self.directions.items()
+            },
+        )
+
+    def require(self, *, depth: int, width: int, name: str) -> None:
+        """See that a model of `depth` layers with states of `width` numbers can be steered.
+
+        Raises:
+            UserError: naming the model `name`: it cannot.
+        """
+        for edit in self.edits:
+            if not 0 <= edit.layer < depth:
+                raise UserError(
+                    f"this steering changes layer {edit.layer}; {name} has layers 0 to {depth - 1}"
+                )
+        tensors = [*self.specific.values(), *(d for own in self.directions.values() for d in own.values())]
+        for tensor in tensors:
+            if tensor.shape[-1] != width:
+                raise UserError(
+                    f"this steering is for hidden states of {tensor.shape[-1]} numbers; {name} has {width}"
+                )
+
+    def require_language(self, language: str | None) -> None:
+        """See that the answer can be asked for in `language`.
+
+        Raises:
+            UserError: directions are added, and there is none for it.
+        """
+        for edit in self.edits:
+            if edit.kind != "direction" or not edit.strength:
+                continue
+            known = self.directions[edit.layer]
+            if language is None or language not in known:
+                raise UserError(
+                    f"this steering adds the direction of a language, and has none for {language!r}; "
+                    f"it has {', '.join(known)}"
+                )
+
+    def change(self, layer: int, language: str | None) -> Callable[[Tensor], Tensor]:
+        """What is done to a layer: states (..., width) -> what is added to them, (..., width) or one zero.
+
+        Raises:
+            UserError: directions are added, and there is none for `language`.
+        """
+        self.require_language(language)
+        edits = [edit for edit in self.edits if edit.layer == layer]
+        scale = sum(edit.strength for edit in edits if edit.kind == "specific")
+        shift = sum(edit.strength for edit in edits if edit.kind == "direction")
+        basis = self.specific[layer] if scale else None
+        direction = self.directions[layer][str(language)] * shift if shift else None
+
+        def change(hidden: Tensor) -> Tensor:
+            total = torch.zeros((), dtype=hidden.dtype, device=hidden.device)
+            if basis is not None:
+                rows = basis.to(hidden)
+                total = total + scale * (hidden @ rows.T @ rows)
+            if direction is not None:
+                total = total + direction.to(hidden)
+            return total
+
+        return change
+
+    def save(self, folder: Path) -> None:
+        """Write tensors and record."""
+        tensors = {f"specific.{layer}": basis for layer, basis in self.specific.items()}
+        for layer, directions in self.directions.items():
+            tensors |= {f"direction.{layer}.{code}": tensor for code, tensor in directions.items()}
+        write_tensors(folder / TENSORS, {name: tensor.float() for name, tensor in tensors.items()})
+        record = {"base": dict(self.base), "edits": [asdict(edit) for edit in self.edits], "format": 1}
+        write_text(folder / RECORD, json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+    @staticmethod
+    def load(folder: Path) -> Steering:
+        """Read a steering folder.
+
+        Raises:
+            UserError: it holds none.
+        """
+        try:
+            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            tensors = load_file(folder / TENSORS)
+        except (OSError, SafetensorError, json.JSONDecodeError) as error:
+            raise UserError(
+                f"{folder} holds no steering ({error}); make it with `lens train --method steer`"
+            ) from None
+        specific: dict[int, Tensor] = {}
+        directions: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            kind, layer, *code = name.split(".")
+            if kind == "specific":
+                specific[int(layer)] = tensor
+            else:
+                directions.setdefault(int(layer), {})[code[0]] = tensor
+        return Steering(tuple(Edit(**edit) for edit in record["edits"]), specific, directions, record["base"])
+
+
+class Steerer:
+    """Applies a steering to a loaded model, while `active`."""
+
+    def __init__(self, model: Any, steering: Steering) -> None:
+        """Find the layers.
+
+        Raises:
+            UserError: the model's layers cannot be found, or do not fit the steering.
+        """
+        from lens_train.decoder import Decoder
+
+        decoder = Decoder(model)
+        steering.require(depth=len(decoder), width=decoder.width, name=decoder.name)
+        self.steering = steering.to(decoder.device, next(model.parameters()).dtype)
+        # hidden[-1] is taken after the final norm, so the last layer is steered where the decoder ends.
+        self._places: list[nn.Module] = [*decoder.layers[:-1], decoder.base]
+
+    @contextmanager
+    def active(self, language: str | None = None) -> Iterator[dict[int, int]]:
+        """Steer every forward pass of the model until the block ends.
+
+        Args:
+            language: code of the answer wanted; only directions need it.
+
+        Yields:
+            Layer -> how often it was steered so far: once per forward pass.
+
+        Raises:
+            UserError: directions are added, and there is none for `language`.
+        """
+        fired: dict[int, int] = {}
+        with ExitStack() as stack:
+            for layer in self.steering.layers:
+                fired[layer] = 0
+                hook = self._hook(layer, self.steering.change(layer, language), fired)
+                stack.callback(self._places[layer].register_forward_hook(hook).remove)
+            yield fired
+
+    def _hook(
+        self, layer: int, change: Callable[[Tensor], Tensor], fired: dict[int, int]
+    ) -> Callable[..., Any]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            fired[layer] += 1
+            if isinstance(output, Tensor):
+                return output + change(output)
+            if isinstance(output, tuple):
+                return (output[0] + change(output[0]), *output[1:])
+            output.last_hidden_state = output.last_hidden_state + change(output.last_hidden_state)
+            return output
+
+        return hook
