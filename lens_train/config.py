@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from lens_eval.base.errors import UserError, did_you_mean
+from lens_train.released import PROTOCOLS, Protocol
 
 MOST_PROBED = 300
 RATE_BY_WIDTH = 0.064
@@ -17,7 +18,6 @@ has dimensions, so the rate that moves states equally far falls with the width (
 a factor of 1.6 of this."""
 PASSES = 4
 RETAIN = 10.0
-RELEASED_RATE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -150,24 +150,25 @@ class LensConfig:
     @property
     def in_units(self) -> bool:
         """Whether states are measured in units of their layer."""
-        return self.scale_free and not self.official
+        return self.scale_free and self.protocol.measures_in_units
 
     @property
     def passes(self) -> int:
         """Passes over the training items."""
-        return self.epochs or (1 if self.official else PASSES)
+        return self.epochs or self.protocol.passes or PASSES
 
     def for_width(self, width: int) -> LensConfig:
         """The settings for a model with hidden states of `width` numbers: rate and passes in figures."""
         rate = self.learning_rate
         if rate is None:
-            rate = RELEASED_RATE if self.official else float(f"{RATE_BY_WIDTH / width:.3g}")
+            rate = self.protocol.rate or float(f"{RATE_BY_WIDTH / width:.3g}")
         return replace(self, learning_rate=rate, epochs=self.passes)
 
     @property
-    def official(self) -> bool:
-        """Whether the released code is repeated, faults included."""
-        return self.compat == "official"
+    def protocol(self) -> Protocol:
+        """Whose way of doing it: this project's, or the released code's, faults included."""
+        # A wrong name is refused when the choices are checked, which is after this is asked first.
+        return PROTOCOLS.get(self.compat, PROTOCOLS[None])
 
     def displacement_of(self, language: str) -> float:
         """Factor on the direction of `language`."""
@@ -240,7 +241,7 @@ class LensConfig:
 
     def _check_choices(self) -> None:
         choices: dict[str, tuple[str | None, ...]] = {
-            "compat": ("official", None),
+            "compat": tuple(PROTOCOLS),
             "template": ("chat", "plain"),
             "retain_over": ("mean", "tokens", "reply"),
             "schedule": ("cosine", "linear", "constant"),

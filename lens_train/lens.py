@@ -179,7 +179,7 @@ def keep_states(plan: Plan, decoder: Decoder) -> Kept | None:
     None with `compat: official`, which probes with another system message than it trains with.
     """
     decoder.model.requires_grad_(False)  # a product may take another way where a weight is trained
-    if plan.config.official:
+    if plan.config.protocol.own_systems:
         return None
     every = [prompt for prompts in train_prompts(plan).values() for prompt in prompts]
     lower = plan.held_out is not None and plan.held_out.source == "train" and not is_streamed(decoder)

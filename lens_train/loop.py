@@ -116,7 +116,7 @@ def learning_rate(config: LensConfig, step: int, steps: int) -> float:
     """
     assert config.learning_rate is not None
     warm = math.ceil(config.warmup * steps)
-    if not config.official:
+    if config.protocol.whole_last_step:
         warm = min(warm, steps - 1)
     if step < warm:
         return config.learning_rate * step / warm

@@ -27,18 +27,12 @@ SETTLED = 0.1
 """Standard error of a direction, as a share of its length, at which probing ends."""
 FIRST_ROUND, FURTHER_ROUND = 60, 20
 """Items of the rounds of `probe_items: auto`."""
-OFFICIAL_PROBE_SYSTEM = "You are a helpful assistant."
-OFFICIAL_TRAIN_SYSTEM = ""
 
 
 def renderer(tokenizer: Any, config: LensConfig, stage: str) -> Renderer:
     """The renderer of a stage (`probe`, `train`); one and the same but in the released code."""
-    if not config.official:
-        return Renderer(tokenizer, config.template, config.system_prompt, template_args=config.template_args)
-    # The release trains Llama with an empty system message, Phi with the one it probes with.
-    training = OFFICIAL_TRAIN_SYSTEM if config.system_prompt is None else config.system_prompt
-    system = OFFICIAL_PROBE_SYSTEM if stage == "probe" else training
-    return Renderer(tokenizer, config.template, system, True, config.template_args)
+    system = config.protocol.system(stage, config.system_prompt)
+    return Renderer(tokenizer, config.template, system, config.protocol.cut_after, config.template_args)
 
 
 def probe_prompts(data: ParallelPrompts, tokenizer: Any, config: LensConfig) -> dict[str, list[list[int]]]:
@@ -140,7 +134,7 @@ def _read_common(
 
 def _rounds(items: int, config: LensConfig, common: Mapping[int, Sequence[int]]) -> list[range]:
     """Items of each round; the first takes all that training runs anyway, as far as they open the data."""
-    if config.official or config.probe_items != "auto":
+    if not config.protocol.probes_in_rounds or config.probe_items != "auto":
         return [range(items)]
     trained = {row % items for rows in common.values() for row in rows}
     run_anyway = next((item for item in range(items) if item not in trained), items)
@@ -257,7 +251,7 @@ def _batches(
 ) -> list[Batch]:
     """Batches of what follows the head."""
     rests = {row: prompts[row][head:] for row in rows}
-    if config.official:
+    if config.protocol.reads_last_column:
         return list(_released_batches(decoder, rests, head, config.batch_tokens, pad_token))
     return list(make_batches(rests, rows, config.batch_tokens, decoder.device))
 
@@ -323,7 +317,7 @@ def expected_identity(model: Mapping[str, str], config: LensConfig) -> dict[str,
         "weights_sha256": model["weights_sha256"],
         "template_sha256": model["template_sha256"],
         "template": config.template,
-        "system_prompt": OFFICIAL_PROBE_SYSTEM if config.official else config.system_prompt,
+        "system_prompt": config.protocol.system("probe", config.system_prompt),
         "template_args": dict(config.template_args),
         "languages": list(config.languages),
         "central": config.central,

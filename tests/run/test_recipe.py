@@ -223,8 +223,8 @@ def test_recipes_of_the_paper_have_the_released_settings(name: str, languages: s
     assert config.subspace_rank == len(recipe.languages) - 1
     official = LensConfig.build(recipe.languages, "en", variants["lens_official"])
     assert dataclasses.replace(official, compat=None) == config
-    assert official.official
-    assert not config.official
+    assert official.protocol.own_systems
+    assert not config.protocol.own_systems
     no_align = LensConfig.build(recipe.languages, "en", variants["lens_no_align"])
     assert dataclasses.replace(no_align, align_weight=1.0) == config
     if name == "phi35_mini":
