@@ -160,7 +160,11 @@ def _compared(ours: Mapping[str, list[Any]], theirs: Mapping[str, list[Any]]) ->
     if same == total:
         return Result(name, "ok", words)
     if same >= total / 2:
-        return Result(name, "warning", f"{words}; in bfloat16 some may differ, in float32 none should")
+        return Result(
+            name,
+            "warning",
+            f"{words}; in bfloat16 some may differ, in float32 only where two tokens are nearly as likely",
+        )
     return Result(
         name, "failed", f"{words}: the two do not run the same model or prompt; compare prompts and dtype"
     )
