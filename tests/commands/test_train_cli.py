@@ -72,9 +72,12 @@ def test_given_subspaces_and_own_probe_agree(model: str, data: Path, tmp_path: P
     lens("train", *basic, "--output", tmp_path / "own")
     # A run of its own probes in the batches it trains on, where sums round otherwise.
     given, own = (load_file(tmp_path / folder / "model.safetensors") for folder in ("given", "own"))
-    assert max(float((given[name] - own[name]).abs().max()) for name in given) < 1e-6
     base = load_file(Path(model) / "model.safetensors")
-    assert max(float((given[name] - base[name]).abs().max()) for name in given) > 1e-4
+    moved = sum(float((given[name] - base[name]).square().sum()) for name in given) ** 0.5
+    apart = sum(float((given[name] - own[name]).square().sum()) for name in given) ** 0.5
+    assert moved > 1e-2
+    # Adam divides by the size of a gradient, so single weights whose gradient is near 0 may part further.
+    assert apart < 1e-2 * moved
 
 
 @pytest.mark.parametrize(
