@@ -108,7 +108,7 @@ def plain(setup: Setup, output: Path) -> dict[str, Any]:
     from lens_train.data import read_prompts
     from lens_train.loop import step_items
     from lens_train.memory import peak_memory
-    from lens_train.probe import probe_prompts, renderer
+    from lens_train.probing import probe_prompts, renderer
     from lens_train.subspace import Subspaces
 
     phases = Phases(setup.device)

@@ -30,12 +30,13 @@ SEED, OTHER_SEED, RATE = 42, 43, 1.0e-4
 def probing(model: Path, data: Path, items: Any, dtype: str) -> dict[str, Any]:
     """Probe once; returns the subspaces and what they cost."""
     from lens_train import lens
+    from lens_train.config import LensConfig
 
     with tempfile.TemporaryDirectory() as name:
         settings = {"probe_items": items, "dtype": dtype}
         wall, cpu = time.monotonic(), time.process_time()
         subspaces = lens.probe_folder(
-            str(model), data, LANGUAGES, "en", Path(name) / "out", settings, device="cpu"
+            str(model), data, LensConfig.build(LANGUAGES, "en", settings), Path(name) / "out", "cpu"
         )
         return {
             "subspaces": subspaces,

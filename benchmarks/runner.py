@@ -27,7 +27,7 @@ from pathlib import Path
 start = time.perf_counter()
 import lm_eval.models.huggingface, lm_eval.tasks, datasets, peft, torch, transformers
 imports = time.perf_counter() - start
-from lens_eval.run import recipe, runner
+from lens_eval.runs import recipe, runner
 outcome = runner.run(recipe.load_recipe(sys.argv[1]), Path(sys.argv[2]), say=lambda _: None)
 whole = time.perf_counter() - start - imports
 assert outcome.status == 0

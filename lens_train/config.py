@@ -43,7 +43,7 @@ class LensConfig:
     """Dimensions of the specific subspace per layer; None = number of languages - 1, the largest possible."""
     probe_items: int | Literal["auto"] = "auto"
     """Prompts per language that are probed; fewer where the data holds fewer. auto = until the directions
-    that the losses read have settled (`lens_train.probe`), at most 300; with `compat: official` 300."""
+    that the losses read have settled (`lens_train.probing`), at most 300; with `compat: official` 300."""
     probe_tokens: int = 64
     """A probed prompt is cut to this many tokens, before templating."""
 

@@ -36,8 +36,8 @@ from lens_train.loop import (
 from lens_train.losses import Objective, Units
 from lens_train.memory import peak_memory
 from lens_train.plan import HeldOut, Plan
-from lens_train.probe import STATE as PROBE_STATE
-from lens_train.probe import expected_identity, probe, probe_identity, probe_prompts, renderer, save_folder
+from lens_train.probing import STATE as PROBE_STATE
+from lens_train.probing import expected_identity, probe, probe_identity, probe_prompts, renderer, save_folder
 from lens_train.processes import join, rank
 from lens_train.stream import open_decoder
 from lens_train.subspace import RECORD, Subspaces
@@ -415,24 +415,17 @@ def versions() -> dict[str, str]:
 
 
 def probe_folder(
-    model: str,
-    data: str | Path,
-    languages: tuple[str, ...],
-    central: str,
-    output: Path,
-    settings: Mapping[str, Any],
-    device: str = "auto",
+    model: str, data: str | Path, config: LensConfig, output: Path, device: str = "auto"
 ) -> Subspaces:
     """Probe a model and write its subspaces to the folder `output`.
 
     Raises:
         UserError: anything wrong with what was asked for, before any work.
     """
-    config = LensConfig.build(languages, central, settings)
     if output.exists() and (not output.is_dir() or {file.name for file in output.iterdir()} - {PROBE_STATE}):
         raise UserError(f"output {output} is not empty; name another folder")
     place = resolve_device(device)
-    texts = read_prompts(resolve_data(data), languages, config.most_probed)
+    texts = read_prompts(resolve_data(data), config.languages, config.most_probed)
     tokenizer = load_tokenizer(model)
     renderer(tokenizer, config, "probe")
     dtype = resolve_dtype(config.dtype, place, model)

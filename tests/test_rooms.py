@@ -34,9 +34,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "lens_eval.results",
     ),
     ("lens_eval.backends", "lens_eval.page", "lens_eval.judge"),
-    ("lens_eval.run",),
+    ("lens_eval.runs",),
     ("lens_eval.doctor",),
-    ("lens_eval.commands",),
+    ("lens_eval.commands", "lens_eval.face"),
     ("lens_eval.__main__",),
 )
 HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -47,7 +47,7 @@ def doctor(
     from lens_eval.commands.options import read_backend, read_codes, read_pairs
     from lens_eval.doctor.examination import examine
     from lens_eval.doctor.patient import admit
-    from lens_eval.run.recipe import Backend
+    from lens_eval.runs.recipe import Backend
     from lens_eval.upstream.evaluation import only_own_bars
 
     settings = Backend(

@@ -14,7 +14,7 @@ def read_codes(languages: str | None) -> tuple[str, ...]:
 
 
 def read_backend(name: str) -> str:
-    from lens_eval.run.recipe import BACKENDS
+    from lens_eval.runs.recipe import BACKENDS
 
     if name not in BACKENDS:
         raise UserError(

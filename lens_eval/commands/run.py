@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lens_eval.results.findings import Check
     from lens_eval.results.paper import Pair
-    from lens_eval.run.work import Outcome
+    from lens_eval.runs.work import Outcome
 
 
 def reproduce(
@@ -45,8 +45,8 @@ def reproduce(
 
     What is done already is kept, so the same command goes on where a run was stopped.
     """
-    from lens_eval.run.recipe import load_recipe, output_of, with_changes
-    from lens_eval.run.runner import run
+    from lens_eval.runs.recipe import load_recipe, output_of, with_changes
+    from lens_eval.runs.runner import run
 
     if plan:  # asks nobody: neither for models nor for data
         os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
@@ -58,7 +58,7 @@ def reproduce(
         gen_kwargs=read_pairs(gen_kwargs, "--gen-kwargs"),
     )
     if plan:
-        from lens_eval.run.plan import show_plan
+        from lens_eval.runs.plan import show_plan
 
         show_plan(checked, output, device)
         return
@@ -89,8 +89,8 @@ def evaluate(
 
     OUTPUT is a results folder of lm_eval: `lens compare` sets several side by side.
     """
-    from lens_eval.run.recipe import Backend, Recipe, VariantSpec, with_changes
-    from lens_eval.run.runner import run
+    from lens_eval.runs.recipe import Backend, Recipe, VariantSpec, with_changes
+    from lens_eval.runs.runner import run
 
     name = Path(model).name if Path(model).exists() else model
     recipe = Recipe(

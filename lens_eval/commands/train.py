@@ -45,13 +45,14 @@ def probe(
     device: Device = "auto",
 ) -> None:
     """Find the language subspaces of a model and write them to a folder."""
+    from lens_train.config import LensConfig
     from lens_train.lens import probe_folder
 
     settings = _settings(config, set_, template)
     if limit is not None:
         settings["probe_items"] = limit
     codes, pivot = _languages(languages, central)
-    written = probe_folder(model, data, codes, pivot, output, settings, device)
+    written = probe_folder(model, data, LensConfig.build(codes, pivot, settings), output, device)
     typer.echo(f"subspaces of {written.agnostic.shape[0]} layers, rank {written.specific.shape[1]}: {output}")
 
 

@@ -15,7 +15,7 @@ CACHE = 1.3
 def check_data(patient: Patient, data: str, languages: Sequence[str]) -> Result:
     """Parallel data can be read, and what is cut of it."""
     from lens_eval.mini import resolve_data
-    from lens_eval.run.recipe import require_set
+    from lens_eval.runs.recipe import require_set
     from lens_train.config import LensConfig
     from lens_train.data import read_prompts
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lens_eval.base.errors import UserError
 
 if TYPE_CHECKING:
-    from lens_eval.run.recipe import Backend
+    from lens_eval.runs.recipe import Backend
 
 
 Outcome = Literal["ok", "warning", "failed", "skipped"]
@@ -74,7 +74,7 @@ def admit(model: str, adapter: str | None, backend: Backend, device: str = "auto
     Raises:
         UserError: no such model or adapter, or no tokenizer.
     """
-    from lens_eval.run.sources import model_arguments
+    from lens_eval.runs.sources import model_arguments
     from lens_train.checkpoint import causal_config, checkpoint_folder, load_tokenizer
     from lens_train.devices import resolve_device
 

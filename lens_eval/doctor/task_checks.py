@@ -26,7 +26,7 @@ def find_tasks(
     names: Sequence[str], languages: Sequence[str], include_path: Sequence[str]
 ) -> tuple[list[Any], dict[str, str]]:
     """Loaded tasks, and those whose items are not here with the reason."""
-    from lens_eval.run.task_index import index_tasks, leaf_names
+    from lens_eval.runs.task_index import index_tasks, leaf_names
     from lens_eval.upstream.evaluation import quiet
 
     loaded: dict[str, Any] = {}

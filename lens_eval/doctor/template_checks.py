@@ -133,7 +133,7 @@ def reply_end(patient: Patient) -> int | None:
 def check_training_prompt(patient: Patient) -> Result:
     """Lens trains on prompts framed as a run evaluates them."""
     from lens_train.config import LensConfig
-    from lens_train.probe import renderer
+    from lens_train.probing import renderer
 
     name, system = "training prompt", patient.backend.system_instruction
     if not patient.tokenizer.chat_template:

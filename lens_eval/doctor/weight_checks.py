@@ -109,9 +109,9 @@ def _answered(patient: Patient, backend: str, tasks: Sequence[Any]) -> dict[str,
     from dataclasses import replace
 
     from lens_eval.base.paths import Paths
-    from lens_eval.run.evaluation import Evaluator
-    from lens_eval.run.recipe import ANY_BACKEND
-    from lens_eval.run.sources import model_arguments
+    from lens_eval.runs.evaluation import Evaluator
+    from lens_eval.runs.recipe import ANY_BACKEND
+    from lens_eval.runs.sources import model_arguments
     from lens_eval.upstream.evaluation import quiet
 
     kept = {key: value for key, value in patient.backend.args.items() if key in ANY_BACKEND}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lens_eval.base.errors import UserError, did_you_mean
 
@@ -56,13 +56,21 @@ class Hole:
     reason: str
 
 
-def load(runs: Sequence[str | Path]) -> tuple[list[Scores], dict[str, Any], list[Hole]]:
+class Loaded(NamedTuple):
+    """What results folders hold."""
+
+    scores: list[Scores]
+    run: dict[str, Any]
+    """The `run.json` where exactly one run of `lens reproduce` was read; else empty."""
+    holes: list[Hole]
+    """What such a run should hold and does not."""
+
+
+def load(runs: Sequence[str | Path]) -> Loaded:
     """Read results folders: of `lens reproduce`, `lens eval`, or of lm_eval itself.
 
     `NAME=FOLDER` names the variant of a folder that holds one; where it holds several, `NAME` tells them from
     those of the same name in a folder before.
-
-    Returns the scores, the `run.json` where exactly one run of `lens reproduce` was given, and its holes.
 
     Raises:
         UserError: no such folder, no results in it, or a file that is corrupt, cut short or foreign.
@@ -80,7 +88,7 @@ def load(runs: Sequence[str | Path]) -> tuple[list[Scores], dict[str, Any], list
         else:
             found = _read_lm_eval(path, name)
         scores += _without_clashes(found, scores, name or path.name)
-    return scores, documents[0] if len(documents) == 1 else {}, holes
+    return Loaded(scores, documents[0] if len(documents) == 1 else {}, holes)
 
 
 def _named(given: str) -> tuple[str | None, Path]:

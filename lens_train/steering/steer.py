@@ -29,7 +29,7 @@ from lens_train.devices import resolve_device, resolve_dtype
 from lens_train.job import Job, Variant
 from lens_train.lens import versions
 from lens_train.memory import peak_memory
-from lens_train.probe import expected_identity, probe, probe_identity, probe_prompts
+from lens_train.probing import expected_identity, probe, probe_identity, probe_prompts
 from lens_train.steering.steering import Edit, Steering
 from lens_train.subspace import Subspaces
 

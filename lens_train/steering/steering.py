@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -124,6 +124,21 @@ class Steering:
             return total
 
         return change
+
+    def on(self, model: Any, language: str | None = None) -> AbstractContextManager[dict[int, int]]:
+        """Steer every forward pass of any causal model of transformers until the `with` block ends.
+
+        Args:
+            model: as `AutoModelForCausalLM` gives it; its weights stay as they are.
+            language: code of the answer wanted; only directions need it.
+
+        Returns:
+            Yields layer -> how often it was steered so far: once per forward pass.
+
+        Raises:
+            UserError: the layers cannot be found or do not fit, or there is no direction for `language`.
+        """
+        return Steerer(model, self).active(language)
 
     def save(self, folder: Path) -> None:
         """Write tensors and record."""

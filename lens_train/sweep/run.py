@@ -34,7 +34,7 @@ from lens_train.checkpoint import checkpoint_folder
 from lens_train.config import LensConfig
 from lens_train.decoder import Decoder
 from lens_train.devices import dtype_name
-from lens_train.probe import renderer, save_folder
+from lens_train.probing import renderer, save_folder
 from lens_train.stream import open_decoder
 from lens_train.sweep.choice import choose
 from lens_train.sweep.rows import Outcome, Point, Request, Row

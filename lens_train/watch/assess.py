@@ -22,7 +22,7 @@ from lens_eval.mini import resolve_data
 from lens_train.checkpoint import load_tokenizer
 from lens_train.config import LensConfig
 from lens_train.devices import resolve_device, resolve_dtype
-from lens_train.probe import renderer
+from lens_train.probing import renderer
 from lens_train.stream import open_decoder
 from lens_train.watch.dev import DevData, DevJudge
 

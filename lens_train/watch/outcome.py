@@ -37,7 +37,7 @@ from lens_train.devices import dtype_name
 from lens_train.export import Place
 from lens_train.generation import generate
 from lens_train.plan import HeldOut
-from lens_train.probe import renderer
+from lens_train.probing import renderer
 from lens_train.watch.dev import PROMPT_TOKENS, as_written
 from lens_train.watch.summary import warnings
 

@@ -10,8 +10,8 @@ import tiny_world
 import torch
 
 from lens_eval.base.errors import UserError
-from lens_eval.run.keys import Identities
-from lens_eval.run.recipe import parse_recipe
+from lens_eval.runs.keys import Identities
+from lens_eval.runs.recipe import parse_recipe
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +109,8 @@ def test_stop_loops_is_checked_and_is_part_of_a_cells_key(folder: Path) -> None:
         recipe(stop_loops="often")
     with pytest.raises(UserError, match="a setting of the backend hf, not of vllm"):
         recipe("vllm", stop_loops=False)
-    from lens_eval.run.recipe import rows_of
-    from lens_eval.run.task_index import EvalTask
+    from lens_eval.runs.recipe import rows_of
+    from lens_eval.runs.task_index import EvalTask
 
     task = EvalTask("lens_mini", "lens_mini", "en", 1, 1, {"task": "lens_mini"}, None)
     keys = {

@@ -472,8 +472,8 @@ def test_a_recipe_loads_one_backbone_for_steerings_and_one_for_adapters(
     steering: Path, task_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lens_eval.backends import vllm
-    from lens_eval.run.recipe import Backend, Recipe, VariantSpec
-    from lens_eval.run.runner import run
+    from lens_eval.runs.recipe import Backend, Recipe, VariantSpec
+    from lens_eval.runs.runner import run
 
     loaded = []
     load = vllm.LensVLLM.__init__
@@ -542,8 +542,8 @@ def test_the_command_of_lm_eval_steers_and_ends_with_status_0(
 def test_a_run_refuses_what_vllm_cannot_do_before_it_trains(
     method: str | None, arguments: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    from lens_eval.run.preflight import check
-    from lens_eval.run.recipe import Backend, Recipe, VariantSpec
+    from lens_eval.runs.preflight import check
+    from lens_eval.runs.recipe import Backend, Recipe, VariantSpec
 
     variants = (VariantSpec("variant", method=method),)
     recipe = Recipe("run", "builtin", LANGUAGES, variants, tuple(QA), train_data="builtin")

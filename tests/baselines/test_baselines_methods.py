@@ -12,7 +12,7 @@ import pytest
 from baseline_helpers import LANGUAGES
 
 from lens_eval.base.errors import UserError
-from lens_eval.run.recipe import load_recipe
+from lens_eval.runs.recipe import load_recipe
 from lens_train import methods
 from lens_train.job import Job
 

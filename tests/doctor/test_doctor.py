@@ -19,7 +19,7 @@ from lens_eval.base.errors import UserError
 from lens_eval.commands import doctor
 from lens_eval.doctor import examination, machine_checks, patient, task_checks, template_checks, weight_checks
 from lens_eval.doctor.patient import Result
-from lens_eval.run.recipe import Backend
+from lens_eval.runs.recipe import Backend
 
 TASKS = ["lens_mini_qa_en", "lens_mini_choice_zh"]
 

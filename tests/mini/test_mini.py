@@ -236,7 +236,7 @@ def test_the_whole_rebuild_is_the_shipped_backbone_in_what_it_does(tmp_path: Pat
 
 
 def _demo_settings() -> dict[str, object]:
-    from lens_eval.run.recipe import load_recipe
+    from lens_eval.runs.recipe import load_recipe
 
     recipe = load_recipe(Path(__file__).resolve().parents[2] / "recipes" / "demo.yaml")
     return dict(next(variant.settings for variant in recipe.variants if variant.name == "lens"))

@@ -514,8 +514,8 @@ def test_lens_compare_writes_the_page_beside_its_tables(run: Path, tmp_path: Pat
 
 
 def test_a_run_ends_with_its_page(tmp_path: Path) -> None:
-    from lens_eval.run import runner
-    from lens_eval.run.recipe import load_recipe
+    from lens_eval.runs import runner
+    from lens_eval.runs.recipe import load_recipe
 
     model = tiny_world.make_model(tmp_path / "model")
     tasks = tiny_world.make_tasks(tmp_path / "tasks", items=3, languages=("en", "sw"))

@@ -116,7 +116,7 @@ def _own_replies(model: Path, dev: Path) -> tuple[list[list[int]], list[list[int
     from lens_train.data import read_prompts
     from lens_train.decoder import load_model
     from lens_train.generation import generate
-    from lens_train.probe import renderer
+    from lens_train.probing import renderer
 
     config = LensConfig(tuple(LANGUAGES.split(",")))
     tokenizer = load_tokenizer(str(model))

@@ -202,9 +202,10 @@ def test_settings_that_cannot_be_met(folder: Path, data: Path, tmp_path: Path) -
 
 
 def test_subspaces_of_lens_probe_are_taken(folder: Path, data: Path, variant: Path, tmp_path: Path) -> None:
+    from lens_train.config import LensConfig
     from lens_train.lens import probe_folder
 
-    probe_folder(str(folder), data, LANGUAGES, "en", tmp_path / "space", {}, "cpu")
+    probe_folder(str(folder), data, LensConfig(tuple(LANGUAGES)), tmp_path / "space", "cpu")
     methods.train(
         make_job(
             folder,

@@ -139,7 +139,7 @@ def test_models_without_a_fitting_template() -> None:
 
 def test_the_template_gets_its_arguments_and_the_release_its_system_message() -> None:
     from lens_train.config import LensConfig
-    from lens_train.probe import renderer
+    from lens_train.probing import renderer
 
     words = tiny_lens.tokenizer()
 

@@ -14,7 +14,7 @@ from lens_eval.base.errors import UserError
 from lens_train.batches import last_token, pad
 from lens_train.config import LensConfig
 from lens_train.decoder import Decoder
-from lens_train.probe import read_states
+from lens_train.probing import read_states
 from lens_train.trunk import Trunk
 
 SMALL = {

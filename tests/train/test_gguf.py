@@ -604,7 +604,7 @@ def test_the_commands_take_a_file(tmp_path: Path, own_cache: Path) -> None:
 
 
 def test_a_recipe_names_a_file_from_its_own_folder(tmp_path: Path) -> None:
-    from lens_eval.run.recipe import load_recipe
+    from lens_eval.runs.recipe import load_recipe
 
     recipe = tmp_path / "r.yaml"
     recipe.write_text(

@@ -16,7 +16,7 @@ from lens_train.config import LensConfig
 from lens_train.data import read_prompts
 from lens_train.decoder import Decoder, load_model
 from lens_train.job import Job
-from lens_train.probe import probe_prompts, read_states
+from lens_train.probing import probe_prompts, read_states
 from lens_train.subspace import Subspaces
 
 SETTINGS = {

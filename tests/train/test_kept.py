@@ -13,7 +13,7 @@ import tiny_lens
 import torch
 from torch import Tensor
 
-from lens_train import lens, plan, probe, walk
+from lens_train import lens, plan, probing, walk
 from lens_train.checkpoint import load_tokenizer
 from lens_train.config import LensConfig
 from lens_train.data import read_prompts
@@ -112,7 +112,7 @@ def test_prompts_that_are_cut_for_probing_are_run_on_their_own(
     (ours, part, _), (theirs, other, _) = found
     assert all(close(ours.directions[code], theirs.directions[code]) for code in LANGUAGES)
     assert all(torch.equal(part.hidden[row], other.hidden[row]) for row in range(36))
-    probed = probe.probe_prompts(read_prompts(data, LANGUAGES), plan.tokenizer, plan.config)
+    probed = probing.probe_prompts(read_prompts(data, LANGUAGES), plan.tokenizer, plan.config)
     flat = {tuple(prompt) for prompts in lens.train_prompts(plan).values() for prompt in prompts}
     both = flat & {tuple(prompt) for prompts in probed.values() for prompt in prompts}
     assert 0 < len(both) < 36, "some are cut"
@@ -160,16 +160,16 @@ def probed(
     config = LensConfig(LANGUAGES, **settings)
     texts = read_prompts(data, LANGUAGES, config.most_probed)
     decoder = decoder or Decoder(load_model(name))
-    return probe.probe(decoder, texts, load_tokenizer(name), config, {}, folder)
+    return probing.probe(decoder, texts, load_tokenizer(name), config, {}, folder)
 
 
 def test_probing_ends_once_the_directions_have_settled(
     model: str, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe, "FIRST_ROUND", 5)
-    monkeypatch.setattr(probe, "FURTHER_ROUND", 3)
+    monkeypatch.setattr(probing, "FIRST_ROUND", 5)
+    monkeypatch.setattr(probing, "FURTHER_ROUND", 3)
     for settled, items in ((1e9, 5), (0.0, 12)):
-        monkeypatch.setattr(probe, "SETTLED", settled)
+        monkeypatch.setattr(probing, "SETTLED", settled)
         found = probed(model, data)
         assert found.identity["items"] == items
         expected = probed(model, data, probe_items=items)
@@ -178,7 +178,7 @@ def test_probing_ends_once_the_directions_have_settled(
             expected.identity["standard_error"], rel=0.01
         )
     errors = probed(model, data, probe_items=8).identity["standard_error"]
-    monkeypatch.setattr(probe, "SETTLED", 1.0001 * max(errors.values()))
+    monkeypatch.setattr(probing, "SETTLED", 1.0001 * max(errors.values()))
     assert probed(model, data).identity["items"] <= 8
     assert probed(model, data, compat="official").identity["items"] == 12, "as many as there are"
 
@@ -191,12 +191,12 @@ def test_the_error_is_what_repeated_probing_shows() -> None:
     for _ in range(40):
         states = torch.randn(2, 50, 1, 16, generator=generator)
         states[1] += true
-        tally = probe.Tally(("en", "zh"), "en", 50, (0,), torch.zeros(2, 1, 16), states, items=50)
+        tally = probing.Tally(("en", "zh"), "en", 50, (0,), torch.zeros(2, 1, 16), states, items=50)
         directions.append((states[1] - states[0]).mean(dim=0)[0])
         errors.append(tally.errors()["zh"])
     spread = torch.stack([direction - true for direction in directions]).square().sum(dim=1).mean().sqrt()
     assert float(spread / true.norm()) == pytest.approx(sum(errors) / len(errors), rel=0.15)
-    few = probe.Tally(("en", "zh"), "en", 50, (0,), torch.zeros(2, 1, 16), states, items=10)
+    few = probing.Tally(("en", "zh"), "en", 50, (0,), torch.zeros(2, 1, 16), states, items=10)
     assert few.errors()["zh"] > 1.5 * errors[-1], "a control: fewer items, larger error"
 
 
@@ -204,7 +204,7 @@ def test_rounds_go_on_where_they_were_stopped(
     model: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"FIRST_ROUND": 4, "FURTHER_ROUND": 4, "SETTLED": 0.0}.items():
-        monkeypatch.setattr(probe, name, value)
+        monkeypatch.setattr(probing, name, value)
     monkeypatch.setattr(walk, "SAVING_SHARE", 0)
     expected = probed(model, data)
 
@@ -240,7 +240,7 @@ def test_the_record_says_how_many_items_were_probed(model: str, data: Path, tmp_
     assert set(record["standard_error"]) == {"zh", "sw"}
     assert lens.probed_tokens(plan) == sum(
         len(prompt)
-        for prompts in probe.probe_prompts(
+        for prompts in probing.probe_prompts(
             read_prompts(data, LANGUAGES), plan.tokenizer, plan.config
         ).values()
         for prompt in prompts

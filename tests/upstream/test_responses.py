@@ -18,8 +18,8 @@ import tiny_world
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lens_eval.run import runner
-from lens_eval.run.recipe import load_recipe, with_changes
+from lens_eval.runs import runner
+from lens_eval.runs.recipe import load_recipe, with_changes
 from lens_eval.upstream.responses import Keep, KeptResponses, in_batches, keeping
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -226,7 +226,7 @@ def test_a_kill_in_mid_cell_loses_the_batch_in_flight_alone(
     out = tmp_path / "out"
     file = out / "backbone" / "tiny_qa_sw.responses.partial"
     code = (
-        "import sys; from pathlib import Path; from lens_eval.run import recipe, runner;"
+        "import sys; from pathlib import Path; from lens_eval.runs import recipe, runner;"
         "runner.run(recipe.load_recipe(sys.argv[1]), Path(sys.argv[2]), device='cpu')"
     )
     process = subprocess.Popen(
@@ -280,7 +280,7 @@ def test_samples_are_those_of_plain_lm_eval(recipe: Path, undisturbed: Path) -> 
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 
-    from lens_eval.run.task_index import load_tasks
+    from lens_eval.runs.task_index import load_tasks
     from lens_eval.upstream.evaluation import NoManager
 
     checked = load_recipe(recipe)

@@ -140,8 +140,8 @@ class Scores:
 
 def score_files(
     names: Sequence[str],
-    fields: Fields,
-    settings: Settings,
+    fields: Fields = Fields(),  # noqa: B008 (frozen)
+    settings: Settings = Settings(),
     *,
     strict: bool = False,
     processes: int = 1,

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from lens_eval.base.statistics import Interval, interval_of_sums
 from lens_eval.language.files.read import Response
 
+# Items are told apart by a hash of this many values: memory stays flat however long the input is.
+_ITEM_BUCKETS = 2**16
+
 
 @dataclass
 class Tally:
@@ -54,7 +57,3 @@ class Tally:
 
 
 Scorer = Callable[[Response, Tally], tuple[str, str]]
-
-
-# Items are told apart by a hash of this many values: memory stays flat however long the input is.
-_ITEM_BUCKETS = 2**16

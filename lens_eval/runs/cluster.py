@@ -29,11 +29,11 @@ from typing import Any
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.identity import source_hash, versions
-from lens_eval.run.evaluation import stopwatch
-from lens_eval.run.recipe import Recipe, Row
-from lens_eval.run.task_index import EvalTask, load_tasks
-from lens_eval.run.work import Cell, Run, by_entry
-from lens_eval.run.workplace import Result, Workplace
+from lens_eval.runs.evaluation import stopwatch
+from lens_eval.runs.recipe import Recipe, Row
+from lens_eval.runs.task_index import EvalTask, load_tasks
+from lens_eval.runs.work import Cell, Run, by_entry
+from lens_eval.runs.workplace import Result, Workplace
 
 ATTEMPTS = 4
 """Times a task is started, all in all, when its node or process is lost."""

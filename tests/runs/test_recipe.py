@@ -16,8 +16,8 @@ import tiny_world
 import yaml
 
 from lens_eval.base.errors import UserError
-from lens_eval.run import preflight, runner
-from lens_eval.run.recipe import load_recipe, parse_recipe, unset_variable, with_changes
+from lens_eval.runs import preflight, runner
+from lens_eval.runs.recipe import load_recipe, parse_recipe, unset_variable, with_changes
 from lens_train.config import LensConfig
 from lens_train.lens import RUN_SETTINGS
 from lens_train.methods import read_settings, settings_of
@@ -245,7 +245,7 @@ def test_the_demo_says_that_it_is_simulated() -> None:
 def test_what_the_data_folder_lacks_is_left_out_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lens_eval.run.task_index import load_tasks
+    from lens_eval.runs.task_index import load_tasks
 
     questions = tmp_path / "mt_bench" / "en"
     questions.mkdir(parents=True)

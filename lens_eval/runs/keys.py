@@ -11,9 +11,9 @@ from typing import Any
 from lens_eval.base.files import file_hash
 from lens_eval.base.identity import key_of, source_hash, versions
 from lens_eval.mini import resolve_data
-from lens_eval.run.recipe import PATH_SETTINGS, Recipe, Row
-from lens_eval.run.sources import adapter_folder, model_arguments
-from lens_eval.run.task_index import EvalTask
+from lens_eval.runs.recipe import PATH_SETTINGS, Recipe, Row
+from lens_eval.runs.sources import adapter_folder, model_arguments
+from lens_eval.runs.task_index import EvalTask
 
 CELL_FILE = "cell.json"
 

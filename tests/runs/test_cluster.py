@@ -18,8 +18,8 @@ import pytest
 import tiny_world
 
 from lens_eval.base.errors import UserError
-from lens_eval.run import cluster, runner
-from lens_eval.run.recipe import Backend, load_recipe
+from lens_eval.runs import cluster, runner
+from lens_eval.runs.recipe import Backend, load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
@@ -53,7 +53,7 @@ def test_a_node_that_sees_another_folder_or_has_other_code_is_refused(tmp_path: 
 
 def test_a_lost_process_is_waited_for_and_not_worked_against(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from lens_eval.run.cluster import _claim\n"
+        "import sys, time; from pathlib import Path; from lens_eval.runs.cluster import _claim\n"
         "print('asks', flush=True)\n"
         "with _claim(Path(sys.argv[1]), 'backbone-tiny/qa'): print('holds', flush=True); time.sleep(60)"
     )

@@ -16,8 +16,8 @@ from typing import Any
 
 from lens_eval.base.identity import environment
 from lens_eval.base.paths import Paths
-from lens_eval.run.recipe import Backend
-from lens_eval.run.task_index import EvalTask
+from lens_eval.runs.recipe import Backend
+from lens_eval.runs.task_index import EvalTask
 from lens_eval.upstream.evaluation import NoManager, no_work_twice, quiet
 from lens_eval.upstream.responses import Keep, keeping
 

@@ -26,8 +26,8 @@ from lens_eval.base.files import lock
 from lens_eval.base.identity import key_of
 from lens_eval.base.paths import Paths
 from lens_eval.commands import run
-from lens_eval.run import runner, sources, work
-from lens_eval.run.recipe import load_recipe, with_changes
+from lens_eval.runs import runner, sources, work
+from lens_eval.runs.recipe import load_recipe, with_changes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -214,7 +214,7 @@ def test_tasks_in_other_languages_are_left_out(tmp_path: Path, model: Path) -> N
 
 def _start(recipe: Path, out: Path) -> subprocess.Popen[str]:
     code = (
-        "import sys; from pathlib import Path; from lens_eval.run import recipe, runner;"
+        "import sys; from pathlib import Path; from lens_eval.runs import recipe, runner;"
         "runner.run(recipe.load_recipe(sys.argv[1]), Path(sys.argv[2]), device='cpu')"
     )
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}

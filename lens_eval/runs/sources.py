@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lens_eval.base.errors import UserError
 from lens_eval.mini import resolve_model
-from lens_eval.run.recipe import PATH_SETTINGS, Recipe, VariantSpec
+from lens_eval.runs.recipe import PATH_SETTINGS, Recipe, VariantSpec
 from lens_train.gguf import is_gguf
 
 

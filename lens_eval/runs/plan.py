@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lens_eval.mini import resolve_data
-from lens_eval.run.costs import (
+from lens_eval.runs.costs import (
     ANSWER_TOKENS,
     BF16_BYTES,
     PROMPT_TOKENS,
@@ -31,9 +31,9 @@ from lens_eval.run.costs import (
     training_bytes,
     training_seconds,
 )
-from lens_eval.run.preflight import ADAPTER_METHODS, available
-from lens_eval.run.recipe import Recipe, Row, output_of, rows_of, unset_variable
-from lens_eval.run.sources import paths_of
+from lens_eval.runs.preflight import ADAPTER_METHODS, available
+from lens_eval.runs.recipe import Recipe, Row, output_of, rows_of, unset_variable
+from lens_eval.runs.sources import paths_of
 
 CACHE = 1.3
 """Memory for keys and values, as a factor on the weights."""
@@ -84,7 +84,7 @@ def planned_tasks(recipe: Recipe) -> list[PlannedTask]:
     Raises:
         UserError: a task that does not exist, or none in the recipe's languages.
     """
-    from lens_eval.run.task_index import index_tasks, leaf_names
+    from lens_eval.runs.task_index import index_tasks, leaf_names
     from lens_eval.upstream.evaluation import quiet
 
     planned: dict[str, PlannedTask] = {}

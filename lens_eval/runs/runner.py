@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import lock, write_json
 from lens_eval.results.read import RUN_FILE
-from lens_eval.run.evaluation import stopwatch
-from lens_eval.run.preflight import available, check
-from lens_eval.run.recipe import Recipe, output_of
-from lens_eval.run.task_index import load_tasks
-from lens_eval.run.work import Outcome, Run
+from lens_eval.runs.evaluation import stopwatch
+from lens_eval.runs.preflight import available, check
+from lens_eval.runs.recipe import Recipe, output_of
+from lens_eval.runs.task_index import load_tasks
+from lens_eval.runs.work import Outcome, Run
 
 if TYPE_CHECKING:
-    from lens_eval.run.cluster import Cluster
+    from lens_eval.runs.cluster import Cluster
 
 _IGNORED = "models/\nerrors/\n.lock\ncell.json\n*.partial\n"
 
@@ -91,7 +91,7 @@ def _cluster(
 ) -> AbstractContextManager[Cluster | None]:
     if ray is None:
         return nullcontext()
-    from lens_eval.run.cluster import connected
+    from lens_eval.runs.cluster import connected
 
     return connected(ray, recipe, device, cpus)
 

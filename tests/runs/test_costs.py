@@ -11,9 +11,9 @@ import tiny_lens
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lens_eval.run import costs
-from lens_eval.run.costs import Load, Machine, Shape
-from lens_eval.run.recipe import Recipe, parse_recipe, rows_of
+from lens_eval.runs import costs
+from lens_eval.runs.costs import Load, Machine, Shape
+from lens_eval.runs.recipe import Recipe, parse_recipe, rows_of
 
 BILLION = 1_000_000_000
 LARGE = Shape(32, 7 * BILLION, BILLION // 2, 8 * BILLION)

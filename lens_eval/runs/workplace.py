@@ -17,11 +17,11 @@ from lens_eval.base.identity import key_of
 from lens_eval.base.paths import Paths
 from lens_eval.base.project import ROOT
 from lens_eval.mini import resolve_data, resolve_model
-from lens_eval.run.evaluation import Evaluator, stopwatch
-from lens_eval.run.keys import CELL_FILE, cell_record, file_hash_of_weights
-from lens_eval.run.recipe import Recipe, Row
-from lens_eval.run.sources import model_arguments, paths_of
-from lens_eval.run.task_index import EvalTask
+from lens_eval.runs.evaluation import Evaluator, stopwatch
+from lens_eval.runs.keys import CELL_FILE, cell_record, file_hash_of_weights
+from lens_eval.runs.recipe import Recipe, Row
+from lens_eval.runs.sources import model_arguments, paths_of
+from lens_eval.runs.task_index import EvalTask
 from lens_eval.upstream.evaluation import only_own_bars
 from lens_train.gguf import is_gguf
 from lens_train.gguf.cache import converted

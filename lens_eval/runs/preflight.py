@@ -10,9 +10,9 @@ from pathlib import Path
 from lens_eval.base.errors import UserError
 from lens_eval.mini import resolve_data
 from lens_eval.results.read import RUN_FILE
-from lens_eval.run.recipe import Recipe, require_set, rows_of, unset_variable
-from lens_eval.run.sources import adapter_folder, model_arguments, paths_of
-from lens_eval.run.workplace import MODELS, job_of
+from lens_eval.runs.recipe import Recipe, require_set, rows_of, unset_variable
+from lens_eval.runs.sources import adapter_folder, model_arguments, paths_of
+from lens_eval.runs.workplace import MODELS, job_of
 
 ADAPTER_METHODS = ("xsft_lora", "steer")
 """Methods that leave a small file instead of a whole checkpoint; only for estimates of disk."""
@@ -48,7 +48,7 @@ def check(recipe: Recipe, folder: Path, device: str | None) -> None:
     if recipe.backend.model == "vllm":
         _check_vllm(recipe)
     if recipe.include_path:
-        from lens_eval.run.task_index import task_folders
+        from lens_eval.runs.task_index import task_folders
 
         task_folders(recipe.include_path)
     for spec in recipe.variants:

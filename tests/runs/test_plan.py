@@ -13,9 +13,9 @@ import pytest
 import tiny_lens
 from rich.console import Console
 
-from lens_eval.run import plan
-from lens_eval.run.plan import PlannedTask
-from lens_eval.run.recipe import Recipe, load_recipe, parse_recipe
+from lens_eval.runs import plan
+from lens_eval.runs.plan import PlannedTask
+from lens_eval.runs.recipe import Recipe, load_recipe, parse_recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 

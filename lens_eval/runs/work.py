@@ -14,11 +14,11 @@ from lens_eval.base.files import write_json
 from lens_eval.base.identity import environment
 from lens_eval.results.compare import Comparison, compare
 from lens_eval.results.read import RUN_FILE, load
-from lens_eval.run.evaluation import Evaluator, stopwatch
-from lens_eval.run.keys import Identities, cell_record
-from lens_eval.run.recipe import Recipe, Row, rows_of
-from lens_eval.run.task_index import EvalTask
-from lens_eval.run.workplace import MODELS, Result, Workplace, machine_paths
+from lens_eval.runs.evaluation import Evaluator, stopwatch
+from lens_eval.runs.keys import Identities, cell_record
+from lens_eval.runs.recipe import Recipe, Row, rows_of
+from lens_eval.runs.task_index import EvalTask
+from lens_eval.runs.workplace import MODELS, Result, Workplace, machine_paths
 
 
 @dataclass

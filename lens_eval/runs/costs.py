@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lens_eval.mini import resolve_data, resolve_model
-from lens_eval.run.recipe import Recipe, Row
+from lens_eval.runs.recipe import Recipe, Row
 from lens_train.gguf import is_gguf
 
 PROMPT_TOKENS = 200
