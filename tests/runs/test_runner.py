@@ -311,7 +311,7 @@ def test_two_runs_in_one_folder_are_refused(recipe: Path, tmp_path: Path) -> Non
 
 def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from lens_eval.base.identity import lock\n"
+        "import sys, time; from pathlib import Path; from lens_eval.base.files import lock\n"
         "with lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen(
