@@ -239,7 +239,7 @@ def stripped(outcome: Outcome) -> list[tuple[Any, ...]]:
 KILLED = """
 import json, sys, time
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/sweep"]
 import test_sweep
 from lens_train.sweep import run as sweep
 write = sweep.write_json
