@@ -510,27 +510,23 @@ def _leading(parts: Sequence[Any], value: Any) -> int:
 
 def _marks_turns(tokenizer: Any) -> bool:
     """Whether the template opens every turn with BOS: then only those at the very beginning count."""
-    if not tokenizer.chat_template or not tokenizer.bos_token:
-        return False
-    user, reply = {"role": "user", "content": _USER}, {"role": "assistant", "content": _REPLY}
-    try:
-        one, two = (
-            tokenizer.apply_chat_template(turns, tokenize=False) for turns in ([user], [user, reply, user])
-        )
-    except Exception:  # a template for single turns, or one that `check_template` reports
-        return False
-    return two.count(tokenizer.bos_token) > one.count(tokenizer.bos_token)
+    return _bos_written(tokenizer, 2) > _bos_written(tokenizer, 1)
 
 
 def _writes_bos(tokenizer: Any) -> bool:
-    if not tokenizer.chat_template:
-        return False
+    return _bos_written(tokenizer, 1) > 0
+
+
+def _bos_written(tokenizer: Any, users: int) -> int:
+    """How often the template writes BOS for so many user turns with replies between; 0 where it refuses."""
+    if not tokenizer.chat_template or not tokenizer.bos_token:
+        return 0
+    user, reply = {"role": "user", "content": _USER}, {"role": "assistant", "content": _REPLY}
+    turns = [user, *([reply, user] * (users - 1))]
     try:
-        return tokenizer.bos_token in tokenizer.apply_chat_template(
-            [{"role": "user", "content": _USER}], tokenize=False
-        )
-    except Exception:  # reported by `check_template`
-        return False
+        return tokenizer.apply_chat_template(turns, tokenize=False).count(tokenizer.bos_token)
+    except Exception:  # one for single turns, or one that `check_template` reports
+        return 0
 
 
 def _bos_words(tokenizer: Any, wrong: Mapping[str, int], expected: int, way: str) -> str:

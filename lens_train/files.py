@@ -1,10 +1,13 @@
-"""Writing in one step: a reader sees the old file or the new one, never half of one."""
+"""Writing in one step: a reader sees the old file or the new one, never half of one; and tensor headers."""
 
 from __future__ import annotations
 
+import json
 import os
+import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
@@ -29,6 +32,15 @@ def write_tensors(
     )
     aside.chmod(mode)  # safetensors makes files that only their owner may read
     commit(aside, path)
+
+
+def tensor_entries(file: Path) -> tuple[int, dict[str, Any]]:
+    """Where the bytes of a safetensors file begin, and what its header says of each tensor."""
+    with file.open("rb") as stream:
+        (size,) = struct.unpack("<Q", stream.read(8))
+        header = json.loads(stream.read(size))
+    header.pop("__metadata__", None)
+    return 8 + size, header
 
 
 def commit(aside: Path, path: Path) -> None:
