@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -64,19 +65,31 @@ def multiplies_in_bfloat16() -> bool:
         getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     ):
         return False
-    fastest = dict.fromkeys((torch.bfloat16, torch.float32), math.inf)
+    fastest = product_seconds((torch.bfloat16, torch.float32), 256, (1024, 1024), 8)
+    return fastest[torch.bfloat16] <= fastest[torch.float32]
+
+
+def product_seconds(
+    dtypes: Sequence[torch.dtype], rows: int, weight: tuple[int, int], tries: int
+) -> dict[torch.dtype, float]:
+    """Seconds of the fastest of a few products of `rows` states with a weight, by type, in one thread.
+
+    Processor time is taken, which does not count what else the machine does; the types take turns.
+    """
+    fastest = dict.fromkeys(dtypes, math.inf)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # processor time of this thread does not count what else the machine does
+    torch.set_num_threads(1)
     try:
-        for _ in range(8):
-            for dtype in fastest:
-                rows, weight = torch.ones(256, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
-                begun = time.thread_time()
-                nn.functional.linear(rows, weight)
-                fastest[dtype] = min(fastest[dtype], time.thread_time() - begun)
+        with torch.inference_mode():
+            for _ in range(tries):
+                for dtype in dtypes:
+                    states, matrix = torch.ones(rows, weight[1], dtype=dtype), torch.ones(weight, dtype=dtype)
+                    begun = time.thread_time()
+                    nn.functional.linear(states, matrix)
+                    fastest[dtype] = min(fastest[dtype], time.thread_time() - begun)
     finally:
         torch.set_num_threads(threads)
-    return fastest[torch.bfloat16] <= fastest[torch.float32]
+    return fastest
 
 
 def dtype_name(dtype: torch.dtype) -> str:

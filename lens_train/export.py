@@ -6,9 +6,7 @@ in place. So every name, type and file of the base is kept, and no model is held
 
 from __future__ import annotations
 
-import json
 import shutil
-import struct
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from lens_eval.base.errors import UserError
 from lens_eval.base.files import commit, need_disk
 from lens_eval.base.progress import progress
 from lens_train.checkpoint import checkpoint_folder, model_identity, weight_files
-from lens_train.files import TYPES, write_tensors
+from lens_train.files import TYPES, tensor_entries, write_tensors
 from lens_train.job import VARIANT_FILE, Variant
 
 DELTA = "delta.safetensors"
@@ -48,14 +46,12 @@ def find_tensors(folder: Path) -> dict[str, Place]:
     """Locate every floating-point tensor of a checkpoint, from the headers of its files."""
     places: dict[str, Place] = {}
     for file in weight_files(folder):
-        with file.open("rb") as stream:
-            size = struct.unpack("<Q", stream.read(8))[0]
-            header = json.loads(stream.read(size))
-        for name, entry in header.items():
-            if name != "__metadata__" and entry["dtype"] in TYPES:
+        begin, entries = tensor_entries(file)
+        for name, entry in entries.items():
+            if entry["dtype"] in TYPES:
                 start, end = entry["data_offsets"]
                 kind = TYPES[entry["dtype"]]
-                places[name] = Place(file, 8 + size + start, end - start, kind, tuple(entry["shape"]))
+                places[name] = Place(file, begin + start, end - start, kind, tuple(entry["shape"]))
     return places
 
 

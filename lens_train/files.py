@@ -1,9 +1,12 @@
-"""Tensors in files: written in one step, and the types they are stored in."""
+"""Tensors in files: written in one step, the headers of files, and the types they are stored in."""
 
 from __future__ import annotations
 
+import json
+import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -32,3 +35,12 @@ TYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
+
+
+def tensor_entries(file: Path) -> tuple[int, dict[str, Any]]:
+    """Where the bytes of a safetensors file begin, and what its header says of each tensor."""
+    with file.open("rb") as stream:
+        (size,) = struct.unpack("<Q", stream.read(8))
+        header = json.loads(stream.read(size))
+    header.pop("__metadata__", None)
+    return 8 + size, header

@@ -8,7 +8,7 @@ from typing import Any
 from lens_eval.base.errors import UserError
 from lens_eval.doctor.patient import Outcome, Patient, Prompt, Prompter, Result, first_line
 from lens_eval.doctor.template_checks import (
-    USER,
+    bos_written,
     leading,
     marks_turns,
 )
@@ -134,7 +134,7 @@ def _expected_bos(tokenizer: Any, through_template: bool) -> int:
 
     One that opens turns is no sign for the beginning of a text without turns.
     """
-    writes = _writes_bos(tokenizer) and (through_template or not marks_turns(tokenizer))
+    writes = bos_written(tokenizer, 1) > 0 and (through_template or not marks_turns(tokenizer))
     return int(writes or tokenizer.bos_token_id in tokenizer.encode("x"))
 
 
@@ -143,17 +143,6 @@ def _bos_counts(patient: Patient, prompt: Prompt) -> dict[str, int]:
     bos, turns = patient.tokenizer.bos_token_id, marks_turns(patient.tokenizer)
     fed = {backend: prompter.encode(prompt.text, prompt.continuation, backend) for backend in ("hf", "vllm")}
     return {backend: leading(ids, bos) if turns else ids.count(bos) for backend, ids in fed.items()}
-
-
-def _writes_bos(tokenizer: Any) -> bool:
-    if not tokenizer.chat_template:
-        return False
-    try:
-        return tokenizer.bos_token in tokenizer.apply_chat_template(
-            [{"role": "user", "content": USER}], tokenize=False
-        )
-    except Exception:  # reported by `check_template`
-        return False
 
 
 def _bos_words(tokenizer: Any, wrong: Mapping[str, int], expected: int, way: str) -> str:

@@ -165,13 +165,16 @@ def leading(parts: Sequence[Any], value: Any) -> int:
 
 def marks_turns(tokenizer: Any) -> bool:
     """Whether the template opens every turn with BOS: then only those at the very beginning count."""
+    return bos_written(tokenizer, 2) > bos_written(tokenizer, 1)
+
+
+def bos_written(tokenizer: Any, users: int) -> int:
+    """How often the template writes BOS for so many user turns with replies between; 0 if it refuses them."""
     if not tokenizer.chat_template or not tokenizer.bos_token:
-        return False
+        return 0
     user, reply = {"role": "user", "content": USER}, {"role": "assistant", "content": REPLY}
+    turns = [user, *([reply, user] * (users - 1))]
     try:
-        one, two = (
-            tokenizer.apply_chat_template(turns, tokenize=False) for turns in ([user], [user, reply, user])
-        )
+        return tokenizer.apply_chat_template(turns, tokenize=False).count(tokenizer.bos_token)
     except Exception:  # a template for single turns, or one that `check_template` reports
-        return False
-    return two.count(tokenizer.bos_token) > one.count(tokenizer.bos_token)
+        return 0

@@ -7,16 +7,12 @@ within a factor of two.
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import struct
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from lens_eval.mini import resolve_data, resolve_model
 from lens_eval.runs.recipe import Recipe, Row
@@ -61,7 +57,7 @@ TRAINED_SHARE = {"lens": 0.07, "xsft_lora": 0.01, "xsft_top": 0.07, "steer": 0.0
 """Share of the parameters that a method trains: two layers of 32 without embeddings; a rank-16 adapter."""
 PASSES = {"sdrrl": 3.0, "qalign": 1.0, "xsft": 1.0, "xsft_top": 1.0, "xsft_lora": 1.0, "xsft_large": 1.0}
 """Examples that a fine-tuned baseline makes of one item in one language; SDRRL also writes an answer."""
-PROBED = {"auto": 120}
+SETTLED = 120
 """Items per language after which directions have settled as a rule."""
 NAMED_SIZES = {"phi-3.5-mini": 3.8e9}
 """Parameters of models whose names do not say."""
@@ -107,30 +103,16 @@ class Machine:
         """This machine's processor, as timed with short products of all threads."""
         import torch
 
-        speed = {name: EFFICIENCY * _products(getattr(torch, name), 256) for name in ("float32", "bfloat16")}
-        # One row reads every weight once for two operations on it.
-        return Machine("cpu", speed, 4 * _products(torch.float32, 1) / 2)
+        from lens_train.devices import product_seconds
 
-
-def _products(dtype: Any, rows: int) -> float:
-    """Operations per second of products with a matrix larger than the caches, on all threads.
-
-    One thread is timed, in processor time: that does not count what else the machine does.
-    """
-    import torch
-
-    width, threads, fastest = 2048, torch.get_num_threads(), float("inf")
-    states, weight = torch.ones(rows, width, dtype=dtype), torch.ones(4 * width, width, dtype=dtype)
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            for _ in range(5):
-                begun = time.thread_time()
-                torch.nn.functional.linear(states, weight)
-                fastest = min(fastest, time.thread_time() - begun)
-    finally:
-        torch.set_num_threads(threads)
-    return threads * 2 * rows * weight.numel() / fastest
+        weight = (8192, 2048)  # larger than the caches
+        dtypes = {name: getattr(torch, name) for name in ("float32", "bfloat16")}
+        seconds = product_seconds(list(dtypes.values()), 256, weight, 5)
+        one_row = product_seconds([torch.float32], 1, weight, 5)[torch.float32]
+        work = torch.get_num_threads() * math.prod(weight)
+        speed = {name: EFFICIENCY * 2 * 256 * work / seconds[dtype] for name, dtype in dtypes.items()}
+        # One row reads every weight once.
+        return Machine("cpu", speed, 4 * work / one_row)
 
 
 # --- models ------------------------------------------------------------------------------------
@@ -142,7 +124,10 @@ LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|blk)\.(\d+)\.")
 
 def parameters_of(model: str) -> int | None:
     """Number of parameters: from the weight files' headers, else from a name like `Llama-3-8B`."""
-    tensors = tensor_shapes(model)
+    return _count(model, tensor_shapes(model))
+
+
+def _count(model: str, tensors: Mapping[str, tuple[int, ...]]) -> int | None:
     if tensors:
         return sum(map(math.prod, tensors.values()))
     for name, count in NAMED_SIZES.items():
@@ -154,16 +139,21 @@ def parameters_of(model: str) -> int | None:
 
 def shape_of(model: str) -> Shape | None:
     """The shape from the weight files' headers; for a name with a size in it that of a Llama of that size."""
-    total = parameters_of(model)
+    tensors = tensor_shapes(model)
+    total = _count(model, tensors)
     if total is None:
         return None
-    tensors = tensor_shapes(model)
     layers = {name: found[1] for name in tensors if (found := LAYER.search(name))}
     if not layers:
         return Shape(32, int(0.87 * total), int(0.065 * total), total)
     inner = sum(math.prod(tensors[name]) for name in layers)
     rest = [math.prod(shape) for name, shape in tensors.items() if name not in layers and len(shape) == 2]
     return Shape(len(set(layers.values())), inner, max(rest, default=0), total)
+
+
+def is_here(model: str) -> bool:
+    """Whether the weights are on this machine: a GGUF file, or a folder as `model_folder` finds it."""
+    return (is_gguf(model) and Path(model).is_file()) or model_folder(model) is not None
 
 
 def model_folder(model: str) -> Path | None:
@@ -181,18 +171,17 @@ def model_folder(model: str) -> Path | None:
 
 def tensor_shapes(model: str) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors of a folder or a GGUF file, from the headers alone; empty: not here."""
-    shapes: dict[str, tuple[int, ...]] = {}
     if is_gguf(model) and Path(model).is_file():
         from lens_train.gguf.header import read_header
 
         return {name: entry.shape for name, entry in read_header(Path(model)).tensors.items()}
     folder = model_folder(model)
-    for file in folder.glob("*.safetensors") if folder is not None else ():
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length))
-        shapes |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
-    return shapes
+    if folder is None:
+        return {}
+    from lens_train.files import tensor_entries
+
+    entries = [tensor_entries(file)[1] for file in folder.glob("*.safetensors")]
+    return {name: tuple(entry["shape"]) for own in entries for name, entry in own.items()}
 
 
 def token_counter(model: str) -> Callable[[str], float]:
@@ -292,32 +281,30 @@ def _lens_seconds(
 ) -> float:
     """Probing, one pass of the trained prompts to where training begins, the steps, and replies twice."""
     from lens_train.config import LensConfig
+    from lens_train.watch.outcome import REPLY_TOKENS, SHOWN
 
     settings, languages = row.spec.settings, len(recipe.languages)
-    config = LensConfig(recipe.languages)
-    own: Callable[[str], Any] = lambda name: settings.get(name, getattr(config, name, None))  # noqa: E731
-    dtype = own("dtype")
-    dtype = _auto_dtype(machine) if dtype == "auto" else dtype
-    speed, top_speed = _speed(machine, dtype), machine.speed["float32"]
+    known = {field.name for field in fields(LensConfig)} & settings.keys()
+    config = LensConfig.build(recipe.languages, recipe.central, {name: settings[name] for name in known})
+    dtype = _auto_dtype(machine) if config.dtype == "auto" else config.dtype
+    speed = _speed(machine, dtype)
     tokens, here = prompt_tokens(recipe, row, count)
-    probed = min(PROBED.get(own("probe_items"), own("probe_items")), here) if own("probe_items") else 0
-    if settings.get("subspaces"):
-        probed = 0
+    probed = 0
+    if not settings.get("subspaces"):
+        probed = min(SETTLED if isinstance(config.probe_items, str) else config.probe_items, here)
     if row.spec.method == "steer":
         return 2 * probed * languages * tokens * shape.inner / speed
-    items = min(own("train_items"), here)
+    items = min(config.train_items, here)
     # Where the same prompts are probed and trained on, one pass serves both.
-    passes = max(items, probed) if not settings.get("probe_data") else items + probed
+    passes = items + probed if settings.get("probe_data") else max(items, probed)
     seconds = 2 * passes * languages * tokens * shape.inner / speed
-    trained = own("trained_layers")
-    top = shape.layer * (trained if isinstance(trained, int) else len(trained))
-    official = settings.get("compat") == "official"
-    epochs = own("epochs") or (1 if official else 4)
-    taken = own("steps") * own("batch_size") if own("steps") else epochs * items
-    # Forward, gradients of states and of weights.
-    seconds += 6 * taken * languages * tokens * top / top_speed
-    shown = settings.get("show_replies", 4) * languages
-    return seconds + 2 * write_seconds(shown, 48, max(1, shown), shape, machine, dtype)
+    layers = config.trained_layers
+    top = shape.layer * (layers if isinstance(layers, int) else len(layers))
+    taken = config.steps * config.batch_size if config.steps else config.passes * items
+    # Forward, gradients of states and of weights; what is trained is float32.
+    seconds += 6 * taken * languages * tokens * top / machine.speed["float32"]
+    shown = settings.get("show_replies", SHOWN) * languages
+    return seconds + 2 * write_seconds(shown, REPLY_TOKENS, max(1, shown), shape, machine, dtype)
 
 
 def _auto_dtype(machine: Machine) -> str:

@@ -24,9 +24,9 @@ from lens_eval.runs.costs import (
     Machine,
     Shape,
     evaluation_seconds,
+    is_here,
     mean_tokens,
     shape_of,
-    tensor_shapes,
     token_counter,
     training_bytes,
     training_seconds,
@@ -117,26 +117,26 @@ def _planned(manager: Any, entry: str, leaf: str, recipe: Recipe) -> list[Planne
                 entry,
                 task.task_name,
                 items,
-                _requests(task),
+                _requests(task, documents),
                 _answer_tokens(settings),
-                examples=_examples(task, items),
+                examples=_examples(task, documents, items),
             )
         )
     return tasks
 
 
-def _examples(task: Any, items: int) -> tuple[str, ...]:
-    """Evenly spaced prompts, each with as many of the others before it as the task shows examples."""
+def _examples(task: Any, documents: Any, items: int) -> tuple[str, ...]:
+    """Evenly spaced prompts, each once more for every example that the task shows before it."""
     shots = task.config.num_fewshot or 0
     step = max(1, items // SAMPLE)
-    texts = [str(task.doc_to_text(document)) for document in list(task.eval_docs)[:items:step]]
+    texts = [str(task.doc_to_text(documents[at])) for at in range(0, items, step)]
     return tuple("\n\n".join([text] * (1 + shots)) for text in texts)
 
 
-def _requests(task: Any) -> int:
+def _requests(task: Any, documents: Any) -> int:
     if task.OUTPUT_TYPE != "multiple_choice":
         return 1
-    choices = [str(choice) for choice in task.doc_to_choice(task.eval_docs[0])]
+    choices = [str(choice) for choice in task.doc_to_choice(documents[0])]
     return 1 if all(len(choice) == 1 for choice in choices) else len(choices)
 
 
@@ -193,7 +193,7 @@ def _disk_line(
     full = [row for row in trained if row.spec.method not in ADAPTER_METHODS]
     items = sum(task.items or 0 for task in tasks) * len(rows)
     disk = len(full) * parameters * BF16_BYTES + items * RESULT_BYTES
-    here = tensor_shapes(recipe.backbone)
+    here = is_here(recipe.backbone)
     download = "" if here else f", {_bytes(parameters * BF16_BYTES)} for the backbone"
     return (
         f"disk: about {_bytes(disk)} for {len(full)} full and {len(trained) - len(full)} small variants and "

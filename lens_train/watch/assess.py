@@ -92,12 +92,12 @@ def assess(
     measures, replies = judge.judge()
     losses = {code: text_loss(decoder.model, tokenizer, dev.prompts.texts[code]) for code in languages}
     order = sorted(languages, key=lambda code: code != central)
+    sound = measures["by_language"][central]["usable"] >= SOUND
     found = []
     for code in order:
         cost = losses[code] / losses[central]
         pairs = tuple(zip(dev.prompts.texts[code], replies[code], strict=True))
         shares = measures["by_language"][code]
-        sound = measures["by_language"][central]["usable"] >= SOUND
         found.append(Assessment(code, shares, cost, verdict(shares, cost, code == central, sound), pairs))
     return tuple(found)
 

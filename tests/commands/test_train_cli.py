@@ -77,7 +77,7 @@ def test_given_subspaces_and_own_probe_agree(model: str, data: Path, tmp_path: P
     apart = sum(float((given[name] - own[name]).square().sum()) for name in given) ** 0.5
     assert moved > 1e-2
     # Adam divides by the size of a gradient, so single weights whose gradient is near 0 may part further.
-    assert apart < 1e-2 * moved
+    assert apart < 1e-4 * moved
 
 
 @pytest.mark.parametrize(

@@ -10,33 +10,27 @@ import pytest
 import tiny_lens
 from hypothesis import given
 from hypothesis import strategies as st
+from plan_recipes import planned_recipe
 
 from lens_eval.runs import costs
 from lens_eval.runs.costs import Load, Machine, Shape
-from lens_eval.runs.recipe import Recipe, parse_recipe, rows_of
+from lens_eval.runs.recipe import Recipe, rows_of
 
 BILLION = 1_000_000_000
 LARGE = Shape(32, 7 * BILLION, BILLION // 2, 8 * BILLION)
-GPU = Machine.gpu()
 EVEN = Machine("cpu", {"float32": 1e11, "bfloat16": 1e11}, 1e10)
 LENGTH: Callable[[str], float] = len
 
 
-def _recipe(**changes: Any) -> Recipe:
-    raw: dict[str, Any] = {
-        "backbone": "org/Model-8B",
-        "languages": ["en", "zh"],
-        "data": {"train": "pairs.jsonl"},
-        "variants": {"backbone": {}},
-        "tasks": ["lens_mini"],
-        "backend": {"model": "hf", "batch_size": 8},
-    }
-    return parse_recipe({**raw, **changes})
+def _train(recipe: Recipe | None = None, **spec: Any) -> float | None:
+    recipe = recipe or planned_recipe(variants={"a": spec})
+    return costs.training_seconds(recipe, rows_of(recipe)[0], LARGE, EVEN, LENGTH)
 
 
-def _train(machine: Machine = EVEN, recipe: Recipe | None = None, **spec: Any) -> float | None:
-    recipe = recipe or _recipe(variants={"a": spec})
-    return costs.training_seconds(recipe, rows_of(recipe)[0], LARGE, machine, LENGTH)
+def _seconds(recipe: Recipe | None = None, **spec: Any) -> float:
+    found = _train(recipe=recipe, **spec)
+    assert found is not None
+    return found
 
 
 def test_the_size_of_a_model(tmp_path: Path) -> None:
@@ -65,8 +59,8 @@ def test_the_size_of_a_model(tmp_path: Path) -> None:
 
 
 def test_reading_takes_two_operations_per_weight_and_token() -> None:
-    start = costs.evaluation_seconds(_recipe(), [], LARGE, EVEN)
-    found = costs.evaluation_seconds(_recipe(), [Load(1000, 200, 4)], LARGE, EVEN)
+    start = costs.evaluation_seconds(planned_recipe(), [], LARGE, EVEN)
+    found = costs.evaluation_seconds(planned_recipe(), [Load(1000, 200, 4)], LARGE, EVEN)
     assert found - start == pytest.approx(1000 * 200 * 4 * 2 * 7.5e9 / 1e11)
 
 
@@ -83,46 +77,38 @@ def test_a_step_of_generation_reads_all_weights_or_computes_all_rows() -> None:
 
 
 def test_more_passes_layers_and_steps_of_lens_take_longer() -> None:
-    once = _train(method="lens", epochs=1)
-    assert once is not None
+    once = _seconds(method="lens", epochs=1)
 
     def more(**settings: Any) -> float:
-        found = _train(method="lens", **{"epochs": 1, **settings})
-        assert found is not None
-        return found - once
+        return _seconds(method="lens", **{"epochs": 1, **settings}) - once
 
     per_pass = 6 * 200 * 2 * 60 * 2 * LARGE.layer / 1e11
     assert more(epochs=4) == pytest.approx(3 * per_pass)
     assert more(trained_layers=4) == pytest.approx(per_pass)
     assert more(steps=50, batch_size=8) == pytest.approx(per_pass)
     assert more(show_replies=0) < 0
-    default = _train(method="lens")
-    assert default is not None
-    assert default == pytest.approx(once + more(epochs=4))
+    assert _seconds(method="lens") == pytest.approx(once + more(epochs=4))
 
 
 def test_prompts_are_measured_where_they_are_here(tmp_path: Path) -> None:
     few = tiny_lens.save_prompts(tmp_path / "few.jsonl", items=4)
-    recipe = _recipe(data={"train": str(few)}, variants={"a": {"method": "lens"}})
+    recipe = planned_recipe(data={"train": str(few)}, variants={"a": {"method": "lens"}})
     tokens, items = costs.prompt_tokens(recipe, rows_of(recipe)[0], LENGTH)
     assert items == 4
     assert 5 < tokens - costs.TEMPLATE_TOKENS < 60
-    assert _train(recipe=recipe) < _train(method="lens")  # type: ignore[operator]
+    assert _seconds(recipe=recipe) < _seconds(method="lens")
 
 
 def test_what_is_not_known_is_none() -> None:
     assert _train(method="xsft_large") is None
     assert _train(method="xsft_large", train_items=50)
     assert _train(method="mine:train") is None
-    full, lora = _train(method="xsft"), _train(method="xsft_lora")
-    assert full is not None
-    assert lora is not None
-    assert lora < full
+    assert _seconds(method="xsft_lora") < _seconds(method="xsft")
 
 
 def test_training_memory_by_what_is_trained() -> None:
     def billions(on_gpu: bool = True, **spec: Any) -> float:
-        row = rows_of(_recipe(variants={"a": spec}))[0]
+        row = rows_of(planned_recipe(variants={"a": spec}))[0]
         return costs.training_bytes(row, BILLION, on_gpu=on_gpu) / costs.ACTIVATIONS / BILLION
 
     assert billions(method="xsft") == pytest.approx(16)  # float32 weight, gradient, two moments

@@ -7,29 +7,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny_lens
+from plan_recipes import planned_recipe
 from rich.console import Console
 
 from lens_eval.runs import plan
 from lens_eval.runs.plan import PlannedTask
-from lens_eval.runs.recipe import Recipe, load_recipe, parse_recipe
+from lens_eval.runs.recipe import load_recipe, parse_recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
-
-
-def _recipe(**changes: Any) -> Recipe:
-    raw: dict[str, Any] = {
-        "backbone": "org/Model-8B",
-        "languages": ["en", "zh"],
-        "data": {"train": "pairs.jsonl"},
-        "variants": {"backbone": {}},
-        "tasks": ["lens_mini"],
-        "backend": {"model": "hf"},
-    }
-    return parse_recipe({**raw, **changes})
 
 
 def test_lines_say_what_is_unknown(tmp_path: Path) -> None:
@@ -40,16 +28,18 @@ def test_lines_say_what_is_unknown(tmp_path: Path) -> None:
         "mine": {"method": "mine:train"},
     }
     tasks = [PlannedTask("g", "a", 1000), PlannedTask("g", "b", None, 1, 300, "unknown", "no items")]
-    text = "\n".join(plan.estimates(_recipe(variants=variants), tasks, "cpu", tmp_path, on_gpu=True))
+    text = "\n".join(plan.estimates(planned_recipe(variants=variants), tasks, "cpu", tmp_path, on_gpu=True))
     assert "about 8 billion parameters" in text
     assert "about 32 GB for 2 full and 1 small variants and the results, 16 GB for the backbone" in text
     assert "GPU memory: about 20.8 GB to evaluate, 147 GB for the largest training (mine)" in text
     assert "training of mine unknown; without 1 tasks of unknown size" in text
     assert "no GPU is visible here" in text
     assert "not enough" not in text
-    huge = plan.estimates(_recipe(variants=variants, backbone="org/huge-900000b"), tasks, "cpu", tmp_path)
+    huge = plan.estimates(
+        planned_recipe(variants=variants, backbone="org/huge-900000b"), tasks, "cpu", tmp_path
+    )
     assert "free, not enough" in huge[1]
-    unknown = plan.estimates(_recipe(backbone="org/unheard-of"), tasks, "cpu", tmp_path)
+    unknown = plan.estimates(planned_recipe(backbone="org/unheard-of"), tasks, "cpu", tmp_path)
     assert len(unknown) == 1
     assert "unknown, the size of org/unheard-of is not known here" in unknown[0]
 
@@ -131,7 +121,7 @@ def test_sizes_that_can_be_read_are_read(shared: Path, monkeypatch: pytest.Monke
 def test_a_model_that_is_not_there_is_missing(tmp_path: Path) -> None:
     here = tiny_lens.save_model(tmp_path / "model")
     for model, words in ((str(tmp_path / "none"), ["no such file or folder"]), (here, [])):
-        found = plan.missing(_recipe(backbone=model))
+        found = plan.missing(planned_recipe(backbone=model))
         assert len(found) == len(words)
         assert all(word in line for word, line in zip(words, found, strict=True))
 
@@ -179,6 +169,6 @@ def test_the_command_loads_and_asks_nothing(tmp_path: Path) -> None:
 def test_markup_in_a_recipe_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stream = io.StringIO()
     monkeypatch.setattr("rich.console.Console", lambda **_: Console(file=stream, width=200))
-    recipe = _recipe(description="[red]not red[/red]", variants={"backbone": {}}, backbone="builtin")
+    recipe = planned_recipe(description="[red]not red[/red]", variants={"backbone": {}}, backbone="builtin")
     plan.show_plan(recipe, tmp_path, "cpu")
     assert "[red]not red[/red]" in stream.getvalue()
