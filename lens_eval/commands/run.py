@@ -79,6 +79,9 @@ def evaluate(
     model_args: Annotated[
         str | None, typer.Option(help="More lm_eval model arguments: dtype=bfloat16,...")
     ] = None,
+    gen_kwargs: Annotated[
+        str | None, typer.Option(help="For all generation: max_gen_toks=256,... (or the tasks').")
+    ] = None,
     batch_size: Annotated[str, typer.Option(help="A number, or auto.")] = "8",
     include_path: Annotated[list[Path] | None, typer.Option(help="Another folder with task files.")] = None,
     limit: Annotated[int | None, typer.Option(help="Items per task, for a trial run.")] = None,
@@ -103,7 +106,8 @@ def evaluate(
         backend=Backend(read_backend(backend), read_pairs(model_args), _batch(batch_size)),
         seeds=(seed,),
     )
-    _end(run(with_changes(recipe, limit=limit), output, device=device, command=_command(), say=_say))
+    changed = with_changes(recipe, limit=limit, gen_kwargs=read_pairs(gen_kwargs, "--gen-kwargs"))
+    _end(run(changed, output, device=device, command=_command(), say=_say))
 
 
 def compare(

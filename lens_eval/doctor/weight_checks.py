@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lens_eval.base.errors import UserError
+from lens_eval.doctor.parity import check_parity
 from lens_eval.doctor.patient import Patient, Prompter, Result, first_line
 from lens_eval.doctor.task_checks import requests
 
-PARITY_ITEMS = 8
-"""Items that hf and vLLM are both asked."""
-PARITY_TOKENS = 32
-"""Tokens of a compared answer."""
 NAMES = ("layers", "adapter", "hf and vllm")
 
 
@@ -82,89 +79,3 @@ def check_adapter(patient: Patient, tasks: Sequence[Any]) -> Result:
         words = f"{patient.adapter} changes no logit: it was not trained, or is not applied"
         return Result("adapter", "failed", words)
     return Result("adapter", "ok", f"logits of the next token change by up to {change:.3g}")
-
-
-def check_parity(patient: Patient, tasks: Sequence[Any]) -> Result:
-    """hf and vLLM answer some items alike, greedily."""
-    from importlib.util import find_spec
-
-    name = "hf and vllm"
-    if find_spec("vllm") is None:
-        return Result(name, "skipped", "vLLM is not installed here")
-    kinds = {task.OUTPUT_TYPE: task for task in reversed(tasks)}
-    kinds = {kind: task for kind, task in kinds.items() if kind in ("generate_until", "multiple_choice")}
-    if not kinds:
-        return Result(name, "skipped", "no task with items was named")
-    answers = []
-    for backend in ("hf", "vllm"):
-        try:
-            answers.append(_answered(patient, backend, list(kinds.values())))
-        except (UserError, RuntimeError, ValueError) as error:
-            return Result(name, "failed", f"{backend} does not run this model: {first_line(error)}")
-    return _compared(*answers)
-
-
-def _answered(patient: Patient, backend: str, tasks: Sequence[Any]) -> dict[str, list[Any]]:
-    """Greedy answers and choices on the first items of each task, by kind."""
-    from dataclasses import replace
-
-    from lens_eval.base.paths import Paths
-    from lens_eval.runs.evaluation import Evaluator
-    from lens_eval.runs.recipe import ANY_BACKEND
-    from lens_eval.runs.sources import model_arguments
-    from lens_eval.upstream.evaluation import quiet
-
-    kept = {key: value for key, value in patient.backend.args.items() if key in ANY_BACKEND}
-    args = patient.backend.args if backend == patient.backend.model else kept
-    settings = replace(patient.backend, model=backend, args=args, batch_size=1 if backend == "hf" else "auto")
-    arguments = model_arguments(patient.model, patient.adapter, backend)
-    evaluator = Evaluator(arguments, settings, patient.device, "doctor", 0, Paths({}))
-    found: dict[str, list[Any]] = {}
-    try:
-        with quiet():
-            for task in tasks:
-                task.build_all_requests(
-                    limit=PARITY_ITEMS,
-                    system_instruction=patient.backend.system_instruction,
-                    apply_chat_template=patient.uses_template,
-                    fewshot_as_multiturn=patient.uses_template,
-                    chat_template=evaluator.model.apply_chat_template if patient.uses_template else None,
-                    tokenizer_name="",
-                )
-                found[task.OUTPUT_TYPE] = _ask(evaluator.model, task)
-    finally:
-        evaluator.close()
-    return found
-
-
-def _ask(model: Any, task: Any) -> list[Any]:
-    if task.OUTPUT_TYPE == "generate_until":
-        for instance in task.instances:
-            instance.args[1].update(do_sample=False, temperature=0.0, max_gen_toks=PARITY_TOKENS)
-        return list(model.generate_until(task.instances))
-    options: dict[int, list[float]] = {}
-    for instance, (score, _) in zip(task.instances, model.loglikelihood(task.instances), strict=True):
-        options.setdefault(instance.doc_id, []).append(score)
-    return [scores.index(max(scores)) for scores in options.values()]
-
-
-def _compared(ours: Mapping[str, list[Any]], theirs: Mapping[str, list[Any]]) -> Result:
-    name = "hf and vllm"
-    parts, same, total = [], 0, 0
-    for kind, answers in ours.items():
-        equal = sum(a == b for a, b in zip(answers, theirs[kind], strict=True))
-        what = f"greedy answers of {PARITY_TOKENS} tokens" if kind == "generate_until" else "choices"
-        parts.append(f"{equal} of {len(answers)} {what} are equal")
-        same, total = same + equal, total + len(answers)
-    words = ", ".join(parts)
-    if same == total:
-        return Result(name, "ok", words)
-    if same >= total / 2:
-        return Result(
-            name,
-            "warning",
-            f"{words}; in bfloat16 some may differ, in float32 only where two tokens are nearly as likely",
-        )
-    return Result(
-        name, "failed", f"{words}: the two do not run the same model or prompt; compare prompts and dtype"
-    )

@@ -17,9 +17,19 @@ from typer.testing import CliRunner
 
 from lens_eval.base.errors import UserError
 from lens_eval.commands import doctor
-from lens_eval.doctor import examination, machine_checks, patient, task_checks, template_checks, weight_checks
+from lens_eval.doctor import (
+    examination,
+    machine_checks,
+    parity,
+    patient,
+    task_checks,
+    template_checks,
+    weight_checks,
+)
+from lens_eval.doctor.parity import Asked
 from lens_eval.doctor.patient import Result
 from lens_eval.runs.recipe import Backend
+from lens_train.decoder import load_model
 
 TASKS = ["lens_mini_qa_en", "lens_mini_choice_zh"]
 
@@ -339,26 +349,56 @@ def test_an_adapter_must_change_something(sound: Path, tasks: list[Any], tmp_pat
 
 
 def test_backends_are_compared_answer_by_answer() -> None:
-    hf: dict[str, list[Any]] = {"generate_until": ["a", "b"], "multiple_choice": [0, 1, 1]}
-    assert weight_checks._compared(hf, hf).outcome == "ok"
-    one = {**hf, "multiple_choice": [0, 1, 0]}
-    assert weight_checks._compared(hf, one).outcome == "warning"
-    assert "2 of 3 choices are equal" in weight_checks._compared(hf, one).words
-    none = {"generate_until": ["x", "y"], "multiple_choice": [1, 0, 0]}
-    assert weight_checks._compared(hf, none).outcome == "failed"
+    hf = Asked(("a", "b"), (0, 1, 1))
+    assert parity.judged(hf, hf, [], "float32").outcome == "ok"
+    one = parity.judged(hf, Asked(("a", "b"), (0, 1, 0)), [], "float32")
+    assert one.outcome == "warning"
+    assert "2 of 3 choices are equal" in one.words
+    assert parity.judged(hf, Asked(("x", "y"), (1, 0, 0)), [3.0, 4.0], "float32").outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    ("gap", "precision", "outcome"),
+    [
+        (0.001, "float32", "ok"),
+        (0.1, "float32", "warning"),
+        (0.1, "bfloat16", "ok"),
+        (2.0, "bfloat16", "warning"),
+    ],
+)
+def test_replies_that_part_at_a_tie_are_no_fault(gap: float, precision: str, outcome: str) -> None:
+    found = parity.judged(Asked(("a", "b"), ()), Asked(("a", "x"), ()), [gap], precision)
+    assert found.outcome == outcome
+    assert f"at most {gap:.2g} logits apart" in found.words
+
+
+def test_the_gap_is_that_of_the_tokens_at_which_two_replies_part(sound: Path) -> None:
+    """After the same tokens, two others follow: the gap is the difference of their logits."""
+    patient = _patient(sound, args={"dtype": "float32"})
+    tokenizer = patient.tokenizer
+    model = load_model(str(sound))
+    ids = tokenizer.encode("x")
+    begun = tokenizer.encode("the sun", add_special_tokens=False)
+    with torch.no_grad():
+        logits = model(torch.tensor([ids + begun])).logits[0, -1]
+    first, second = (tokenizer.encode(word, add_special_tokens=False) for word in (" is", " of"))
+    ours, theirs = (tokenizer.decode(begun + more) for more in (first, second))
+    (gap,) = parity._gaps(patient, ["x"], [ours], [theirs])
+    assert gap == pytest.approx(float((logits[first[0]] - logits[second[0]]).abs()), rel=1e-4)
+    assert parity._gaps(patient, ["x"], [ours], [ours]) == []
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
 def test_without_vllm_the_comparison_is_skipped_with_the_reason(sound: Path, tasks: list[Any]) -> None:
-    found = weight_checks.check_parity(_patient(sound), tasks)
+    found = parity.check_parity(_patient(sound), tasks)
     assert (found.outcome, found.words) == ("skipped", "vLLM is not installed here")
 
 
 @pytest.mark.vllm
 def test_hf_and_vllm_agree_on_the_built_in_backbone(tasks: list[Any]) -> None:
-    found = weight_checks.check_parity(_patient("builtin", args={"dtype": "float32"}), tasks)
+    found = parity.check_parity(_patient("builtin", args={"dtype": "float32"}), tasks)
     assert found.outcome == "ok", found
-    assert "8 of 8 greedy answers" in found.words
+    assert "8 of 8 greedy replies" in found.words
     assert "8 of 8 choices" in found.words
 
 

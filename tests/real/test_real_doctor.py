@@ -22,9 +22,8 @@ def test_nothing_fails(model: str, lens: Lens, request: pytest.FixtureRequest) -
     assert found["layers"] == {"ok"}
     assert found["training prompt"] == {"ok"}
     if vllm_is_here():
-        # Sums in another order turn a reply where two tokens are nearly as likely, as they are in loops;
-        # that replies and scores agree is asked of more items in test_real_eval.py.
-        assert found["hf and vllm"] <= {"ok", "warning"}, table
+        # Unequal replies are accepted only if they part at two tokens that hf holds nearly as likely.
+        assert found["hf and vllm"] == {"ok"}, table
 
 
 def vllm_is_here() -> bool:
