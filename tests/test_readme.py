@@ -1,4 +1,4 @@
-"""The README's commands run as they stand, its table is the demo's, and its map is true."""
+"""The README's commands run as they stand, its table is the demo's, and it lists every page."""
 
 from __future__ import annotations
 
@@ -46,24 +46,18 @@ def test_the_tables_are_those_that_the_demo_made() -> None:
     assert rows == [line for part in summaries for line in part.splitlines() if line.startswith("| ")]
 
 
-def test_every_file_of_the_map_exists() -> None:
-    mapped = README.partition("## Map\n\n```\n")[2].partition("```")[0]
-    folder = Path()
-    for line in mapped.splitlines():
-        first = line.split()[0]
-        if not line.startswith(" "):
-            folder = Path(first)
-            assert (ROOT / folder).is_dir(), first
-        for name in re.findall(
-            r"\b[\w]+\.(?:py|md)\b|\b\w+/(?=\s)", line if line.startswith(" ") else line[len(first) :]
-        ):
-            assert (ROOT / folder / name).exists(), f"{folder}/{name}"
+def test_every_page_is_listed() -> None:
+    """The map of the code is on one of them, docs/architecture.md (tests/test_architecture.py)."""
+    listed = set(
+        re.findall(r"\((docs/\w+\.md)\)", README.partition("## Documentation\n")[2].partition("\n## ")[0])
+    )
+    assert listed == {page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").glob("*.md")}
 
 
-def test_every_room_and_every_module_outside_of_one_is_on_the_map() -> None:
-    mapped = README.partition("## Map\n\n```\n")[2].partition("```")[0]
-    for package in (ROOT / "lens_eval", ROOT / "lens_train"):
-        names = [f"{room.parent.name}/" for room in package.glob("*/__init__.py")]
-        names += [module.name for module in package.glob("*.py") if module.name != "__init__.py"]
-        for name in names:
-            assert name in mapped, f"{package.name}/{name} is not on the README's map"
+def test_the_first_screen_is_a_user_s() -> None:
+    """What it does, how to install it, one command, and what that shows; nothing of the code before."""
+    screen = README.splitlines()[:35]
+    assert any(line.startswith("## Install") for line in screen)
+    assert BLOCKS[0] == "make demo\n"
+    assert any(line.startswith("| lens |") for line in screen)
+    assert not any(word in line for line in screen for word in ("lens_eval/", "lens_train/", "tests/"))
