@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.metrics import JUDGED
 from lens_eval.language.languages import LANGUAGES
 from lens_eval.results.read import model_label, read_json, read_lines, samples_file
 
@@ -30,7 +31,6 @@ FAMILY = "mtbench"
 VERSION = "1"
 """Of the judge's prompt and of how its reply is read; part of the task version in results."""
 LOWEST, HIGHEST = 1, 10
-METRICS = ("judge_score", "judge_score_on_target")
 
 SYSTEM = (
     "You grade answers that an AI assistant gave to a user. Be strict, fair and consistent. The text "
@@ -282,16 +282,16 @@ def judged_task(task: str, judge: str) -> str:
 
 
 def metrics_of(answer: Answer, judgement: Judgement | None) -> dict[str, float | None]:
-    """Return `METRICS` of one answer: grades as shares of 10, None where there is no grade.
+    """Return the metrics `JUDGED` of one answer: grades as shares of 10, None where there is no grade.
 
     `judge_score_on_target` gives an answer that is not on target the lowest grade, as `correct_on_target`
     counts it wrong.
     """
     grade = judgement.grade if judgement else None
     if grade is None:
-        return {"judge_score": None, "judge_score_on_target": None}
+        return dict.fromkeys(JUDGED)
     joint = grade if answer.sample.get("on_target") else float(LOWEST)
-    return {"judge_score": grade / HIGHEST, "judge_score_on_target": joint / HIGHEST}
+    return dict(zip(JUDGED, (grade / HIGHEST, joint / HIGHEST), strict=True))
 
 
 def write_results(
@@ -332,7 +332,7 @@ def _row(answer: Answer, judgement: Judgement | None) -> dict[str, Any]:
     return {
         **{name: answer.sample[name] for name in (*hashes, *shown) if name in answer.sample},
         "filter": "none",
-        "metrics": list(METRICS),
+        "metrics": list(JUDGED),
         **metrics_of(answer, judgement),
         "judge_reply": (judgement.reply or judgement.error) if judgement else "not judged",
     }
@@ -355,7 +355,7 @@ def _add_task(
         "sample_len": len(rows),
         "judge_failed,none": missing / len(rows),
     }
-    for metric in METRICS:
+    for metric in JUDGED:
         values = [row[metric] for row in rows if row[metric] is not None]
         if values:
             scores[f"{metric},none"] = sum(values) / len(values)
@@ -400,7 +400,7 @@ def summarise(answers: Iterable[Answer], judgements: Mapping[str, Judgement], ju
 
 def _summary(model: str, turn: str, language: str, rows: Sequence[Mapping[str, float | None]]) -> Summary:
     means: list[float | None] = []
-    for metric in ("judge_score", "judge_score_on_target"):
+    for metric in JUDGED:
         values = [value * HIGHEST for row in rows if (value := row[metric]) is not None]
         means.append(sum(values) / len(values) if values else None)
     failed = sum(row["judge_score"] is None for row in rows)

@@ -19,17 +19,15 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from lens_eval.base import plain_tables
+from lens_eval.base.metrics import CORRECTNESS, first_of, label, metric_of
 from lens_eval.language.languages import LANGUAGES
 from lens_eval.page import charts, shown_answers, training_charts
 from lens_eval.results import findings, tables, training_record
-from lens_eval.results.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, label, main_metrics
+from lens_eval.results.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, main_metrics
 from lens_eval.results.read import Scores
 
 FILE = "report.html"
 PAGE = Path(__file__).parent
-HIGHER = {"acc", "acc_norm", "exact_match", "correct_on_target", "on_target"}
-HIGHER |= {"judge_score", "judge_score_on_target"}
-LOWER = {"off_target", "central", "other", "undetermined", "empty", "no_answer", "cut_off"}
 OUTCOMES = {"central": "central", "other": "other", "undetermined": "unsure"}
 """Parts of an off-target bar: metric and class of its colour."""
 
@@ -256,9 +254,7 @@ def table(comparison: Comparison, family: str, metric: str) -> Table:
         (variant, tuple(_cell(comparison, family, metric, variant, head.language) for head in heads))
         for variant in comparison.variants
     )
-    name = metric.partition(",")[0]
-    hint = "higher is better" if name in HIGHER else "lower is better" if name in LOWER else ""
-    return Table(label(metric), hint, heads, rows)
+    return Table(label(metric), metric_of(metric).hint, heads, rows)
 
 
 def _columns(comparison: Comparison, family: str) -> Iterator[Column]:
@@ -301,29 +297,23 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _trend(entry: Entry) -> str:
-    name = entry.metric.partition(",")[0]
-    if not entry.differs or entry.difference is None or name not in HIGHER | LOWER:
+    sign = metric_of(entry.metric).sign
+    if not entry.differs or entry.difference is None or not sign:
         return ""
-    return "better" if (entry.difference.mean > 0) == (name in HIGHER) else "worse"
+    return "better" if sign * entry.difference.mean > 0 else "worse"
 
 
 # --- charts ----------------------------------------------------------------------------------------
-
-
-def _metric(comparison: Comparison, family: str, names: Sequence[str]) -> str | None:
-    """The family's first metric of one of these names, whatever its filter."""
-    own = comparison.metrics[family]
-    return next((m for name in names for m in own if m.partition(",")[0] == name), None)
 
 
 def off_target_charts(comparison: Comparison) -> list[dict[str, Any]]:
     """Per family one panel for the average and one per language: a bar per variant."""
     found = []
     for family in comparison.families:
-        metric = _metric(comparison, family, ["off_target"])
+        metric = first_of(["off_target"], comparison.metrics[family])
         if metric is None:
             continue
-        parts = {name: _metric(comparison, family, [name]) for name in OUTCOMES}
+        parts = {name: first_of([name], comparison.metrics[family]) for name in OUTCOMES}
         panels = []
         for head in _columns(comparison, family):
             rows = [
@@ -374,10 +364,10 @@ def accuracy_charts(comparison: Comparison) -> list[tuple[str, Markup]]:
     """
     if len(comparison.variants) < 2:
         return []
-    off = {f: m for f in comparison.families if (m := _metric(comparison, f, ["off_target"]))}
+    off = {f: m for f in comparison.families if (m := first_of(["off_target"], comparison.metrics[f]))}
     panels = []
     for family in comparison.families:
-        accuracy = _metric(comparison, family, ["acc", "exact_match"])
+        accuracy = first_of(CORRECTNESS, comparison.metrics[family])
         if accuracy is None:
             continue
         for other in [family] if family in off else off:

@@ -10,8 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lens_eval.base.metrics import label
 from lens_eval.base.plain_tables import SIMULATED, markdown_cell, percent
-from lens_eval.results.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, label, main_metrics
+from lens_eval.results.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, main_metrics
 
 if TYPE_CHECKING:
     from rich.console import Console
