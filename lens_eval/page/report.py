@@ -11,7 +11,7 @@ import base64
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from markupsafe import Markup, escape
 
 from lens_eval.base import plain_tables
 from lens_eval.base.metrics import CORRECTNESS, first_of, label, metric_of
+from lens_eval.base.statistics import Interval
 from lens_eval.language.languages import LANGUAGES
 from lens_eval.page import charts, shown_answers, training_charts
 from lens_eval.results import findings, tables, training_record
@@ -45,17 +46,27 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A number as the page shows it, with what sorting goes by."""
+class Shown:
+    """A number, how the page writes it, and its interval."""
 
-    value: str
-    interval: str
-    mark: str
-    difference: str
-    difference_interval: str
-    sort: str
-    sort_difference: str
-    trend: str
+    value: float
+    text: str
+    interval: str = ""
+
+    @property
+    def sort(self) -> str:
+        """What sorting goes by."""
+        return f"{self.value:.6g}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of a table, and its difference to the reference where there is one."""
+
+    number: Shown
+    difference: Shown | None = None
+    mark: str = ""
+    trend: str = ""
     """`better`, `worse` or nothing: only where the interval of the difference excludes zero."""
 
 
@@ -113,7 +124,7 @@ def to_html(
         tasks=_tasks(comparison, scores),
         markers=[(name, charts.swatch(number)) for number, name in enumerate(comparison.variants)],
         legend=tables.legend(comparison),
-        simulated_words=plain_tables.SIMULATED,
+        why_simulated=plain_tables.WHY_SIMULATED,
         hole=tables.HOLE,
     )
     return visible(text)
@@ -276,24 +287,13 @@ def _cell(comparison: Comparison, family: str, metric: str, variant: str, langua
     entry = comparison.get(family, metric, variant, language)
     if entry is None:
         return None
-    value, interval = _split(tables.cell(entry))
-    difference, difference_interval = _split(tables.difference_cell(entry))
-    return Cell(
-        value,
-        interval,
-        tables.MARK if entry.differs else "",
-        difference,
-        difference_interval,
-        f"{entry.interval.mean:.6g}",
-        f"{entry.difference.mean:.6g}" if entry.difference else "",
-        _trend(entry),
-    )
+    difference = entry.difference and _shown(entry.difference, plain_tables.points)
+    mark = tables.MARK if entry.differs else ""
+    return Cell(_shown(entry.interval, plain_tables.percent), difference, mark, _trend(entry))
 
 
-def _split(text: str) -> tuple[str, str]:
-    """`75.6 [66.0, 83.7]*` as value and interval."""
-    value, _, rest = text.partition(" ")
-    return value, rest.rstrip(tables.MARK)
+def _shown(interval: Interval, write: Callable[[float], str]) -> Shown:
+    return Shown(interval.mean, write(interval.mean), plain_tables.bounds(interval, write))
 
 
 def _trend(entry: Entry) -> str:
@@ -429,12 +429,7 @@ def costs(run: Mapping[str, Any]) -> Table | None:
         cells = []
         for key, (_, _, unit, digits) in _COSTS.items():
             value = cost.get(key)
-            shown = (
-                None
-                if value is None
-                else Cell(f"{value / unit:,.{digits}f}", "", "", "", "", f"{value / unit:.6g}", "", "")
-            )
-            cells.append(shown)
+            cells.append(None if value is None else Cell(Shown(value / unit, f"{value / unit:,.{digits}f}")))
         rows.append((variant, tuple(cells)))
     return Table("Costs", "", heads, tuple(rows))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lens_eval.base.metrics import label
-from lens_eval.base.plain_tables import SIMULATED, markdown_cell, percent
+from lens_eval.base.plain_tables import SIMULATED, bounds, markdown_cell, percent, points
 from lens_eval.results.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, main_metrics
 
 if TYPE_CHECKING:
@@ -26,16 +26,12 @@ MADE = "made.md"
 """Beside the tables: what differs from one run to the next though the numbers are the same."""
 
 
-def _signed(value: float) -> str:
-    return f"{round(100 * value, 1) + 0.0:+.1f}"
-
-
 def cell(entry: Entry | None) -> str:
     """`75.6 [66.0, 83.7]*`: percent, 95% interval, and the mark of a difference that excludes zero."""
     if entry is None:
         return HOLE
     i = entry.interval
-    return f"{percent(i.mean)} [{percent(i.low)}, {percent(i.high)}]{MARK if entry.differs else ''}"
+    return f"{percent(i.mean)} {bounds(i)}{MARK if entry.differs else ''}"
 
 
 def difference_cell(entry: Entry | None) -> str:
@@ -43,7 +39,7 @@ def difference_cell(entry: Entry | None) -> str:
     if entry is None or entry.difference is None:
         return ""
     d = entry.difference
-    return f"{_signed(d.mean)} [{_signed(d.low)}, {_signed(d.high)}]{MARK if entry.differs else ''}"
+    return f"{points(d.mean)} {bounds(d, points)}{MARK if entry.differs else ''}"
 
 
 def floor_cells(comparison: Comparison, family: str, metric: str, own: Sequence[str]) -> list[str]:
@@ -407,7 +403,7 @@ def _latex_row(comparison: Comparison, family: str, metric: str, variant: str, o
             continue
         i = entry.interval
         mark = r"\textsuperscript{*}" if entry.differs else ""
-        found.append(rf"{percent(i.mean)}{mark} {{\tiny [{percent(i.low)}, {percent(i.high)}]}}")
+        found.append(rf"{percent(i.mean)}{mark} {{\tiny {bounds(i)}}}")
     return " & ".join([_tex(variant), *found]) + r" \\"
 
 
