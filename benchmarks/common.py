@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lens_eval.base.files import write_text
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results" / "bench"
 PACKAGES = (
@@ -108,9 +110,9 @@ def write_table(name: str, title: str, rows: Sequence[dict[str, Any]], notes: Se
         "",
     ]
     text = "\n".join(lines)
-    _replace(RESULTS / f"{name}.md", text)
+    write_text(RESULTS / f"{name}.md", text)
     record = {"title": title, "rows": list(rows), "notes": list(notes), "environment": facts}
-    _replace(RESULTS / f"{name}.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_text(RESULTS / f"{name}.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     print(text, flush=True)
 
 
@@ -118,12 +120,6 @@ def _cell(value: Any) -> str:
     if value is None:
         return "not measured"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(path.name + ".partial")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
 
 
 def _commit() -> str:

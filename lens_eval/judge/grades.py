@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.files import write_text
 from lens_eval.base.metrics import JUDGED
 from lens_eval.language.languages import LANGUAGES
 from lens_eval.results.read import model_label, read_json, read_lines, samples_file
@@ -315,12 +316,12 @@ def write_results(
             rows = [_row(answer, judgements.get(answer.key(judge))) for answer in own if answer.task == task]
             _add_task(record, source, task, rows, judge)
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            _replace(folder / f"samples_{judged_task(task, judge)}_{stamp}.jsonl", lines)
+            write_text(folder / f"samples_{judged_task(task, judge)}_{stamp}.jsonl", lines, "replace")
         for name in ("model_name", "model_source", "chat_template_sha", "system_instruction_sha"):
             if name in source:
                 record[name] = source[name]
         target = folder / file.name
-        _replace(target, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+        write_text(target, json.dumps(record, ensure_ascii=False, indent=1) + "\n", "replace")
         written.append(target)
     return written
 
@@ -368,12 +369,6 @@ def _add_task(
     record["versions"][name] = version
     record["n-shot"][name] = source["n-shot"].get(task, 0)
     record["n-samples"][name] = {"original": len(rows), "effective": len(rows)}
-
-
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(text, encoding="utf-8", errors="replace")
-    aside.replace(path)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from lens_eval.base import plain_tables
+from lens_eval.base.files import write_text
 from lens_eval.base.metrics import CORRECTNESS, first_of, label, metric_of
 from lens_eval.base.statistics import Interval
 from lens_eval.language.languages import LANGUAGES
@@ -134,7 +135,8 @@ def write_report(
     path: Path, comparison: Comparison, scores: Sequence[Scores], training: Mapping[str, Any] | None = None
 ) -> Path:
     """Write the page, in one step."""
-    return tables.write_text(path, to_html(comparison, scores, training))
+    write_text(path, to_html(comparison, scores, training))
+    return path
 
 
 def write_of_run(

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lens_eval.base.files import write_text
 from lens_eval.base.metrics import label
 from lens_eval.base.plain_tables import SIMULATED, bounds, markdown_cell, percent, points
 from lens_eval.results.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, main_metrics
@@ -439,13 +440,9 @@ def write_all(comparison: Comparison, folder: Path) -> list[Path]:
     Of the same samples come the same `table.md`, `.csv` and `.tex`, byte for byte.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = [write_text(folder / name, render(comparison)) for name, render in FORMATS.values()]
-    return [*written, write_text(folder / MADE, to_made(comparison))] if comparison.run else written
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write aside, then replace: a reader sees the old file or the new one."""
-    aside = path.with_name(path.name + ".partial")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
-    return path
+    texts = {folder / name: render(comparison) for name, render in FORMATS.values()}
+    if comparison.run:
+        texts[folder / MADE] = to_made(comparison)
+    for path, text in texts.items():
+        write_text(path, text)
+    return list(texts)
