@@ -84,6 +84,17 @@ def write_text(path: Path, text: str, errors: str = "strict") -> None:
         aside.write_text(text, encoding="utf-8", errors=errors)
 
 
+def free_bytes(path: Path) -> int:
+    """Free room on the disk where `path` is or would be."""
+    return shutil.disk_usage(_there(path)).free
+
+
+def _there(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    place = path.absolute()
+    return next(each for each in (place, *place.parents) if each.exists())
+
+
 def need_disk(
     output: Path,
     size: int,
@@ -94,10 +105,7 @@ def need_disk(
     Raises:
         UserError: less free room than `size` bytes and a little more.
     """
-    place = output.absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    free, place = free_bytes(output), _there(output)
     if free < size * 1.02 + (1 << 20):
         raise UserError(
             f"{output} needs {size / 1e9:.2f} GB on disk, {free / 1e9:.2f} GB are free at {place}; {advice}"
