@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lens_eval.base.files import write_text
+from lens_eval.base.identity import version_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results" / "bench"
@@ -93,7 +93,7 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "gpu": _gpu(),
         "python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
+        **{name: version_of(name) or "" for name in PACKAGES},
     }
 
 
@@ -152,10 +152,3 @@ def _gpu() -> str:
     except ImportError:
         return ""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
