@@ -1,7 +1,7 @@
 """Numbers out of free text, in any script.
 
-`read_number` returns the number a worked solution ends on, or None where nothing can be read. It does not know
-the right answer.
+`read_number` returns the number a worked solution ends on, or None where nothing can be read. Nothing here
+knows the right answer.
 """
 
 from __future__ import annotations
