@@ -289,7 +289,7 @@ def _cell(comparison: Comparison, family: str, metric: str, variant: str, langua
     entry = comparison.get(family, metric, variant, language)
     if entry is None:
         return None
-    difference = entry.difference and _shown(entry.difference, plain_tables.points)
+    difference = _shown(entry.difference, plain_tables.points) if entry.difference else None
     mark = tables.MARK if entry.differs else ""
     return Cell(_shown(entry.interval, plain_tables.percent), difference, mark, _trend(entry))
 
