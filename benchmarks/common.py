@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -14,6 +13,9 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from lens_eval.base.files import write_text
+from lens_eval.base.identity import version_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results" / "bench"
@@ -91,7 +93,7 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "gpu": _gpu(),
         "python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
+        **{name: version_of(name) or "" for name in PACKAGES},
     }
 
 
@@ -108,9 +110,9 @@ def write_table(name: str, title: str, rows: Sequence[dict[str, Any]], notes: Se
         "",
     ]
     text = "\n".join(lines)
-    _replace(RESULTS / f"{name}.md", text)
+    write_text(RESULTS / f"{name}.md", text)
     record = {"title": title, "rows": list(rows), "notes": list(notes), "environment": facts}
-    _replace(RESULTS / f"{name}.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_text(RESULTS / f"{name}.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     print(text, flush=True)
 
 
@@ -118,12 +120,6 @@ def _cell(value: Any) -> str:
     if value is None:
         return "not measured"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(path.name + ".partial")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
 
 
 def _commit() -> str:
@@ -156,10 +152,3 @@ def _gpu() -> str:
     except ImportError:
         return ""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import ROOT, write_table
+from lens_eval.tasks.scoring import NUMBER_METRICS
 
 VARIANTS = 8
 LANGUAGES = [
@@ -47,17 +48,7 @@ LANGUAGES = [
     "id",
 ]
 ITEMS = 1000
-METRICS = (
-    "acc",
-    "correct_on_target",
-    "no_answer",
-    "on_target",
-    "off_target",
-    "central",
-    "other",
-    "undetermined",
-    "empty",
-)
+METRICS = tuple(name for name in NUMBER_METRICS if name != "answered_in")
 BARE = """
 import glob, json, sys
 n = 0

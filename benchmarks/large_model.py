@@ -25,6 +25,7 @@ from typing import Any
 
 from benchmarks.common import ROOT, timed, write_table
 from benchmarks.random_llama import LANGUAGES, PROBE_ITEMS, TRAIN_ITEMS, save_data, save_large, save_tokenizer
+from lens_eval.base.files import free_bytes
 from lens_train.job import Variant
 
 LAYERS = 32
@@ -39,7 +40,7 @@ def main() -> int:
     arguments = _arguments()
     folder = arguments.folder / f"lens-large-{arguments.layers}"
     size = arguments.layers * LAYER_BYTES + OUTER_BYTES
-    free = shutil.disk_usage(arguments.folder).free
+    free = free_bytes(arguments.folder)
     if not (folder / "model" / "config.json").is_file() and free < 2.2 * size:
         print(
             f"{arguments.folder} has {free / 1e9:.0f} GB free, {2.2 * size / 1e9:.0f} GB are needed: --folder"

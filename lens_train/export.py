@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.files import commit, need_disk
+from lens_eval.base.files import need_disk, written_aside
 from lens_eval.base.progress import progress
 from lens_train.checkpoint import checkpoint_folder, model_identity, weight_files
 from lens_train.files import TYPES, tensor_entries, write_tensors
@@ -113,13 +113,12 @@ def merge_tensors(base: Path, changed: Mapping[str, Tensor], output: Path) -> No
 
 
 def _copy(source: Path, target: Path, changed: Mapping[Place, Tensor]) -> None:
-    aside = target.with_name(target.name + ".partial")
-    shutil.copyfile(source, aside)
-    with aside.open("r+b") as file:
-        for place, tensor in changed.items():
-            file.seek(place.start)
-            file.write(tensor.to(place.dtype).contiguous().cpu().view(torch.uint8).numpy().tobytes())
-    commit(aside, target)
+    with written_aside(target) as aside:
+        shutil.copyfile(source, aside)
+        with aside.open("r+b") as file:
+            for place, tensor in changed.items():
+                file.seek(place.start)
+                file.write(tensor.to(place.dtype).contiguous().cpu().view(torch.uint8).numpy().tobytes())
 
 
 def save_delta(changed: Mapping[str, Tensor], base: Mapping[str, Place], output: Path) -> None:

@@ -12,21 +12,19 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lens_eval.base.files import commit
+from lens_eval.base.files import written_aside
 
 
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write a safetensors file."""
-    aside = path.with_name(path.name + ".partial")
-    aside.touch()
-    mode = aside.stat().st_mode
-    save_file(
-        {name: tensor.contiguous() for name, tensor in tensors.items()}, aside, metadata=dict(metadata or {})
-    )
-    aside.chmod(mode)  # safetensors makes files that only their owner may read
-    commit(aside, path)
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    with written_aside(path) as aside:
+        aside.touch()
+        mode = aside.stat().st_mode
+        save_file(whole, aside, metadata=dict(metadata or {}))
+        aside.chmod(mode)  # safetensors makes files that only their owner may read
 
 
 TYPES = {

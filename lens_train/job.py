@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from lens_eval.base.files import write_text
+
 VARIANT_FILE = "variant.json"
 
 
@@ -65,9 +67,7 @@ class Variant:
     def save(self, folder: Path) -> None:
         """Write `variant.json` in one step: a reader sees the old file or the new one."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False, sort_keys=True)
-        aside = folder / (VARIANT_FILE + ".partial")
-        aside.write_text(text + "\n", encoding="utf-8")
-        aside.replace(folder / VARIANT_FILE)
+        write_text(folder / VARIANT_FILE, text + "\n")
 
     @staticmethod
     def load(folder: Path) -> Variant:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lens_eval.base.errors import UserError, did_you_mean
+from lens_eval.base.files import write_text
 from lens_train.job import VARIANT_FILE, Job
 
 METHODS: dict[str, str] = {
@@ -146,9 +147,7 @@ def begin(job: Job) -> None:
         return
     file = job.output / JOB_FILE
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_suffix(".partial")
-    aside.write_text(json.dumps(describe(job), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    aside.replace(file)
+    write_text(file, json.dumps(describe(job), indent=2, ensure_ascii=False) + "\n")
 
 
 def process() -> int:

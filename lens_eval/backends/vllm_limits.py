@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from lens_eval.backends.vllm_steering import EXTENSION
 from lens_eval.base.errors import UserError
+from lens_eval.base.identity import version_of
 
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 """Head sizes of vLLM's attention on a CPU, as vLLM 0.32 lists them."""
@@ -23,7 +23,7 @@ GIBIBYTE = 1 << 30
 
 def is_cpu() -> bool:
     """Whether the installed vLLM runs on a CPU: its own sign is `cpu` in the version of the distribution."""
-    return "cpu" in version("vllm")
+    return "cpu" in (version_of("vllm") or "")
 
 
 def checked(arguments: Mapping[str, Any], cpu: bool) -> dict[str, Any]:

@@ -56,25 +56,43 @@ def _holder(stream: IO[str]) -> str:
     return stream.read().strip() or "unknown process"
 
 
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """A place beside `path` to write a file at; what is there at the end of the block gets its name.
+
+    It is on the disk by then: a reader sees the old file or the new one. If the block fails, it is removed.
+    """
+    aside = path.with_name(path.name + ".partial")
+    try:
+        yield aside
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
 def write_json(path: Path, document: Any) -> None:
-    """Write JSON in one step: a reader sees the old file or the new one."""
-    aside = path.with_name(path.name + ".partial")
-    aside.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    aside.replace(path)
+    """Write JSON in one step."""
+    write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file."""
-    aside = path.with_name(path.name + ".partial")
-    aside.write_text(text, encoding="utf-8")
-    commit(aside, path)
+def write_text(path: Path, text: str, errors: str = "strict") -> None:
+    """Write a text file in one step; `errors` says what becomes of what UTF-8 cannot hold."""
+    with written_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8", errors=errors)
 
 
-def commit(aside: Path, path: Path) -> None:
-    """Give a file written aside its name, once it is on the disk."""
-    with aside.open("rb") as file:
-        os.fsync(file.fileno())
-    aside.replace(path)
+def free_bytes(path: Path) -> int:
+    """Free room on the disk where `path` is or would be."""
+    return shutil.disk_usage(_there(path)).free
+
+
+def _there(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    place = path.absolute()
+    return next(each for each in (place, *place.parents) if each.exists())
 
 
 def need_disk(
@@ -87,10 +105,7 @@ def need_disk(
     Raises:
         UserError: less free room than `size` bytes and a little more.
     """
-    place = output.absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    free, place = free_bytes(output), _there(output)
     if free < size * 1.02 + (1 << 20):
         raise UserError(
             f"{output} needs {size / 1e9:.2f} GB on disk, {free / 1e9:.2f} GB are free at {place}; {advice}"

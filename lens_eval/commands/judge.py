@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lens_eval.base.errors import UserError
-from lens_eval.judge.judging import judge_all
+from lens_eval.judge.judging import judge_what_is_new
 
 if TYPE_CHECKING:
-    from lens_eval.judge.endpoint import Endpoint
-    from lens_eval.judge.grades import Answer, Judgement, Summary
+    from lens_eval.judge.grades import Judgement, Summary
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 
@@ -58,7 +57,7 @@ def judge(
     )
     answers = find_answers(run)
     folder = run / folder_of(model)
-    file, judgements = _judge_what_is_new(answers, folder, target, concurrency)
+    file, judgements = judge_what_is_new(answers, folder, target, concurrency, typer.echo)
     rows = summarise(answers, judgements, model)
     _show(rows)
     _show_tokens([judgements[key] for key in {a.key(model) for a in answers} if key in judgements], prices)
@@ -68,30 +67,6 @@ def judge(
         typer.echo(
             f"lens: {failed} answers have no grade (see {file}); they are left out of the means", err=True
         )
-
-
-def _judge_what_is_new(
-    answers: Sequence[Answer], folder: Path, endpoint: Endpoint, concurrency: int
-) -> tuple[Path, dict[str, Judgement]]:
-    """Judge what `folder` has no final judgement of and write the results; returns the file and all in it."""
-    from lens_eval.base.files import lock
-    from lens_eval.judge.grades import JUDGEMENTS, folder_of, read_judgements, write_results
-
-    model, file = endpoint.model, folder / JUDGEMENTS
-    with lock(folder):
-        known = {key: judgement for key, judgement in read_judgements(file).items() if judgement.final}
-        todo = _unjudged(answers, known, model)
-        typer.echo(f"{len(answers)} answers, {len(answers) - len(todo)} of them judged before")
-        judge_all(todo, endpoint, file, concurrency)
-        judgements = read_judgements(file)
-        write_results(answers, judgements, model, folder_of(model))
-    return file, judgements
-
-
-def _unjudged(answers: Sequence[Answer], known: Mapping[str, Judgement], model: str) -> list[Answer]:
-    """Return what is to be judged, once each: equal answers to one question have one judgement."""
-    new = {answer.key(model): answer for answer in answers}
-    return [answer for key, answer in new.items() if key not in known]
 
 
 def _extra(text: str | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.files import write_text
 
 _Detector = Annotated[str, typer.Option("--detector", help="lingua, langdetect, or fasttext:FILE.")]
 _Central = Annotated[str, typer.Option("--central", help="The central language.")]
@@ -86,7 +87,7 @@ def score(
     """
     from lens_eval.language.files.read import Fields
     from lens_eval.language.files.report import make_report, render
-    from lens_eval.language.files.score import Settings, score_files
+    from lens_eval.language.files.score import Settings, score_files, verdict_file
     from lens_eval.language.languages import DEFAULT_LANGUAGES, normalise_code
 
     form = _format(format, output)
@@ -100,18 +101,18 @@ def score(
     settings = Settings(central, candidates, detector, split_chinese, protocol, str(words) if words else None)
     fields = Fields(text, language, prompt, item, correct)
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with _VerdictFile(verdicts) as writer:
+    with verdict_file(verdicts) as on_verdict:
         scores = score_files(
             names,
             fields,
             settings,
             strict=strict,
             processes=processes or available,
-            on_verdict=writer.write if verdicts else None,
+            on_verdict=on_verdict,
         )
     report = make_report(scores)
     if output:
-        _write(output, render(report, form or "md"))
+        write_text(output, render(report, form or "md"))
         typer.echo(render(report, "md"), nl=False)
     else:
         typer.echo(render(report, form or "md"), nl=False)
@@ -132,54 +133,12 @@ def _check(protocol: str, words: Path | None, outputs: Sequence[Path | None]) ->
             raise UserError(f"cannot write {path}: there is no folder {path.parent}")
 
 
-class _VerdictFile:
-    """Writes one JSON line per response, aside until all are there."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._aside = path.with_name(path.name + ".part") if path else None
-
-    def __enter__(self) -> _VerdictFile:
-        self._stream = self._aside.open("w", encoding="utf-8") if self._aside else None
-        return self
-
-    def write(self, response: object, outcome: str, answered_in: str) -> None:
-        import json
-
-        from lens_eval.language.files.read import Response
-
-        assert isinstance(response, Response)
-        assert self._stream
-        row = {
-            "file": response.file,
-            "line": response.line,
-            "language": response.language,
-            "outcome": outcome,
-            "answered_in": answered_in,
-        }
-        self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-    def __exit__(self, kind: object, *rest: object) -> None:
-        if self._stream and self._aside and self._path:
-            self._stream.close()
-            if kind is None:
-                self._aside.replace(self._path)
-            else:
-                self._aside.unlink()
-
-
 def _format(format: str | None, output: Path | None) -> str | None:
     form = format or (output.suffix.lstrip(".") if output else None)
     form = "md" if form in ("markdown", "txt") else form
     if form is not None and form not in ("md", "csv", "json"):
         raise UserError(f"unknown format {form!r}; known: md, csv, json (--format)")
     return form
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
 
 
 def calibrate(
@@ -231,7 +190,7 @@ def calibrate(
     source = ", ".join(named) or "the built-in sample"
     report = calibration.report(results, judge, other, source)
     if output:
-        _write(output, render_calibration(report, form or "md"))
+        write_text(output, render_calibration(report, form or "md"))
         typer.echo(render_calibration(report, "md"), nl=False)
     else:
         typer.echo(render_calibration(report, form or "md"), nl=False)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.files import free_bytes
 from lens_eval.doctor.patient import Patient, Result
 
 CACHE = 1.3
@@ -48,12 +49,10 @@ def _weight_bytes(patient: Patient) -> int:
 
 def check_disk(patient: Patient) -> Result:
     """A trained variant, which is as large as the model, fits on the disk."""
-    import shutil
-
     from lens_train.checkpoint import checkpoint_folder
     from lens_train.export import checkpoint_bytes
 
-    size, free = checkpoint_bytes(checkpoint_folder(patient.model)), shutil.disk_usage(Path.cwd()).free
+    size, free = checkpoint_bytes(checkpoint_folder(patient.model)), free_bytes(Path.cwd())
     words = f"a full variant takes {_size(size)}, {_size(free)} are free here"
     return Result("disk", "ok" if free > 1.05 * size else "failed", words)
 

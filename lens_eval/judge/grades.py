@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.files import write_text
+from lens_eval.base.metrics import JUDGED
 from lens_eval.language.languages import LANGUAGES
 from lens_eval.results.read import model_label, read_json, read_lines, samples_file
 
@@ -30,7 +32,6 @@ FAMILY = "mtbench"
 VERSION = "1"
 """Of the judge's prompt and of how its reply is read; part of the task version in results."""
 LOWEST, HIGHEST = 1, 10
-METRICS = ("judge_score", "judge_score_on_target")
 
 SYSTEM = (
     "You grade answers that an AI assistant gave to a user. Be strict, fair and consistent. The text "
@@ -282,16 +283,16 @@ def judged_task(task: str, judge: str) -> str:
 
 
 def metrics_of(answer: Answer, judgement: Judgement | None) -> dict[str, float | None]:
-    """Return `METRICS` of one answer: grades as shares of 10, None where there is no grade.
+    """Return the metrics `JUDGED` of one answer: grades as shares of 10, None where there is no grade.
 
     `judge_score_on_target` gives an answer that is not on target the lowest grade, as `correct_on_target`
     counts it wrong.
     """
     grade = judgement.grade if judgement else None
     if grade is None:
-        return {"judge_score": None, "judge_score_on_target": None}
+        return dict.fromkeys(JUDGED)
     joint = grade if answer.sample.get("on_target") else float(LOWEST)
-    return {"judge_score": grade / HIGHEST, "judge_score_on_target": joint / HIGHEST}
+    return dict(zip(JUDGED, (grade / HIGHEST, joint / HIGHEST), strict=True))
 
 
 def write_results(
@@ -315,12 +316,12 @@ def write_results(
             rows = [_row(answer, judgements.get(answer.key(judge))) for answer in own if answer.task == task]
             _add_task(record, source, task, rows, judge)
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            _replace(folder / f"samples_{judged_task(task, judge)}_{stamp}.jsonl", lines)
+            write_text(folder / f"samples_{judged_task(task, judge)}_{stamp}.jsonl", lines, "replace")
         for name in ("model_name", "model_source", "chat_template_sha", "system_instruction_sha"):
             if name in source:
                 record[name] = source[name]
         target = folder / file.name
-        _replace(target, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+        write_text(target, json.dumps(record, ensure_ascii=False, indent=1) + "\n", "replace")
         written.append(target)
     return written
 
@@ -332,7 +333,7 @@ def _row(answer: Answer, judgement: Judgement | None) -> dict[str, Any]:
     return {
         **{name: answer.sample[name] for name in (*hashes, *shown) if name in answer.sample},
         "filter": "none",
-        "metrics": list(METRICS),
+        "metrics": list(JUDGED),
         **metrics_of(answer, judgement),
         "judge_reply": (judgement.reply or judgement.error) if judgement else "not judged",
     }
@@ -355,7 +356,7 @@ def _add_task(
         "sample_len": len(rows),
         "judge_failed,none": missing / len(rows),
     }
-    for metric in METRICS:
+    for metric in JUDGED:
         values = [row[metric] for row in rows if row[metric] is not None]
         if values:
             scores[f"{metric},none"] = sum(values) / len(values)
@@ -368,12 +369,6 @@ def _add_task(
     record["versions"][name] = version
     record["n-shot"][name] = source["n-shot"].get(task, 0)
     record["n-samples"][name] = {"original": len(rows), "effective": len(rows)}
-
-
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(text, encoding="utf-8", errors="replace")
-    aside.replace(path)
 
 
 @dataclass(frozen=True)
@@ -400,7 +395,7 @@ def summarise(answers: Iterable[Answer], judgements: Mapping[str, Judgement], ju
 
 def _summary(model: str, turn: str, language: str, rows: Sequence[Mapping[str, float | None]]) -> Summary:
     means: list[float | None] = []
-    for metric in ("judge_score", "judge_score_on_target"):
+    for metric in JUDGED:
         values = [value * HIGHEST for row in rows if (value := row[metric]) is not None]
         means.append(sum(values) / len(values) if values else None)
     failed = sum(row["judge_score"] is None for row in rows)

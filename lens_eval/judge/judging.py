@@ -4,16 +4,51 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.files import lock
 from lens_eval.base.progress import progress
 from lens_eval.judge.endpoint import Endpoint, Message, Rejected, Unreachable
-from lens_eval.judge.grades import Answer, Judgement, append_judgement, judge_answer
+from lens_eval.judge.grades import (
+    JUDGEMENTS,
+    Answer,
+    Judgement,
+    append_judgement,
+    folder_of,
+    judge_answer,
+    read_judgements,
+    write_results,
+)
 
 # So many failures on end, none of them a lost connection, and the endpoint is taken to be broken.
 FAILURES_ON_END = 8
+
+
+def judge_what_is_new(
+    answers: Sequence[Answer],
+    folder: Path,
+    endpoint: Endpoint,
+    concurrency: int,
+    say: Callable[[str], object],
+) -> tuple[Path, dict[str, Judgement]]:
+    """Judge what `folder` has no final judgement of and write the results.
+
+    Returns:
+        The file of judgements, and all in it by key.
+    """
+    model, file = endpoint.model, folder / JUDGEMENTS
+    with lock(folder):
+        known = {key: judgement for key, judgement in read_judgements(file).items() if judgement.final}
+        # Equal answers to one question have one judgement.
+        new = {answer.key(model): answer for answer in answers}
+        todo = [answer for key, answer in new.items() if key not in known]
+        say(f"{len(answers)} answers, {len(answers) - len(todo)} of them judged before")
+        judge_all(todo, endpoint, file, concurrency)
+        judgements = read_judgements(file)
+        write_results(answers, judgements, model, folder_of(model))
+    return file, judgements
 
 
 def judge_all(todo: Sequence[Answer], endpoint: Endpoint, file: Path, concurrency: int) -> None:

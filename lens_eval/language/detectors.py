@@ -8,13 +8,14 @@ detector is one class with the three members of `Detector` and a line in `DETECT
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
+import importlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from lens_eval.base.errors import UserError, did_you_mean
+from lens_eval.base.identity import version_of, versions_of
 from lens_eval.language.languages import find_code
 
 
@@ -53,7 +54,7 @@ class Lingua:
         import lingua
 
         self.name = "lingua"
-        self.version = importlib.metadata.version("lingua-language-detector")
+        self.version = version_of("lingua-language-detector") or "unknown"
         self._builder = lingua.LanguageDetectorBuilder
         self._languages = {
             language.iso_code_639_1.name.lower(): language for language in lingua.Language.all()
@@ -103,7 +104,7 @@ class Langdetect:
         factory_module = _import_extra("langdetect.detector_factory", "langdetect", "langdetect")
         factory_module.init_factory()
         self.name = "langdetect"
-        self.version = f"{importlib.metadata.version('langdetect')} (seed 0)"
+        self.version = f"{version_of('langdetect')} (seed 0)"
         self._factory = factory_module._factory
         self._labels: dict[str, list[str]] = {}
         for label in self._factory.get_lang_list():
@@ -150,9 +151,9 @@ class FastText:
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{model} is not a fastText model: {error}") from error
         self.name = f"fasttext:{model.name}"
-        package = next(p for p in ("fasttext-predict", "fasttext") if _installed(p))
+        [(package, version), *_] = versions_of(("fasttext-predict", "fasttext")).items()
         digest = hashlib.sha256(model.read_bytes()).hexdigest()
-        self.version = f"{package} {importlib.metadata.version(package)}, model sha256 {digest[:16]}"
+        self.version = f"{package} {version}, model sha256 {digest[:16]}"
         self._codes: dict[str, str | None] = {}
         self._known: set[str] | None = None
 
@@ -184,14 +185,6 @@ class FastText:
         total = sum(shares.values())
         code = max(candidates, key=lambda candidate: shares[candidate])
         return code, round(shares[code] / total, 6) if total else 0.0
-
-
-def _installed(package: str) -> bool:
-    try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _import_extra(module: str, package: str, extra: str) -> Any:

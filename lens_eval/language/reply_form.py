@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from lens_eval.language.scripts import UNSPACED_SIGN
+
 LOOP_LIMIT = 0.5
 """A reply loops from this share of its letters on."""
 LOOP_LETTERS = 24
@@ -27,7 +29,6 @@ ECHO_WORDS, ECHO_LETTERS = 3, 4
 """Words in a row (letters, in scripts without spaces) that are taken from the prompt."""
 _LIST_NUMBER = re.compile(r"^\s*\d+[.)](?=\s+\D)", re.MULTILINE)
 _LETTERS = re.compile(r"(?:[^\W_]|[\u0300-\u036f\u064b-\u065f\u0900-\u0dff\u0e00-\u0eff])+")
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def form_of(reply: str, prompt: str = "") -> ReplyForm:
     text = _letters(reply)
     if not text:
         return ReplyForm(True, 0.0, 0.0)
-    spaced = 2 * len(_UNSPACED.findall(text)) <= len(text)
+    spaced = 2 * len(UNSPACED_SIGN.findall(text)) <= len(text)
     loop = 0.0
     if len(text) >= LOOP_LETTERS:
         loop = max(_periodic_share(text), _repeated_share(text, SPACED_GRAM if spaced else UNSPACED_GRAM))

@@ -66,7 +66,13 @@ for _script, _letters in _RANGES.items():
     _name = _GROUPED.get(_script, _script)
     _GROUP_RANGES[_name] = _GROUP_RANGES.get(_name, "") + _letters
 CASED = frozenset({"Latn", "Cyrl", "Grek", "Armn"})
+# Groups without spaces between words.
 UNSPACED = frozenset({"CJK", "Thai", "Laoo", "Khmr", "Mymr", "Tibt"})
+# A sign of such a text, digits included; none of Tibetan, whose syllables a mark divides, nor a rare Han
+# character.
+UNSPACED_SIGN = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+)
 _LETTER = re.compile(f"[{''.join(_RANGES.values())}]")
 _NOT_HAN = re.compile(f"[^{_RANGES['Hani']}]+")
 

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,17 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from lens_eval.base import plain_tables
+from lens_eval.base.files import write_text
+from lens_eval.base.metrics import CORRECTNESS, first_of, label, metric_of
+from lens_eval.base.statistics import Interval
 from lens_eval.language.languages import LANGUAGES
 from lens_eval.page import charts, shown_answers, training_charts
 from lens_eval.results import findings, tables, training_record
-from lens_eval.results.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, label, main_metrics
+from lens_eval.results.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, main_metrics
 from lens_eval.results.read import Scores
 
 FILE = "report.html"
 PAGE = Path(__file__).parent
-HIGHER = {"acc", "acc_norm", "exact_match", "correct_on_target", "on_target"}
-HIGHER |= {"judge_score", "judge_score_on_target"}
-LOWER = {"off_target", "central", "other", "undetermined", "empty", "no_answer", "cut_off"}
 OUTCOMES = {"central": "central", "other": "other", "undetermined": "unsure"}
 """Parts of an off-target bar: metric and class of its colour."""
 
@@ -47,17 +47,27 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A number as the page shows it, with what sorting goes by."""
+class Shown:
+    """A number, how the page writes it, and its interval."""
 
-    value: str
-    interval: str
-    mark: str
-    difference: str
-    difference_interval: str
-    sort: str
-    sort_difference: str
-    trend: str
+    value: float
+    text: str
+    interval: str = ""
+
+    @property
+    def sort(self) -> str:
+        """What sorting goes by."""
+        return f"{self.value:.6g}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of a table, and its difference to the reference where there is one."""
+
+    number: Shown
+    difference: Shown | None = None
+    mark: str = ""
+    trend: str = ""
     """`better`, `worse` or nothing: only where the interval of the difference excludes zero."""
 
 
@@ -115,7 +125,7 @@ def to_html(
         tasks=_tasks(comparison, scores),
         markers=[(name, charts.swatch(number)) for number, name in enumerate(comparison.variants)],
         legend=tables.legend(comparison),
-        simulated_words=plain_tables.SIMULATED,
+        why_simulated=plain_tables.WHY_SIMULATED,
         hole=tables.HOLE,
     )
     return visible(text)
@@ -125,7 +135,8 @@ def write_report(
     path: Path, comparison: Comparison, scores: Sequence[Scores], training: Mapping[str, Any] | None = None
 ) -> Path:
     """Write the page, in one step."""
-    return tables.write_text(path, to_html(comparison, scores, training))
+    write_text(path, to_html(comparison, scores, training))
+    return path
 
 
 def write_of_run(
@@ -256,9 +267,7 @@ def table(comparison: Comparison, family: str, metric: str) -> Table:
         (variant, tuple(_cell(comparison, family, metric, variant, head.language) for head in heads))
         for variant in comparison.variants
     )
-    name = metric.partition(",")[0]
-    hint = "higher is better" if name in HIGHER else "lower is better" if name in LOWER else ""
-    return Table(label(metric), hint, heads, rows)
+    return Table(label(metric), metric_of(metric).hint, heads, rows)
 
 
 def _columns(comparison: Comparison, family: str) -> Iterator[Column]:
@@ -280,50 +289,33 @@ def _cell(comparison: Comparison, family: str, metric: str, variant: str, langua
     entry = comparison.get(family, metric, variant, language)
     if entry is None:
         return None
-    value, interval = _split(tables.cell(entry))
-    difference, difference_interval = _split(tables.difference_cell(entry))
-    return Cell(
-        value,
-        interval,
-        tables.MARK if entry.differs else "",
-        difference,
-        difference_interval,
-        f"{entry.interval.mean:.6g}",
-        f"{entry.difference.mean:.6g}" if entry.difference else "",
-        _trend(entry),
-    )
+    difference = _shown(entry.difference, plain_tables.points) if entry.difference else None
+    mark = tables.MARK if entry.differs else ""
+    return Cell(_shown(entry.interval, plain_tables.percent), difference, mark, _trend(entry))
 
 
-def _split(text: str) -> tuple[str, str]:
-    """`75.6 [66.0, 83.7]*` as value and interval."""
-    value, _, rest = text.partition(" ")
-    return value, rest.rstrip(tables.MARK)
+def _shown(interval: Interval, write: Callable[[float], str]) -> Shown:
+    return Shown(interval.mean, write(interval.mean), plain_tables.bounds(interval, write))
 
 
 def _trend(entry: Entry) -> str:
-    name = entry.metric.partition(",")[0]
-    if not entry.differs or entry.difference is None or name not in HIGHER | LOWER:
+    sign = metric_of(entry.metric).sign
+    if not entry.differs or entry.difference is None or not sign:
         return ""
-    return "better" if (entry.difference.mean > 0) == (name in HIGHER) else "worse"
+    return "better" if sign * entry.difference.mean > 0 else "worse"
 
 
 # --- charts ----------------------------------------------------------------------------------------
-
-
-def _metric(comparison: Comparison, family: str, names: Sequence[str]) -> str | None:
-    """The family's first metric of one of these names, whatever its filter."""
-    own = comparison.metrics[family]
-    return next((m for name in names for m in own if m.partition(",")[0] == name), None)
 
 
 def off_target_charts(comparison: Comparison) -> list[dict[str, Any]]:
     """Per family one panel for the average and one per language: a bar per variant."""
     found = []
     for family in comparison.families:
-        metric = _metric(comparison, family, ["off_target"])
+        metric = first_of(["off_target"], comparison.metrics[family])
         if metric is None:
             continue
-        parts = {name: _metric(comparison, family, [name]) for name in OUTCOMES}
+        parts = {name: first_of([name], comparison.metrics[family]) for name in OUTCOMES}
         panels = []
         for head in _columns(comparison, family):
             rows = [
@@ -374,10 +366,10 @@ def accuracy_charts(comparison: Comparison) -> list[tuple[str, Markup]]:
     """
     if len(comparison.variants) < 2:
         return []
-    off = {f: m for f in comparison.families if (m := _metric(comparison, f, ["off_target"]))}
+    off = {f: m for f in comparison.families if (m := first_of(["off_target"], comparison.metrics[f]))}
     panels = []
     for family in comparison.families:
-        accuracy = _metric(comparison, family, ["acc", "exact_match"])
+        accuracy = first_of(CORRECTNESS, comparison.metrics[family])
         if accuracy is None:
             continue
         for other in [family] if family in off else off:
@@ -439,12 +431,7 @@ def costs(run: Mapping[str, Any]) -> Table | None:
         cells = []
         for key, (_, _, unit, digits) in _COSTS.items():
             value = cost.get(key)
-            shown = (
-                None
-                if value is None
-                else Cell(f"{value / unit:,.{digits}f}", "", "", "", "", f"{value / unit:.6g}", "", "")
-            )
-            cells.append(shown)
+            cells.append(None if value is None else Cell(Shown(value / unit, f"{value / unit:,.{digits}f}")))
         rows.append((variant, tuple(cells)))
     return Table("Costs", "", heads, tuple(rows))
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.metrics import CORRECTNESS, plain_name
 from lens_eval.results.compare import Comparison, main_metrics
 from lens_eval.results.read import Scores, read_lines
 
 VERDICTS = ("central", "other", "undetermined", "empty")
-RIGHT = ("acc", "exact_match")
 QUESTION, ANSWER = 600, 800
 """Characters shown, at most."""
 
@@ -116,7 +116,7 @@ def _group(comparison: Comparison, base: Scores, variants: Sequence[Scores], cou
 def _differing(comparison: Comparison, base: Scores, variants: Sequence[Scores]) -> list[int]:
     """Numbers of the items on which any variant has another value than the base in what is shown."""
     shown = {*main_metrics(comparison, base.family)}
-    shown |= {m for m in base.metrics if m.partition(",")[0] in VERDICTS}
+    shown |= {m for m in base.metrics if plain_name(m) in VERDICTS}
     other = np.zeros(len(base.items), dtype=bool)
     for one in variants:
         if one.items == base.items:
@@ -153,7 +153,7 @@ def _answer(variant: str, sample: Mapping[str, Any], base: Scores) -> Answer | N
     answered_in = str(sample.get("answered_in", ""))
     if answered_in in ("undetermined", "empty", "none"):
         answered_in = ""
-    right = next((bool(sample[name]) for name in RIGHT if sample.get(name) in (0, 1)), None)
+    right = next((bool(sample[name]) for name in CORRECTNESS if sample.get(name) in (0, 1)), None)
     return Answer(variant, cut(text, ANSWER), answered_in, right, verdict)
 
 

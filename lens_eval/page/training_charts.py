@@ -13,14 +13,14 @@ from lens_eval.page import charts
 
 _LAST = ("grad_norm", "learning_rate")
 _TERMS = {"grad_norm": "norm of the gradient", "learning_rate": "learning rate"}
-_MEASURES = {
+_SHARES = {
     "separability": "nearest to the mean of their own language, %",
     "language_variance": "variance that lies between languages, %",
     "specific_share": "variance in the specific subspace, %",
     "agnostic_share": "variance along the agnostic line, %",
     "retrieval_centred": "nearest to their own translation, %",
-    "effective_rank": "effective rank within a language",
 }
+_MEASURES = {**_SHARES, "effective_rank": "effective rank within a language"}
 """Measures by layer, before and after; of those with a number per language the mean is drawn."""
 
 
@@ -133,7 +133,7 @@ def _measures(variant: str, document: Mapping[str, Any]) -> list[tuple[str, Mark
     panels = []
     for name, title in _MEASURES.items():
         lines = [
-            _by_layer(layers, _mean(document[moment][name]), moment, 100 if title.endswith("%") else 1)
+            _by_layer(layers, _mean(document[moment][name]), moment, 100 if name in _SHARES else 1)
             for moment in ("before", "after")
         ]
         panels.append((title + _chance(document, name), lines))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lens_eval.base.errors import UserError, did_you_mean
+from lens_eval.base.metrics import metric_of, ordered
 from lens_eval.results.read import Hole, Scores, family_and_language
 
 if TYPE_CHECKING:
@@ -69,40 +70,6 @@ class Comparison:
     def get(self, family: str, metric: str, variant: str, language: str) -> Entry | None:
         """The entry, or None for a hole."""
         return self.entries.get((family, metric, variant, language))
-
-
-# Metrics that tables show first; every other per-item number goes into JSON and CSV only.
-MAIN_METRICS = (
-    "acc",
-    "exact_match",
-    "off_target",
-    "correct_on_target",
-    "judge_score",
-    "judge_score_on_target",
-)
-LABELS = {
-    "acc": "accuracy",
-    "exact_match": "exact match",
-    "off_target": "off-target",
-    "correct_on_target": "on target and correct",
-    "on_target": "on target",
-    "central": "in the central language",
-    "other": "in another language",
-    "undetermined": "language undetermined",
-    "empty": "empty answer",
-    "no_answer": "no answer found",
-    "judge_score": "judge's grade (100 is 10)",
-    "judge_score_on_target": "judge's grade, off target counts 1",
-}
-
-
-def label(metric: str) -> str:
-    """The metric in words; a filter that is not lm_eval's plain one stays in the name."""
-    name, _, filtered = metric.partition(",")
-    return LABELS.get(name, name) + (f" ({filtered})" if filtered else "")
-
-
-# --- reading -----------------------------------------------------------------------------------
 
 
 # --- comparing ---------------------------------------------------------------------------------
@@ -284,7 +251,7 @@ class _Builder:
             self.central[family] = central
             last = (central,) if central else ()
             self.languages[family] = tuple(code for code in found if code not in last) + last
-            self.metrics[family] = _ordered({metric for s in own for metric in s.metrics})
+            self.metrics[family] = ordered({metric for s in own for metric in s.metrics})
 
     def entries(self, paired: bool) -> dict[tuple[str, str, str, str], Entry]:
         entries = {}
@@ -378,13 +345,8 @@ class _Design:
         )
 
 
-def _ordered(metrics: set[str]) -> tuple[str, ...]:
-    first = [m for name in MAIN_METRICS for m in sorted(metrics) if m.partition(",")[0] == name]
-    return (*first, *sorted(metrics - set(first)))
-
-
 def main_metrics(comparison: Comparison, family: str) -> tuple[str, ...]:
     """The metrics that tables for reading show; all of them where none is known."""
     own = comparison.metrics[family]
-    main = tuple(m for m in own if m.partition(",")[0] in MAIN_METRICS)
+    main = tuple(m for m in own if metric_of(m).main)
     return main or own

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from lens_eval.base.metrics import metric_of
 from lens_eval.results.read import Scores
 
 if TYPE_CHECKING:
@@ -160,10 +161,7 @@ class Results:
         if not found:
             nearest = sorted(lacking, key=lambda absent: (len(absent), sorted(absent)))[:1]
             raise NotThere(self._what(metrics, languages, task, set().union(*nearest)))
-        return [
-            Part(a, b, metric, weight * (-1 if metric == "off_target" else 1) / len(found))
-            for a, b, metric in found
-        ]
+        return [Part(a, b, metric, weight * metric_of(metric).sign / len(found)) for a, b, metric in found]
 
     def _family(
         self,
@@ -240,7 +238,7 @@ def _describe(parts: Sequence[Part]) -> str:
     groups: dict[tuple[str, str, bool], list[Part]] = {}
     for part in parts:
         metric = "on target" if part.metric in ("on_target", "off_target") else "accuracy"
-        positive = part.weight * (-1 if part.metric == "off_target" else 1) > 0
+        positive = part.weight * metric_of(part.metric).sign > 0
         variants = f"{_plain(part.of.variant)} - {_plain(part.to.variant)}"
         groups.setdefault((variants, metric, positive), []).append(part)
     texts = [

@@ -10,8 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lens_eval.base.plain_tables import SIMULATED, markdown_cell, percent
-from lens_eval.results.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, label, main_metrics
+from lens_eval.base.files import write_text
+from lens_eval.base.metrics import label
+from lens_eval.base.plain_tables import SIMULATED, bounds, markdown_cell, percent, points
+from lens_eval.results.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, main_metrics
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,16 +27,12 @@ MADE = "made.md"
 """Beside the tables: what differs from one run to the next though the numbers are the same."""
 
 
-def _signed(value: float) -> str:
-    return f"{round(100 * value, 1) + 0.0:+.1f}"
-
-
 def cell(entry: Entry | None) -> str:
     """`75.6 [66.0, 83.7]*`: percent, 95% interval, and the mark of a difference that excludes zero."""
     if entry is None:
         return HOLE
     i = entry.interval
-    return f"{percent(i.mean)} [{percent(i.low)}, {percent(i.high)}]{MARK if entry.differs else ''}"
+    return f"{percent(i.mean)} {bounds(i)}{MARK if entry.differs else ''}"
 
 
 def difference_cell(entry: Entry | None) -> str:
@@ -42,7 +40,7 @@ def difference_cell(entry: Entry | None) -> str:
     if entry is None or entry.difference is None:
         return ""
     d = entry.difference
-    return f"{_signed(d.mean)} [{_signed(d.low)}, {_signed(d.high)}]{MARK if entry.differs else ''}"
+    return f"{points(d.mean)} {bounds(d, points)}{MARK if entry.differs else ''}"
 
 
 def floor_cells(comparison: Comparison, family: str, metric: str, own: Sequence[str]) -> list[str]:
@@ -406,7 +404,7 @@ def _latex_row(comparison: Comparison, family: str, metric: str, variant: str, o
             continue
         i = entry.interval
         mark = r"\textsuperscript{*}" if entry.differs else ""
-        found.append(rf"{percent(i.mean)}{mark} {{\tiny [{percent(i.low)}, {percent(i.high)}]}}")
+        found.append(rf"{percent(i.mean)}{mark} {{\tiny {bounds(i)}}}")
     return " & ".join([_tex(variant), *found]) + r" \\"
 
 
@@ -442,13 +440,9 @@ def write_all(comparison: Comparison, folder: Path) -> list[Path]:
     Of the same samples come the same `table.md`, `.csv` and `.tex`, byte for byte.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = [write_text(folder / name, render(comparison)) for name, render in FORMATS.values()]
-    return [*written, write_text(folder / MADE, to_made(comparison))] if comparison.run else written
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write aside, then replace: a reader sees the old file or the new one."""
-    aside = path.with_name(path.name + ".partial")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
-    return path
+    texts = {folder / name: render(comparison) for name, render in FORMATS.values()}
+    if comparison.run:
+        texts[folder / MADE] = to_made(comparison)
+    for path, text in texts.items():
+        write_text(path, text)
+    return list(texts)

@@ -122,12 +122,8 @@ LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|blk)\.(\d+)\.")
 """Names of the tensors of decoder layers."""
 
 
-def parameters_of(model: str) -> int | None:
-    """Number of parameters: from the weight files' headers, else from a name like `Llama-3-8B`."""
-    return _count(model, tensor_shapes(model))
-
-
 def _count(model: str, tensors: Mapping[str, tuple[int, ...]]) -> int | None:
+    """Number of parameters: of the tensors if there are any, else from a name like `Llama-3-8B`."""
     if tensors:
         return sum(map(math.prod, tensors.values()))
     for name, count in NAMED_SIZES.items():

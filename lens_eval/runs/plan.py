@@ -7,12 +7,12 @@ known here (the size of a model without one in its name, items on the hub) is sa
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lens_eval.base.files import free_bytes
 from lens_eval.mini import resolve_data
 from lens_eval.runs.costs import (
     ANSWER_TOKENS,
@@ -164,7 +164,7 @@ def estimates(
 ) -> list[str]:
     """Lines on disk, memory and time of a recipe without its left-out variants."""
     shape = shape_of(recipe.backbone)
-    free = shutil.disk_usage(next(p for p in (folder, *folder.resolve().parents) if p.is_dir())).free
+    free = free_bytes(folder)
     if shape is None:
         return [
             f"disk, memory, time: unknown, the size of {recipe.backbone} is not known here; "

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.files import free_bytes
 from lens_eval.mini import resolve_data
 from lens_eval.results.read import RUN_FILE
 from lens_eval.runs.recipe import Recipe, require_set, rows_of, unset_variable
@@ -144,8 +144,7 @@ def check_disk(folder: Path, needed: int) -> None:
     Raises:
         UserError: less than `needed` bytes (and a little air) are free where `folder` is or would be.
     """
-    place = next(p for p in (folder, *folder.resolve().parents) if p.is_dir())
-    free = shutil.disk_usage(place).free
+    free = free_bytes(folder)
     wanted = int(needed * 1.05) + (50 << 20)
     if free < wanted:
         raise UserError(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.files import write_json
+from lens_eval.base.files import write_json, write_text
 from lens_eval.base.identity import key_of
 from lens_eval.base.paths import Paths
 from lens_eval.base.project import ROOT
@@ -194,10 +194,7 @@ def machine_paths(folder: Path, recipe: Recipe) -> Paths:
 def _once(file: Path, make: Callable[[], str]) -> str:
     """The text in `file`, made and written where it is not there yet."""
     if not file.is_file():
-        text = make()
-        aside = file.with_name(file.name + ".partial")
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(file)
+        write_text(file, make())
     return file.read_text(encoding="utf-8")
 
 

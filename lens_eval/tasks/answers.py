@@ -1,7 +1,7 @@
-"""Numbers and option letters out of free text, in any script.
+"""Numbers out of free text, in any script.
 
-`read_number` returns the number a worked solution ends on, `read_choice` the option a response settles on;
-both return None where nothing can be read. Nothing here knows the right answer.
+`read_number` returns the number a worked solution ends on, or None where nothing can be read. Nothing here
+knows the right answer.
 """
 
 from __future__ import annotations
@@ -155,53 +155,6 @@ def same_number(found: Fraction, gold: int | float | str | Fraction) -> bool:
     """Whether a number read from a response is the reference (a number, or digits with "," for thousands)."""
     reference = Fraction(gold.replace(",", "")) if isinstance(gold, str) else Fraction(gold)
     return abs(found - reference) <= Fraction(1, 10**6)
-
-
-def read_choice(text: str, letters: Sequence[str]) -> int | None:
-    r"""Return the index of the option letter `text` settles on, or None.
-
-    Understands a bare letter, "B.", "(b)", "**B**", `\boxed{B}`, "The answer is B", "答案：Ｂ", and Arabic
-    letters; among several stated ones the last counts. A lower-case letter counts only in brackets or
-    alone, and the word "A" only where it cannot be an article.
-    """
-    index = {_letter(letter): position for position, letter in enumerate(letters)}
-    one = "(" + "|".join(map(re.escape, index)) + ")"
-    visible = _without_thoughts(text)
-    boxed = _last_boxed(visible)
-    for candidate in (boxed, visible):
-        if candidate is None:
-            continue
-        plain = _letter(_plain(candidate)).strip()
-        alone = re.fullmatch(rf"[\s(\[\"'«“]*{one}[\s)\]\"'»”.,:،。．、)]*", plain, re.IGNORECASE)
-        if alone:
-            return index[_letter(alone[1].upper())]
-        settled = _settled_letter(plain, one)
-        if settled is not None:
-            return index[_letter(settled)]
-    return None
-
-
-def _settled_letter(plain: str, one: str) -> str | None:
-    """Return the letter last stated as the answer, else the one that opens the text, else the only one."""
-    ends = r"(?![A-Za-z0-9'’])" if "A" in one else r"(?!\w)"
-    starts = r"(?<![A-Za-z0-9'’])" if "A" in one else r"(?<!\w)"
-    marker = rf"(?i:{_STRONG.pattern}|(?:{_WEAK_MARKERS})\s*[:：ঃ=])"
-    bracket = r"[\s(\[\"'«“]*(?:(?i:option )|选项|選項|الخيار )?[(\[]?"
-    stated = list(re.finditer(rf"{marker}{bracket}(?:{one}{ends}|(?i:{one})(?=\s*[.)\]]|\s*$))", plain))
-    if stated:
-        return next(group for group in stated[-1].groups() if group).upper()
-    head = re.match(rf"[(\[]?{one}(?:[)\].:،,、。．：)]|\s*$|\s*\n)", plain)
-    if head:
-        return head[1]
-    tokens = {m[1] for m in re.finditer(rf"{starts}{one}{ends}", plain)}
-    article = re.search(r"(?<![A-Za-z])A\s+[a-z]", plain)
-    return tokens.pop() if len(tokens) == 1 and not (tokens == {"A"} and article) else None
-
-
-def _letter(text: str) -> str:
-    """Fold what writers vary: full width, and the hamza and tatweel of Arabic option letters."""
-    folded = unicodedata.normalize("NFKC", text)
-    return folded.replace("أ", "ا").replace("إ", "ا").replace("آ", "ا").replace("ـ", "").replace("هـ", "ه")
 
 
 def _without_thoughts(text: str) -> str:

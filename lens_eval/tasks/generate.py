@@ -14,15 +14,12 @@ from typing import Any
 
 import yaml
 
+from lens_eval.base.metrics import metric_of
 from lens_eval.tasks.families import LANGUAGES, MMMLU_FILES
 from lens_eval.tasks.scoring import NUMBER_METRICS, OPEN_METRICS
 from lens_eval.tasks.words import NO_SPACE, word
 
 HEADER = "# Written by lens_eval/tasks/generate.py: edit that file and run it again.\n"
-# Said of each metric: whether more of it is better.
-LOWER_IS_BETTER = frozenset(
-    {"off_target", "central", "other", "undetermined", "empty", "no_answer", "cut_off"}
-)
 # The paper's suite: its languages where the family has them.
 PAPER_LANGUAGES = ("en", "zh", "ja", "ko", "ar", "bn", "sw")
 MAX_GEN_TOKS = 1024
@@ -118,9 +115,8 @@ def _metrics(names: Iterable[str]) -> list[dict[str, Any]]:
     metrics = []
     for name in names:
         aggregation: Any = _function("scoring", "most_common") if name == "answered_in" else "mean"
-        metrics.append(
-            {"metric": name, "aggregation": aggregation, "higher_is_better": name not in LOWER_IS_BETTER}
-        )
+        higher = metric_of(name).better != "lower"
+        metrics.append({"metric": name, "aggregation": aggregation, "higher_is_better": higher})
     return metrics
 
 

@@ -12,14 +12,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lens_eval.language.contains import contains
 from lens_eval.language.languages import DEFAULT_LANGUAGES, LANGUAGES
-from lens_eval.tasks.answers import read_choice, read_number, same_number
+from lens_eval.tasks.answers import read_number, same_number
 
-CHOICE_METRICS = ("acc", "acc_norm")
-VERDICT_METRICS = ("on_target", "off_target", "central", "other", "undetermined", "empty")
-OPEN_METRICS = (*VERDICT_METRICS, "answered_in")
-QA_METRICS = ("acc", "correct_on_target", *OPEN_METRICS)
+OPEN_METRICS = ("on_target", "off_target", "central", "other", "undetermined", "empty", "answered_in")
 NUMBER_METRICS = ("acc", "correct_on_target", "no_answer", *OPEN_METRICS)
 
 
@@ -52,13 +48,6 @@ def open_answer(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any
     return judge_language(doc, results[0])
 
 
-def answer_in_text(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    """Score a short question: right if the response contains one of `doc["answers"]`, as whole words."""
-    response = results[0]
-    correct = any(contains(response, answer) for answer in doc["answers"])
-    return _with_verdict(judge_language(doc, response), correct)
-
-
 def number(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score a worked solution: the number it ends on against `doc["answer_number"]`."""
     verdict = judge_language(doc, results[0])
@@ -67,12 +56,6 @@ def number(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     found = read_number(results[0], written_in)
     correct = found is not None and same_number(found, doc["answer_number"])
     return {**_with_verdict(verdict, correct), "no_answer": float(found is None)}
-
-
-def letter(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    """Score a generated choice: the option letter read out of free text against `doc["answer"]`."""
-    found = read_choice(results[0], doc["letters"])
-    return {"acc": float(found == doc["answer"]), "no_answer": float(found is None)}
 
 
 def option_letter(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:

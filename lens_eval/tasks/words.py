@@ -18,7 +18,8 @@ LETTERS = ("A", "B", "C", "D")
 ARABIC_LETTERS = ("أ", "ب", "ج", "د")
 # The released Lens evaluation has kaf in the third place; kept for its protocol only.
 OFFICIAL_ARABIC_LETTERS = ("أ", "ب", "ك", "د")
-# No space between a label and what follows: Chinese and Japanese, and the answer in Thai.
+# No space between sentences, nor before the answer: Chinese, Japanese and Thai. Burmese, whose script has no
+# spaces between words either, has them between phrases.
 NO_SPACE = frozenset({"zh", "ja", "th"})
 
 FAMILY_WORDS: dict[str, tuple[str, ...]] = {

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lens_eval.base.files import write_text
+
 AT_ONCE = 512
 """Requests handed to vLLM together where its batch size is `auto`: it fills its batches itself."""
 
@@ -75,9 +77,7 @@ class KeptResponses:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         lines: list[dict[str, Any]] = [{**self.identity, "size": self.size}]
         lines += [{"responses": batch} for batch in self.batches]
-        aside = self.file.with_name(self.file.name + ".new.partial")
-        aside.write_text("".join(_line(line) for line in lines), encoding="utf-8")
-        aside.replace(self.file)
+        write_text(self.file, "".join(_line(line) for line in lines))
 
 
 def _line(document: Mapping[str, Any]) -> str:

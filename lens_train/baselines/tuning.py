@@ -15,7 +15,6 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +22,7 @@ import torch
 import transformers
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.identity import versions_of
 from lens_eval.mini import resolve_data
 from lens_train import methods
 from lens_train.baselines import pairs
@@ -230,7 +230,7 @@ class Run:
             tokens_seen=self._tokens,
             wall_seconds=round(self._seconds_before + time.perf_counter() - self._started, 3),
             peak_memory_bytes=peak_memory(resolve_device(job.device)),
-            versions={name: version(name) for name in PACKAGES},
+            versions=versions_of(PACKAGES),
             outcome=found,
         ).save(job.output)
         shutil.rmtree(aside, ignore_errors=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import file_hash, write_json
-from lens_eval.base.identity import key_of
+from lens_eval.base.identity import key_of, versions_of
 
 if TYPE_CHECKING:
     from lens_train.gguf.architecture import Source
@@ -66,8 +66,6 @@ def model_folder(file: Path) -> Path:
 
 
 def _convert(header: Header, config: Any, found: list[Source], digest: str, folder: Path) -> None:
-    from importlib.metadata import version
-
     from lens_eval.base.files import need_disk
     from lens_train.gguf.convert import convert, size_of, stored_dtype
 
@@ -90,7 +88,7 @@ def _convert(header: Header, config: Any, found: list[Source], digest: str, fold
         "architecture": header.architecture,
         "dtype": kind,
         "files": {made.name: made.stat().st_size for made in sorted(aside.iterdir())},
-        "versions": {name: version(name) for name in ("gguf", "transformers", "torch")},
+        "versions": versions_of(("gguf", "transformers", "torch")),
     }
     write_json(aside / RECORD, record)
     shutil.rmtree(folder, ignore_errors=True)

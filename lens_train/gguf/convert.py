@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.files import commit, write_text
+from lens_eval.base.files import write_text, written_aside
 from lens_eval.base.progress import progress
 from lens_train.files import TYPES
 from lens_train.gguf.architecture import (
@@ -168,8 +168,7 @@ def _write_shard(
         }
     text = json.dumps(table).encode()
     text += b" " * (-len(text) % 8)
-    aside = path.with_name(path.name + ".partial")
-    with aside.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with written_aside(path) as aside, aside.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
         file.write(struct.pack("<Q", len(text)) + text)
         pieces = (piece for source in shard for piece in _pieces(header, source))
         work = partial(_convert_piece, header, dtype=dtype)
@@ -178,7 +177,6 @@ def _write_shard(
             for data in pool.map(work, batch):
                 file.write(data)
                 done(data.nbytes)
-    commit(aside, path)
 
 
 def _pieces(header: Header, source: Source) -> Iterator[tuple[Source, int, int]]:

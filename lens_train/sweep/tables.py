@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lens_eval.base.files import write_text
-from lens_eval.base.plain_tables import SIMULATED, percent
+from lens_eval.base.plain_tables import WHY_SIMULATED, percent
 from lens_train.lens import RUN_SETTINGS
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def notes(outcome: Outcome) -> list[str]:
     items = f"{about['dev']['items']} dev items ({about['dev']['name']}), {len(about['languages'])} languages"
     found.append(f"{items}; model {about['model']['name']}, weights {about['model']['weights_sha256'][:12]}.")
     if outcome.document["simulated"]:
-        found.append(f"Simulated ({SIMULATED.partition(': ')[2]}).")
+        found.append(f"Simulated ({WHY_SIMULATED}).")
     found.append(outcome.choice.rule)
     found += outcome.choice.words
     if len(outcome.choice.ranking) > 1:

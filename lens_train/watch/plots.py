@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.files import commit
+from lens_eval.base.files import written_aside
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 """Told apart by colour-blind readers too (Okabe and Ito)."""
@@ -33,9 +33,8 @@ def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[An
 
 def save_figure(figure: Any, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".partial")
-    figure.savefig(aside, format="png", dpi=130)
-    commit(aside, path)
+    with written_aside(path) as aside:
+        figure.savefig(aside, format="png", dpi=130)
     return path
 
 

@@ -76,7 +76,7 @@ def test_formats_and_output_files(replies: Path, tmp_path: Path) -> None:
         (3, "undetermined", "undetermined"),
         (4, "undetermined", "empty"),
     ]
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.partial"))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_failed_run_leaves_no_file_and_keeps_the_old_one(replies: Path, tmp_pa
             str(verdicts),
         )
     assert verdicts.read_text(encoding="utf-8") == "old\n"
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
         child.stdin.write(row * 300)
         child.stdin.flush()
         deadline = time.monotonic() + 120
-        while not (tmp_path / "v.jsonl.part").exists() and time.monotonic() < deadline:
+        while not (tmp_path / "v.jsonl.partial").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         child.send_signal(signal.SIGINT)
         error = child.stderr.read()

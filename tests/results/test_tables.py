@@ -145,4 +145,4 @@ def test_files_are_written_whole(comparison: Comparison, tmp_path: Path) -> None
 
 def test_no_minus_zero() -> None:
     assert plain_tables.percent(-0.0001) == "0.0"
-    assert tables._signed(-0.0001) == "+0.0"
+    assert plain_tables.points(-0.0001) == "+0.0"

@@ -42,9 +42,11 @@ def test_the_size_of_a_model(tmp_path: Path) -> None:
         "Qwen/Qwen3-8B": 8e9,
         "org/tiny-125m": 125e6,
     }.items():
-        assert costs.parameters_of(name) == count
-    assert costs.parameters_of("org/unheard-of") is None
-    assert costs.parameters_of(str(tmp_path / "none")) is None
+        named = costs.shape_of(name)
+        assert named is not None
+        assert named.total == count
+    assert costs.shape_of("org/unheard-of") is None
+    assert costs.shape_of(str(tmp_path / "none")) is None
     # A folder is counted, not guessed: only the headers of its weight files are read.
     folder = tiny_lens.save_model(tmp_path / "model-8b")
     from transformers import AutoModelForCausalLM

@@ -11,10 +11,7 @@ from lens_eval.tasks.answers import same_number
 from lens_eval.tasks.scoring import (
     NUMBER_METRICS,
     OPEN_METRICS,
-    QA_METRICS,
-    answer_in_text,
     choice,
-    letter,
     most_common,
     number,
     open_answer,
@@ -42,14 +39,6 @@ def test_numbers_are_written_as_in_the_language_of_the_answer() -> None:
     assert number(doc, ["Wir zählen alle Eier zusammen. Die Antwort lautet 1.250."])["acc"] == 1
     assert number(doc, ["First we count all of the eggs together. The answer is 1,250."])["acc"] == 1
     assert number(doc, ["Wir zählen alle Eier zusammen. Die Antwort lautet 1,250."])["acc"] == 0
-
-
-def test_a_short_answer_carries_every_metric() -> None:
-    doc = {"language": "sw", "prompt": "Mji mkuu wa Ufaransa ni upi?", "answers": ["Paris", "Parisi"]}
-    scores = answer_in_text(doc, ["Mji mkuu wa Ufaransa ni Paris, bila shaka yoyote."])
-    assert set(scores) == set(QA_METRICS)
-    assert (scores["acc"], scores["correct_on_target"]) == (1, 1)
-    assert answer_in_text(doc, ["Mji mkuu wa Ufaransa ni Roma."])["acc"] == 0
 
 
 def test_an_open_answer_has_no_accuracy() -> None:
@@ -84,8 +73,6 @@ def test_choices() -> None:
     assert option_letter({"answer": 1}, results) == {"acc": 0.0}
     texts = {"answer": 1, "choices": ["ab", "abcd", "abc"]}
     assert choice(texts, results) == {"acc": 0.0, "acc_norm": 1.0}
-    assert letter({"answer": 1, "letters": ["A", "B"]}, ["**B**"]) == {"acc": 1.0, "no_answer": 0.0}
-    assert letter({"answer": 1, "letters": ["A", "B"]}, ["hm"]) == {"acc": 0.0, "no_answer": 1.0}
 
 
 def test_only_options_that_exist_are_compared() -> None:

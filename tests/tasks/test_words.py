@@ -9,6 +9,7 @@ import pytest
 
 from lens_eval.base.errors import UserError
 from lens_eval.language.languages import LANGUAGES
+from lens_eval.language.scripts import UNSPACED, script_group
 from lens_eval.tasks import words
 from lens_eval.tasks.families import LANGUAGES as FAMILY_LANGUAGES
 from lens_eval.tasks.words import FAMILY_WORDS, WORDS, label, letters, list_letters, word
@@ -70,3 +71,9 @@ def test_letters() -> None:
 def test_labels_join_as_the_language_does() -> None:
     assert label("zh", "premise", "天") == "前提：天"
     assert label("fr", "premise", "x") == "Prémisse : x"
+
+
+def test_sentences_run_on_where_words_do_but_for_burmese() -> None:
+    unspaced = {code for code in WORDS if script_group(LANGUAGES[code].scripts[0]) in UNSPACED}
+    assert unspaced - words.NO_SPACE == {"my"}
+    assert unspaced >= words.NO_SPACE

@@ -8,13 +8,16 @@ processes give the same report.
 from __future__ import annotations
 
 import itertools
+import json
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.files import written_aside
 from lens_eval.language.files.read import Broken, Fields, Response, Source
 from lens_eval.language.files.tally import Scorer, Tally
 from lens_eval.language.languages import DEFAULT_LANGUAGES, normalise_code
@@ -176,6 +179,30 @@ def score_files(
             why = f"{scores.broken_count} broken lines; first: line {line}: {reason}"
         raise UserError(f"no response could be scored in {read}: {why}")
     return scores
+
+
+@contextmanager
+def verdict_file(path: Path | None) -> Iterator[Callable[[Response, str, str], None] | None]:
+    """What `score_files` calls with each verdict to write it as a line of JSON; the file is there at the end.
+
+    None where no file is asked for.
+    """
+    if path is None:
+        yield None
+        return
+    with written_aside(path) as aside, aside.open("w", encoding="utf-8") as stream:
+
+        def write(response: Response, outcome: str, answered_in: str) -> None:
+            row = {
+                "file": response.file,
+                "line": response.line,
+                "language": response.language,
+                "outcome": outcome,
+                "answered_in": answered_in,
+            }
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+        yield write
 
 
 def _responses(names: Sequence[str], fields: Fields, scores: Scores, strict: bool) -> Iterator[Response]:
