@@ -85,8 +85,7 @@ class Units:
 
     @staticmethod
     def of(decoder: Decoder, layers: Sequence[int], means: Mapping[str, Tensor]) -> Units:
-        """Gain and offset of the final norm for the last layer; the size of its mean states for another
-        layer.
+        """For the last layer, gain and offset of the final norm; for any other, the size of its mean states.
 
         Args:
             decoder: the untrained model.
