@@ -13,9 +13,9 @@ from torch import Tensor
 from lens_train.decoder import Decoder
 
 CPU_TOKENS = 1024
-"""Most tokens of a batch on a CPU. More tokens do not speed up matrix products. They need larger buffers,
-which the C library returns to the system after each operation, and allocating them again can take as long as
-the products."""
+"""Most tokens of a batch on a CPU. More tokens do not speed up matrix products. Their larger
+buffers are returned to the system after each operation, and allocating them again can take as long as the
+products."""
 
 
 CPU_LAUNCH = 16

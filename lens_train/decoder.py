@@ -158,8 +158,7 @@ class Decoder:
 
     @torch.no_grad()
     def _check(self) -> None:
-        """Check that the cut and the whole model agree on a few tokens; record how each layer wraps its
-        output."""
+        """Check on a few tokens that cut and whole model agree; record how each layer wraps its output."""
         ids = torch.arange(6, device=self.device).view(2, 3) % self.config.vocab_size
         mask = torch.ones_like(ids)
         depth = self.spans(len(self))[:2][-1][1]  # of a streamed model only two layers are checked

@@ -131,8 +131,7 @@ def _cache_bytes(config: Any, dtype: torch.dtype) -> int:
 
 
 def _first(logits: Tensor) -> Tensor:
-    """Index of the largest logit, the first of equals; on a CPU `max` is several times as fast as
-    `argmax`."""
+    """Index of the largest logit, the first of equals; on a CPU `max` is far faster than `argmax`."""
     return logits.max(dim=-1).indices
 
 
@@ -188,8 +187,7 @@ def unrolled(reply: Reply, length: int) -> list[int]:
 
 
 class _Loops:
-    """Counts, per row and period, how many tokens at the end of the row equal the token one period
-    earlier."""
+    """Per row and period: how many tokens at the end of the row equal the token one period earlier."""
 
     def __init__(self, rows: int, device: torch.device) -> None:
         self._last = torch.full((rows, LONGEST_PERIOD), -1, device=device)

@@ -275,8 +275,7 @@ def trunk_state(plan: Plan, kept: Kept | None) -> WalkState:
 
 
 def prepare(plan: Plan, decoder: Decoder, kept: Kept | None = None) -> Prepared:
-    """Make the trained layers trainable, and run the frozen layers on the prompts unless states are
-    `kept`."""
+    """Unfreeze the layers to train; run the frozen layers on the prompts, unless their states are `kept`."""
     config = plan.config
     decoder.hold(plan.trained[0])
     decoder.model.requires_grad_(False)

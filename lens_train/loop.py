@@ -221,8 +221,7 @@ class TopTrainer:
 
     @torch.no_grad()
     def _reference(self, items: Sequence[int]) -> dict[tuple[int, str], Any]:
-        """Untrained states that the losses read; cloned, because a view would keep the states of all
-        tokens."""
+        """Untrained states that the losses read; clones, because a view would keep all tokens' states."""
         size, languages = self.config.micro_batch_size, self.objective.languages
         reads = [self.objective.reads_all(code) for code in languages]
         key = (tuple(items), size, self.layers, languages, tuple(reads), self.config.retain_over)
@@ -416,8 +415,7 @@ class TopTrainer:
 
 @contextmanager
 def _interruptible() -> Iterator[list[bool]]:
-    """Record the first Ctrl-C in the list instead of stopping within a step; a second Ctrl-C stops at
-    once."""
+    """Record the first Ctrl-C in the list, so that the step can end; a second Ctrl-C stops at once."""
     noted: list[bool] = []
     if threading.current_thread() is not threading.main_thread():
         yield noted

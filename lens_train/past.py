@@ -28,8 +28,7 @@ class Past(DynamicCache):
     def __init__(
         self, before: Mapping[int, Pair] | None = None, note: bool = False, stop_at: int | None = None
     ) -> None:
-        """Start from `before`, layer -> keys and values; stop in layer `stop_at` after its keys and
-        values."""
+        """Start from `before`, layer -> keys and values; stop in layer `stop_at` once its own are known."""
         super().__init__()
         self.before = dict(before or {})
         self.length = next(iter(self.before.values()))[0].shape[2] if self.before else 0
@@ -57,8 +56,8 @@ class Past(DynamicCache):
         return self.length
 
     def get_mask_sizes(self, query_length: int, layer: int = 0) -> tuple[int, int]:
-        """Number of tokens in the attention mask, and its offset; the mask itself handles a sliding
-        window."""
+        """Number of tokens that the attention mask covers, and its offset; sliding windows are in the
+        mask."""
         return self.length + query_length, 0
 
 

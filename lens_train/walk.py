@@ -56,8 +56,7 @@ class Kept:
     device: torch.device
     """Device of the model; the states are kept on it."""
     lower: Tensor | None = None
-    """States of the last token below `start`, (prompts, start, width), float32, on the CPU; None = not
-    wanted."""
+    """Last token's states below `start`, (prompts, start, width), float32, on the CPU; None = not wanted."""
     hidden: dict[int, Tensor] = field(default_factory=dict)
     """Prompt -> states of the tokens after the head that enter `start`, (tokens, width)."""
     head_hidden: Tensor | None = None
@@ -67,8 +66,7 @@ class Kept:
     def make(
         decoder: Decoder, prompts: Prompts, rows: Sequence[int], start: int, budget: int, lower: bool = False
     ) -> Kept:
-        """Prepare to keep the prompts `rows`; `lower`: also the last token's state after each frozen
-        layer."""
+        """Prepare to keep the prompts `rows`; `lower`: also the last token's states below `start`."""
         head = tuple(prompts[0][: shared_tokens(decoder, prompts)])
         rests = [prompt[len(head) :] for prompt in prompts]
         batches = list(make_batches(rests, rows if start else (), budget, decoder.device))
@@ -236,8 +234,7 @@ class _Span:
         return hidden, Past(past.fresh)
 
     def take(self, batch: Batch, hidden: Tensor | None, past: Past) -> Tensor | None:
-        """Run a batch through the span; the model's last layer only for the tokens read, if that is
-        possible."""
+        """Run a batch through the span; if possible, run the model's last layer only for the tokens read."""
         decoder, read, first, last = self.decoder, self.read, self.first, self.last
         alone = read and last == len(decoder) and reads_alone(decoder, batch)
         below = last - 1 if alone else last
