@@ -7,10 +7,10 @@ File layouts:
 - Bactrian-X: a folder with one file per language (`en.json`, `zh.json`, ...), rows with `instruction`,
   `input`, `output` and an `id` shared by all languages;
 - Aya: a file of rows with `inputs`, `targets` and `language_code` or `language`, or a folder with one
-  such file per language; rows of one `id` are joined, rows without are not parallel.
+  such file per language; rows with the same `id` are joined, rows without an `id` are not parallel.
 
-Every method draws its data through `read_pairs` and `take`: the same items, languages and order, so
-that rows of a comparison differ by the method alone.
+Every method reads its data through `read_pairs` and `take`: the same items, languages and order. So the
+rows of a comparison differ only in the method.
 """
 
 from __future__ import annotations

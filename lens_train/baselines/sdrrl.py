@@ -51,7 +51,7 @@ class SdrrlSettings(TuningSettings):
     parallel_text: str | None = None
     """`.jsonl` file of parallel texts to translate, as many as there are items; None: the prompts."""
     answer_tokens: int = 256
-    """Tokens of an own answer, at most; an answer that has not ended by then is left out."""
+    """Most tokens of an own answer; an answer that has not ended by then is left out."""
     answer_batch: int = 16
     """Prompts answered at a time."""
 

@@ -48,7 +48,7 @@ class TuningSettings:
     steps: int | None = None
     """Optimizer steps, in as many passes as they need; None: as many steps as `epochs` give."""
     batch_size: int = 8
-    """Parallel items per optimizer step, as in Lens; a step holds all examples that were made from them."""
+    """Parallel items per optimizer step, as in Lens; a step holds all examples made from these items."""
     micro_batch_size: int = 8
     """Most examples per forward pass and process; it affects memory, and results only by rounding."""
     learning_rate: float = 1e-5
@@ -178,7 +178,7 @@ class Run:
         # TRL replaces `forward` of this one model object by its own; the next stage starts afresh.
         self.model.__dict__.pop("forward", None)
         self.model = trainer.model
-        # Also where FSDP or DeepSpeed has split them: all processes take part in collecting them.
+        # Also if FSDP or DeepSpeed has split the weights: all processes take part in collecting them.
         self._tensors = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         self._tokens += trainer.state.num_input_tokens_seen
 
