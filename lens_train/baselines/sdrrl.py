@@ -184,7 +184,7 @@ def wish(language: str) -> str:
 def switched(
     item: Item, answer: str, words: Mapping[str, str], language: str, share: float, seed: int
 ) -> list[Example]:
-    """The prompt in `language` with some words in the central language; None if no word is known."""
+    """The prompt in `language` with some words in the central language; empty if no word is known."""
     prompt = item.prompt[language]
     known = [word for word in words if word in prompt]
     # Longest first, so that a word is not replaced inside a longer one.

@@ -20,7 +20,7 @@ VERSIONS = (2, 3)
 ALIGNMENT = 32
 """Bytes; where a file does not say."""
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-"""How `struct` calls GGUF's types of numbers."""
+"""GGUF's number types as `struct` formats."""
 TEXT, ARRAY = 8, 9
 
 
@@ -30,7 +30,7 @@ class Entry:
 
     name: str
     shape: tuple[int, ...]
-    """As torch counts: rows first."""
+    """Shape in torch's order: rows first."""
     kind: int
     """Number of its type."""
     start: int
@@ -44,7 +44,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says."""
+    """The contents of a file's header."""
 
     file: Path
     size: int
@@ -63,13 +63,13 @@ class Header:
         return sum(entry.elements for entry in self.tensors.values())
 
     def token(self, name: str) -> int | None:
-        """Id of a special token (`bos`, `eos`, `eot`, `unknown`, `padding`), where the file names one."""
+        """Id of a special token (`bos`, `eos`, `eot`, `unknown`, `padding`), if the file names one."""
         number = self.fields.get(f"tokenizer.ggml.{name}_token_id")
         return None if number is None else int(number)
 
 
 class _Short(Exception):
-    """The file ends where it should go on."""
+    """The file ends too early."""
 
 
 class _Reader:
@@ -83,7 +83,7 @@ class _Reader:
         return self._file.tell()
 
     def take(self, count: int) -> bytes:
-        # A damaged length can be any number: nothing longer than the file is asked for.
+        # A damaged length can be any number, so a length beyond the file's size is not read.
         data = self._file.read(count) if count <= self._size else b""
         if len(data) != count:
             raise _Short
@@ -110,11 +110,11 @@ class _Reader:
 
 
 def read_header(file: Path) -> Header:
-    """Read the head of a file.
+    """Read the header of a file.
 
     Raises:
-        UserError: no such file, no GGUF file, a version that is not read, a file cut short within its head,
-            or a part of a model in several files.
+        UserError: there is no such file, it is no GGUF file, its version is not supported, it is cut short
+            within its header, or it is one part of a model in several files.
     """
     if not file.is_file():
         raise UserError(
@@ -174,10 +174,10 @@ def _check(header: Header) -> None:
 
 
 def check_whole(header: Header) -> None:
-    """Refuse a file that ends before its tensors do.
+    """Refuse a file that ends before its last tensor.
 
     Raises:
-        UserError: it does; or it has a type of tensor that the installed `gguf` does not know.
+        UserError: the file is cut short, or has a tensor type that the installed `gguf` does not know.
     """
     end = max(entry.start + stored_bytes(header, entry) for entry in header.tensors.values())
     if end > header.size:
@@ -188,10 +188,10 @@ def check_whole(header: Header) -> None:
 
 
 def stored_bytes(header: Header, entry: Entry) -> int:
-    """Bytes of a tensor in the file.
+    """Size of a tensor in the file, in bytes.
 
     Raises:
-        UserError: a type of tensor that the installed `gguf` does not know.
+        UserError: the installed `gguf` does not know the tensor type.
     """
     gguf = gguf_package()
     try:

@@ -1,11 +1,11 @@
-"""Is Lens for this model? Its replies to a few prompts per language, judged, and what its text costs it.
+"""Whether Lens suits a model: its replies to a few prompts per language, and its loss on the prompts.
 
-Lens is for a model that understands a language and answers in another one. It moves the language of a
-reply; it teaches none. So two things are asked per language: in which language are the replies, and can the
-model write the language at all. The second is read off the replies (loops, echoes) and off the likelihood of
-the prompts themselves: `cost` is the model's total loss on the prompts of a language over that on the same
-prompts in the central language. Translations say the same, so a model at home in a language needs about as
-much for them.
+Lens is for a model that understands a language and answers in another one. It changes the language of a
+reply; it teaches no language. So two questions are asked per language: in which language are the replies, and
+can the model write the language at all. Two signs answer the second question. One is the form of the replies
+(loops, echoes). The other is `cost`: the model's total loss on the prompts of a language, divided by its
+total loss on the same prompts in the central language. Translations have the same content, so a model that
+knows a language well has a cost of about 1.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from lens_train.stream import open_decoder
 from lens_train.watch.dev import DevData, DevJudge
 
 REPAIRED = 0.9
-"""From this share of usable replies on there is next to nothing to repair."""
+"""With at least this share of usable replies there is almost nothing to repair."""
 SOUND = 0.5
-"""Below this share of usable replies in the central language the model is not asked as it should be."""
+"""With a smaller share of usable replies in the central language the prompts do not suit the model."""
 OFF_TARGET = 0.2
-"""From this share of off-target replies on there is something for Lens to do."""
+"""With at least this share of off-target replies Lens can help."""
 BROKEN = 0.5
-"""From this share of loops, echoes and empty replies on a model does not write the language."""
+"""With at least this share of loops, echoes and empty replies the model cannot write the language."""
 COSTLY = 3.0
-"""A language whose text costs this many times the central language's is hardly known to the model."""
+"""With at least this `cost` the model hardly knows the language."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Assessment:
     shares: Mapping[str, float]
     """Of the replies; see `lens_train.watch.dev`."""
     cost: float
-    """Loss on the prompts over that on their central translations; 1 for the central language."""
+    """Loss on the prompts divided by that on their central translations; 1 for the central language."""
     verdict: str
     replies: tuple[tuple[str, str], ...]
     """Prompts and replies."""
@@ -67,15 +67,15 @@ def assess(
     Args:
         model: hub id, folder or file.
         data: parallel prompts.
-        languages: codes, the central one included.
-        central: the language that the model is thought to prefer.
-        settings: fields of `LensConfig` that decide how a prompt is fed (template, system prompt, precision).
+        languages: codes, including the central one.
+        central: the language that the model presumably prefers.
+        settings: fields of `LensConfig` that decide how a prompt is run (template, system prompt, precision).
         items: prompts per language.
-        tokens: longest reply.
+        tokens: most tokens of a reply.
         device: `auto`, `cpu`, `cuda`, ...
 
     Raises:
-        UserError: anything wrong with what was asked for, before any work; or a model that must be streamed.
+        UserError: an argument is wrong, or the model must be streamed; raised before any work.
     """
     config = LensConfig.build(languages, central, settings)
     place = resolve_device(device)
@@ -104,16 +104,16 @@ def assess(
 
 @torch.no_grad()
 def text_loss(model: Any, tokenizer: Any, texts: Sequence[str]) -> float:
-    """Total loss of some texts, in nats."""
+    """Total loss of the texts, in nats."""
     from lens_train.watch.dev import token_losses
 
     return sum(float(losses.sum()) for losses in token_losses(model, tokenizer, texts))
 
 
 def verdict(shares: Mapping[str, float], cost: float, central: bool, sound: bool = True) -> str:
-    """What the figures of a language say about Lens, in a few words.
+    """What the measures of a language say about Lens, in a few words.
 
-    Where not even the central language is usable (`sound` is false), nothing follows for another one.
+    If even the central language is not usable (`sound` is false), nothing follows for other languages.
     """
     broken = shares["loop"] + shares["echo"] + shares["empty"]
     if central:
@@ -131,7 +131,7 @@ def verdict(shares: Mapping[str, float], cost: float, central: bool, sound: bool
 
 
 def conclusion(found: Sequence[Assessment]) -> str:
-    """All languages in one sentence, with the next step."""
+    """One sentence about all languages, with the next step."""
     central, others = found[0], found[1:]
     if central.shares["usable"] < SOUND:
         return (
@@ -142,12 +142,12 @@ def conclusion(found: Sequence[Assessment]) -> str:
     if good:
         return f"Lens can help with {', '.join(good)}. Next: `lens sweep` or `lens train` on these languages."
     if all(own.verdict.startswith("nothing") for own in others):
-        return "There is nothing to repair in these languages: every reply but a few is usable."
-    return "Lens will not help here: it moves the language of replies, and teaches no language."
+        return "There is nothing to repair in these languages: almost every reply is usable."
+    return "Lens will not help here: it changes the language of replies, and teaches no language."
 
 
 def show(found: Sequence[Assessment], count: int) -> None:
-    """Print `count` replies per language, the table, and what follows from it."""
+    """Print `count` replies per language, the table, and the conclusion."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

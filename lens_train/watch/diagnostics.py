@@ -148,7 +148,7 @@ class Watch:
 
 @torch.no_grad()
 def _states(trunk: Trunk, rows: Rows, lower: Tensor) -> Tensor:
-    """States at the last token, (languages, items, layers, width), with the weights as they are now."""
+    """States at the last token, (languages, items, layers, width), with the current weights."""
     every = [row for places in rows.values() for row in places]
     tops = trunk.top(every, range(trunk.start, len(trunk.decoder)), last_only=every)
     parts = [[torch.cat([lower[row], tops[row][:, -1].cpu()]) for row in places] for places in rows.values()]
