@@ -25,7 +25,7 @@ MODEL_TYPES = {
     "gemma3": "gemma3_text",
     "phi3": "phi3",
 }
-"""Architecture as GGUF calls it -> as transformers does."""
+"""Architecture in GGUF -> model type in transformers."""
 WITHOUT_EFFECT = ("vocab_size", "tensor_data_layout", "rope.scaling.finetuned")
 """Settings that decide nothing here: the vocabulary is as large as the embeddings are."""
 OFF = {
@@ -317,7 +317,7 @@ def _source(header: Header, config: Any, name: str, entry: Entry) -> Source:
     """What llama.cpp does to a weight when it is written."""
     heads = 0
     if header.architecture == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
-        # It turns neighbouring dimensions, where transformers turns the two halves of a head.
+        # llama.cpp rotates neighbouring dimensions; transformers rotates the two halves of a head.
         heads = config.num_attention_heads if "q_proj" in name else config.num_key_value_heads
     added = header.architecture in DEEPEST and name.endswith("norm.weight")
     return Source(name, entry, heads, 1.0 if added else 0.0)

@@ -1,7 +1,7 @@
-"""The head of a GGUF file: what it says of the model, and where its tensors lie. No tensor is read.
+"""The header of a GGUF file: its facts about the model, and the offsets of its tensors. No tensor is read.
 
-The `gguf` package has a reader of its own, which takes seconds for a large vocabulary (it keeps an array per
-token), and which says of a file that is cut short only that an array has the wrong shape.
+The reader of the `gguf` package takes seconds for a large vocabulary, because it keeps one array per token.
+For a file that is cut short it reports only that an array has the wrong shape.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class _Short(Exception):
 
 
 class _Reader:
-    """Reads the values of a head in their order."""
+    """Reads the values of a header in their order."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file, self._size = file, size

@@ -1,4 +1,4 @@
-"""The tokenizer of a GGUF file as `tokenizer.json`: transformers builds it, and what it drops is put back."""
+"""The tokenizer of a GGUF file as `tokenizer.json`: built by transformers; what it drops is restored."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lens_eval.base.files import write_text
 from lens_train.gguf.header import Header
 
 WORDS_FIRST = ("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "tekken")
-"""Kinds of byte-level BPE that take a word whole which is a token of its own, whatever the merges make of it,
-and that begin with BOS where the file does not say."""
+"""Kinds of byte-level BPE that keep a word whole if it is a token, whatever the merges give, and that begin
+with BOS if the file does not say otherwise."""
 NORMALISED = ("qwen2",)
 """Kinds that compose characters (NFC) first, which GGUF does not record."""
 SINGLE_DIGITS = ("smollm", "refact", "command-r", "starcoder", "codeshell")

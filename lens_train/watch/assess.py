@@ -44,7 +44,7 @@ class Assessment:
 
     language: str
     shares: Mapping[str, float]
-    """Of the replies; see `lens_train.watch.dev`."""
+    """Measures of the replies; see `lens_train.watch.dev`."""
     cost: float
     """Loss on the prompts divided by that on their central translations; 1 for the central language."""
     verdict: str

@@ -108,7 +108,7 @@ def _squares(values: Tensor) -> float:
 
 
 def _parts(place: Place, tensor: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """A tensor of the base's file as float32 and the trained one, on the CPU, piece by piece."""
+    """Slices of a tensor of the base's file in float32, and of the trained tensor, on the CPU."""
     flat = tensor.detach().reshape(-1)
     with place.file.open("rb") as file:
         for at in range(0, flat.numel(), PART):
@@ -120,7 +120,7 @@ def _parts(place: Place, tensor: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 @dataclass(frozen=True)
 class Shown:
-    """Held-out prompts, and how the untrained model answers them."""
+    """Held-out prompts, and the untrained model's replies to them."""
 
     held_out: HeldOut
     central: str
@@ -141,7 +141,8 @@ class Shown:
         folder: Path,
         run: str,
     ) -> Shown:
-        """Answer the prompts with the weights in place, or take up what the same `run` kept in `folder`."""
+        """Answer the prompts with the current weights, or read the replies that this `run` kept in
+        `folder`."""
         texts = held_out.texts.texts
         prompts = {code: render(texts[code], PROMPT_TOKENS) for code in texts}
         before = _kept(folder / BEFORE, run)
@@ -153,7 +154,7 @@ class Shown:
         return Shown(held_out, central, prompts, before, folder)
 
     def end(self, decoder: Decoder, tokenizer: Any, budget: int) -> dict[str, Any]:
-        """Answer again, write `replies.jsonl`, and return what is said of both."""
+        """Answer again, write `replies.jsonl`, and return the verdicts on both sets of replies."""
         after = answer(decoder, tokenizer, self.prompts, budget, "replies after")
         texts = self.held_out.texts.texts
         judged = [judge(replies, texts, self.central) for replies in (self.before, after)]
@@ -191,7 +192,7 @@ def begin(
     stored: torch.dtype | None,
     run: str,
 ) -> Shown | None:
-    """Have the untrained model answer, where replies are wanted and the model is in memory to give them.
+    """Generate the untrained model's replies, if replies are wanted and the model is in memory.
 
     Args:
         plan: of the run.
