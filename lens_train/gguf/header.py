@@ -128,7 +128,7 @@ def read_header(file: Path) -> Header:
             header = _read(file, size, reader)
         except (_Short, struct.error, OverflowError, ZeroDivisionError):
             raise UserError(
-                f"{file} is damaged or cut short: its head does not fit into its {size:,} bytes; "
+                f"{file} is damaged or cut short: its header does not fit into its {size:,} bytes; "
                 "copy or download it again"
             ) from None
     _check(header)

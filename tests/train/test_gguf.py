@@ -336,7 +336,7 @@ def test_files_that_are_none_or_not_whole_are_refused_before_work(tmp_path: Path
         "does not begin with the letters GGUF": b"{}" + data[2:],
         "version 1 of GGUF": data[:4] + (1).to_bytes(4, "little") + data[8:],
         "big-endian": data[:4] + (3).to_bytes(4, "big") + data[8:],
-        "its head does not fit": data[: first_tensor // 2],
+        "its header does not fit": data[: first_tensor // 2],
         "its tensors reach to byte": data[:-4000],
     }
     for words, content in damaged.items():
