@@ -14,8 +14,7 @@ from lens_train.decoder import Decoder
 
 CPU_TOKENS = 1024
 """Most tokens of a batch on a CPU. More tokens do not speed up matrix products. Their larger
-buffers are returned to the system after each operation, and allocating them again can take as long as the
-products."""
+buffers are returned to the system after each operation; to get them back can take as long as the products."""
 
 
 CPU_LAUNCH = 16

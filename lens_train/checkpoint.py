@@ -66,7 +66,7 @@ def _hub_says(error: Exception, name: str) -> str:
 
     if isinstance(error, errors.GatedRepoError):
         return (
-            f"the hub gives it only to who has accepted its terms: do so at https://huggingface.co/{name}, "
+            f"the hub gives it only to users who accepted its terms: do so at https://huggingface.co/{name}, "
             "then `hf auth login`"
         )
     if isinstance(error, errors.RepositoryNotFoundError):

@@ -1,4 +1,4 @@
-"""The training methods by name, and what is checked before any of them starts.
+"""The training methods by name, and the checks before any of them starts.
 
 A method is one module with a function `train(job: Job) -> None` that fills `job.output`, and a
 mapping `SETTINGS` from method name to the frozen dataclass of its settings. To add one, write the

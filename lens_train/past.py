@@ -56,8 +56,7 @@ class Past(DynamicCache):
         return self.length
 
     def get_mask_sizes(self, query_length: int, layer: int = 0) -> tuple[int, int]:
-        """Number of tokens that the attention mask covers, and its offset; sliding windows are in the
-        mask."""
+        """Number of tokens in the attention mask, and its offset; windows are handled by the mask alone."""
         return self.length + query_length, 0
 
 

@@ -41,8 +41,7 @@ class TuningSettings:
     """Settings of every fine-tuned baseline. The optimizer is AdamW (betas 0.9, 0.999)."""
 
     train_items: int | None = 200
-    """The data budget: parallel items, each used in all languages; fewer if the data holds fewer. None:
-    all."""
+    """The data budget: parallel items, each in all languages; fewer if the data holds fewer. None: all."""
     epochs: int = 1
     """Passes over the training examples."""
     steps: int | None = None
@@ -411,7 +410,7 @@ def _check_template(tokenizer: Any, model: str) -> None:
     """Refuse a chat template that makes training prompts differ from those at inference."""
     if not tokenizer.chat_template:
         raise UserError(
-            f"{model} has no chat template, so there is no telling how its prompts look; "
+            f"{model} has no chat template, so the form of its prompts is unknown; "
             "use an instruction-tuned model, or add a `chat_template` to its tokenizer"
         )
     turns = messages(Example("", "", "Hello?", "Hello!"))
@@ -421,7 +420,7 @@ def _check_template(tokenizer: Any, model: str) -> None:
     )
     bos = tokenizer.bos_token_id
     if bos is not None and whole[:2] == [bos, bos]:
-        raise UserError(f"{model}: its chat template starts with two BOS tokens; mend `chat_template`")
+        raise UserError(f"{model}: its chat template starts with two BOS tokens; correct `chat_template`")
     if whole[: len(asked)] != asked or len(whole) == len(asked):
         raise UserError(
             f"{model}: with its chat template a prompt waiting for an answer does not begin the same prompt "

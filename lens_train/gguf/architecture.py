@@ -46,7 +46,7 @@ SOFT_CAPS: Mapping[str, Mapping[str, float | None]] = {
     "gemma2": {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
     "gemma3": {"attn_logit_softcapping": None, "final_logit_softcapping": None},
 }
-"""Where a file does not say."""
+"""Default if a file does not state the value."""
 ROPE_FACTORS = "rope_freqs.weight"
 LONG_FACTORS, SHORT_FACTORS = "rope_factors_long.weight", "rope_factors_short.weight"
 OUTPUT = "output.weight"
@@ -80,7 +80,7 @@ class _Settings:
         if isinstance(value, list) and value and len(set(value)) == 1:
             value = value[0]  # one number per layer, the same for all
         if isinstance(value, list):
-            raise UserError(f"{self.header.file} has another {name} in each layer, which is not supported")
+            raise UserError(f"{self.header.file} has a different {name} per layer, which is not supported")
         return decimal(value) if isinstance(value, float) else value
 
     def need(self, name: str) -> Any:
@@ -299,7 +299,7 @@ def sources(header: Header, config: Any) -> list[Source]:
         if entry is None or entry.shape != tuple(weight.shape):
             has = "lacks it" if entry is None else f"holds it in the shape {entry.shape}"
             raise UserError(
-                f"{header.file} is no whole {header.architecture}: its model needs {name} of shape "
+                f"{header.file} is no complete {header.architecture}: its model needs {name} of shape "
                 f"{tuple(weight.shape)}, the file {has}"
             )
         found.append(_source(header, config, name, entry))

@@ -1,5 +1,4 @@
-"""The cache of converted GGUF files: converted once, reused by later runs, converted again if a file
-changed."""
+"""The cache of converted GGUF files: written once, reused by later runs, written again if a file changed."""
 
 from __future__ import annotations
 

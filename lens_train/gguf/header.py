@@ -18,7 +18,7 @@ from lens_train.gguf import MAGIC
 
 VERSIONS = (2, 3)
 ALIGNMENT = 32
-"""Bytes; where a file does not say."""
+"""Alignment in bytes, if a file does not state one."""
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 """GGUF's number types as `struct` formats."""
 TEXT, ARRAY = 8, 9

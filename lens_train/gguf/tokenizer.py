@@ -33,7 +33,7 @@ AS_GPT2 = (
 )
 """Kinds that cut text as GPT-2 does; transformers does that with every kind that it does not know."""
 USUAL = {"llama": {"bos": 1, "eos": 2, "unknown": 0}}
-"""Special tokens by kind of vocabulary, where a file does not say."""
+"""Special tokens by kind of vocabulary, if a file does not state them."""
 
 
 def write_tokenizer(header: Header, folder: Path) -> None:

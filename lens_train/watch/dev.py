@@ -35,8 +35,7 @@ PROMPT_TOKENS = 1024
 """A dev prompt is cut to this many tokens, before templating."""
 
 LOSS_TOKENS = 256
-"""A text for the likelihood is cut to this many tokens; logits over a vocabulary of 262,144 then take 270
-MB."""
+"""A text for the likelihood is cut to this many tokens; logits over 262,144 tokens then take 270 MB."""
 
 Replies = dict[str, list[list[int]]]
 """Language -> token ids of the reply to each item."""

@@ -141,8 +141,7 @@ class Shown:
         folder: Path,
         run: str,
     ) -> Shown:
-        """Answer the prompts with the current weights, or read the replies that this `run` kept in
-        `folder`."""
+        """Answer the prompts with the current weights, or read the replies that `run` kept in `folder`."""
         texts = held_out.texts.texts
         prompts = {code: render(texts[code], PROMPT_TOKENS) for code in texts}
         before = _kept(folder / BEFORE, run)
@@ -199,7 +198,7 @@ def begin(
         decoder: the model.
         parameters: what will be trained.
         stored: see `lens_train.watch.dev.as_written`.
-        run: identity of the run; what another one has kept is not taken up.
+        run: identity of the run; replies kept by another run are ignored.
     """
     if plan.shown is None or _is_streamed(decoder):
         return None

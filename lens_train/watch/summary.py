@@ -33,7 +33,7 @@ def warnings(found: Mapping[str, Any], central: str, rate: float | None) -> list
     if lost:
         said.append(
             f"no reply in {', '.join(lost)} is usable, before training or after: they loop, repeat the "
-            "prompt, are empty or in a third language. It may be that the model cannot write "
+            "prompt, are empty or in a third language. Perhaps the model cannot write "
             f"{'this language' if len(lost) == 1 else 'these languages'}, which Lens does not teach it: ask "
             "`lens assess`"
         )
