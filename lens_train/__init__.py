@@ -33,7 +33,7 @@ _WHERE = {
     "probe": "lens_train.lens:probe_folder",
     "train": "lens_train.methods",
 }
-"""Name -> the module that has it, which is imported when the name is first asked for."""
+"""Name -> its module (and its name there, if that differs). The module is imported on first use."""
 
 
 def __getattr__(name: str) -> Any:

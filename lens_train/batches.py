@@ -1,4 +1,4 @@
-"""Prompts in batches: sorted by length, padded, and as large as pays."""
+"""Batches of prompts: sorted by length, padded, and sized for the lowest cost."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 from lens_train.decoder import Decoder
 
 CPU_TOKENS = 1024
-"""Tokens of a batch at most on a CPU. More bring its matrix products no speed, but buffers that the C library
-returns to the system after each operation: getting them back can take as long as the products."""
+"""Most tokens of a batch on a CPU. More tokens do not speed up matrix products. Their larger
+buffers are returned to the system after each operation; to get them back can take as long as the products."""
 
 
 CPU_LAUNCH = 16
-"""Tokens in whose time a CPU begins and ends a batch: dozens of small operations per layer."""
+"""Fixed cost of a batch on a CPU, in tokens: dozens of small operations per layer."""
 
 
 Prompts = Sequence[Sequence[int]]
@@ -33,19 +33,20 @@ class Batch:
     """Prompts of about one length, padded."""
 
     rows: tuple[int, ...]
-    """Which prompts."""
+    """Indices of the prompts."""
     ids: Tensor
     """(batch, tokens)"""
     mask: Tensor
     """1 for real tokens, 0 for padding; (batch, tokens)."""
     positions: Tensor | None = None
-    """Where each token stands in its prompt, (batch, tokens); None = as `mask` says."""
+    """Position id of each token, (batch, tokens); None = derived from `mask`."""
     reads_end: bool = False
-    """The token that is read of a row is that of the last column, not the last real one."""
+    """The token that is read of a row is the last column, not the last real token."""
 
     def read(self, states: Tensor) -> Tensor:
         """States of the token that is read of each row: (batch, tokens, width) -> (batch, width)."""
-        # Contiguous: a product of a strided tensor can copy its matrix once per row, see `generation`.
+        # Contiguous, because a product of a strided tensor can copy its matrix once per row: see
+        # `generation`.
         return states[:, -1].contiguous() if self.reads_end else last_token(states, self.mask)
 
 
@@ -58,8 +59,8 @@ def make_batches(
 ) -> Iterator[Batch]:
     """Sort `rows` by length and pad them into batches of at most `budget` tokens, padding included.
 
-    On a CPU, batches that are padded on the right are also cut where that saves more padding than a batch
-    costs. Those padded on the left are generated from, where a batch costs a pass per token: they stay whole.
+    On a CPU, a batch padded on the right is also split if that saves more padding than a batch costs. A batch
+    padded on the left is not split: it is for generation, where each batch costs one pass per token.
     """
     ordered = sorted(rows, key=lambda row: (-len(prompts[row]), row))
     launch = budget
@@ -71,15 +72,15 @@ def make_batches(
 
 
 def batch_sizes(lengths: Sequence[int], budget: int, launch: int) -> list[int]:
-    """Cut prompts, longest first, into the batches that cost least.
+    """Split prompts, longest first, into the batches with the lowest total cost.
 
     Args:
-        lengths: tokens of each prompt, falling.
-        budget: tokens of a batch at most, padding included; a longer prompt is a batch of its own.
-        launch: what a batch costs besides its tokens, in tokens.
+        lengths: tokens of each prompt, in descending order.
+        budget: most tokens of a batch, padding included; a longer prompt is a batch of its own.
+        launch: fixed cost of a batch, in tokens.
 
     Returns:
-        Prompts of each batch.
+        Number of prompts of each batch.
     """
     costs = [0, *[-1] * len(lengths)]
     begins = [0] * (len(lengths) + 1)
@@ -105,7 +106,7 @@ def pad(
     fill: int = 0,
     width: int = 0,
 ) -> Batch:
-    """Pad some prompts into one batch, as wide as the longest or `width`."""
+    """Pad prompts into one batch, as wide as the longest prompt, or as `width` if that is more."""
     width = max(width, *(len(prompts[row]) for row in rows))
     ids = torch.full((len(rows), width), fill)
     mask = torch.zeros(len(rows), width, dtype=torch.long)
@@ -118,7 +119,7 @@ def pad(
 
 
 def last_token(states: Tensor, mask: Tensor) -> Tensor:
-    """State of the last real token of each row, whichever side is padded.
+    """Hidden state of the last real token of each row, for padding on either side.
 
     Args:
         states: (batch, tokens, width).
@@ -132,7 +133,7 @@ def last_token(states: Tensor, mask: Tensor) -> Tensor:
 
 
 def shared_tokens(decoder: Decoder, prompts: Prompts) -> int:
-    """Number of tokens that open every prompt, at least one token less than the shortest has."""
+    """Number of tokens that every prompt begins with; at most the length of the shortest prompt - 1."""
     if not decoder.reuses_past or len(prompts) < 2:
         return 0
     shortest = min(map(len, prompts))

@@ -1,4 +1,4 @@
-"""A model by its name: the folder, its tokenizer, its weights, and a hash of what it is."""
+"""A model by its name: its folder, tokenizer, weights, and a hash that identifies it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from lens_train.gguf import is_gguf
 
 @lru_cache(maxsize=8)
 def checkpoint_folder(name: str) -> Path:
-    """Return the local folder of a model: a folder as it is, `builtin`, a hub id's or a GGUF file's.
+    """Return the local folder of a model, given as a folder, `builtin`, a hub id or a GGUF file.
 
-    A GGUF file is converted where that was not done before; see `lens_train.gguf.cache.model_folder`.
+    A GGUF file is converted on first use; see `lens_train.gguf.cache.model_folder`.
 
     Raises:
-        UserError: no such folder, file or hub id; no safetensors weights in it; a GGUF file that is
-            damaged or not supported.
+        UserError: there is no such folder, file or hub id; the folder has no safetensors weights; the GGUF
+            file is damaged or not supported.
     """
     if is_gguf(name):
         from lens_train.gguf.cache import model_folder
@@ -46,10 +46,10 @@ def checkpoint_folder(name: str) -> Path:
 
 
 def download(name: str) -> Path:
-    """The local snapshot of a model or adapter on the hub, downloaded where it is not there yet.
+    """The local snapshot of a model or adapter on the hub; downloaded if it is not in the cache.
 
     Raises:
-        UserError: there is none, or it is not to be had; says why and what helps.
+        UserError: there is none, or it cannot be downloaded; the message says why and what helps.
     """
     from huggingface_hub import snapshot_download
 
@@ -61,12 +61,12 @@ def download(name: str) -> Path:
 
 
 def _hub_says(error: Exception, name: str) -> str:
-    """Why the hub gave no model, and what helps."""
+    """Why the hub did not deliver the model, and what helps."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
         return (
-            f"the hub gives it only to who has accepted its terms: do so at https://huggingface.co/{name}, "
+            f"the hub gives it only to users who accepted its terms: do so at https://huggingface.co/{name}, "
             "then `hf auth login`"
         )
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -91,7 +91,7 @@ def load_tokenizer(name: str) -> Any:
     """Load the tokenizer of a local or hub model.
 
     Raises:
-        UserError: there is none, or it needs code from the model's folder.
+        UserError: there is no tokenizer, or it needs code from the model's folder.
     """
     from transformers import AutoTokenizer
 
@@ -106,7 +106,7 @@ def causal_config(name: str) -> Any:
     """Configuration of a decoder-only model.
 
     Raises:
-        UserError: unknown architecture, or an encoder-decoder.
+        UserError: the architecture is unknown, or an encoder-decoder.
     """
     from transformers import AutoConfig
 
@@ -129,7 +129,7 @@ def first_line(error: Exception) -> str:
 def model_identity(name: str) -> dict[str, str]:
     """Identity of a model: its name, and SHA-256 of its weights and of its chat template.
 
-    The hash of the weights is that of their file; of several files, the hash of their hashes.
+    The hash of the weights is the hash of their file; for several files it is the hash of the files' hashes.
     """
     folder = checkpoint_folder(name)
     template = json.dumps(load_tokenizer(name).chat_template, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Every setting of Lens, with its unit and its default; a wrong one is refused when it is read."""
+"""Every setting of Lens, with its unit and its default. A wrong value is refused when it is read."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lens_train.released import PROTOCOLS, Protocol
 
 MOST_PROBED = 300
 RATE_BY_WIDTH = 0.064
-"""AdamW moves every weight by about the learning rate in a step, and a state adds up as many weights as it
-has dimensions, so the rate that moves states equally far falls with the width (Yang et al. 2022, arXiv
-2203.03466). The released rate, at a width of 4,096, and the best measured ones, at 640 and at 128, lie within
-a factor of 1.6 of this."""
+"""Learning rate times the width of a hidden state. AdamW moves every weight by about the learning rate in a
+step. A hidden state sums as many weights as it has dimensions, so the rate that moves states equally far
+falls with the width (Yang et al. 2022, arXiv 2203.03466). The released rate at width 4,096 and the best
+measured rates at widths 640 and 128 lie within a factor of 1.6 of this."""
 PASSES = 4
 RETAIN = 10.0
 
@@ -24,62 +24,63 @@ RETAIN = 10.0
 class LensConfig:
     """Settings of probing and training.
 
-    With `compat: official` the defaults are the release's; docs/paper_to_code.md says where the others depart
-    from it, and why.
+    With `compat: official` the defaults are those of the released code. docs/paper_to_code.md says in which
+    points this project's own defaults depart from it, and why.
 
-    Layer indices count decoder layers from 0; negative ones count from the end. `hidden[i]` is the
+    Layer indices count decoder layers from 0; negative indices count from the end. `hidden[i]` is the
     output of layer i; `hidden[-1]` is taken after the final norm.
     """
 
     languages: tuple[str, ...]
     """Codes of all languages, the central one included."""
     central: str = "en"
-    """The language that the others are aligned with and whose states are retained."""
+    """The language that the others are aligned with. Its hidden states are retained."""
     compat: Literal["official"] | None = None
-    """`official`: repeat the released code, faults included (docs/paper_to_code.md lists them)."""
+    """`official`: repeat the released code, including its faults (docs/paper_to_code.md lists them)."""
 
     # Probing
     rank: int | None = None
-    """Dimensions of the specific subspace per layer; None = number of languages - 1, the largest possible."""
+    """Dimensions of the specific subspace per layer; None = number of languages - 1, the maximum."""
     probe_items: int | Literal["auto"] = "auto"
-    """Prompts per language that are probed; fewer where the data holds fewer. auto = until the directions
+    """Prompts per language that are probed; fewer if the data holds fewer. auto = probe until the directions
     that the losses read have settled (`lens_train.probing`), at most 300; with `compat: official` 300."""
     probe_tokens: int = 64
     """A probed prompt is cut to this many tokens, before templating."""
 
     # Prompts
     template: Literal["chat", "plain"] = "chat"
-    """`chat`: through the tokenizer's chat template, up to the reply; `plain`: the text as it is."""
+    """`chat`: apply the tokenizer's chat template, up to the start of the reply; `plain`: the bare text."""
     system_prompt: str | None = None
-    """Content of the system message; None = no system message. With `compat: official`: that of training."""
+    """Content of the system message; None = no system message. With `compat: official` for training only."""
     template_args: Mapping[str, Any] = field(default_factory=dict)
-    """More arguments of the chat template, e.g. `{enable_thinking: false}` for Qwen3: as it is evaluated."""
+    """Further arguments of the chat template, e.g. `{enable_thinking: false}` for Qwen3. Give those that the
+    evaluation uses."""
     train_items: int = 200
-    """Parallel items trained on; fewer where the data holds fewer."""
+    """Parallel items trained on; fewer if the data holds fewer."""
     train_tokens: int = 128
     """A training prompt is cut to this many tokens, before templating."""
 
     # What is trained, and what the losses read
     trained_layers: int | tuple[int, ...] = 2
-    """Number of top layers, or the layers themselves. All other weights stay as they are."""
+    """Number of top layers, or a list of layer indices. All other weights are frozen."""
     loss_layers: tuple[int, ...] = (-1,)
-    """Layers whose hidden states the losses read; several are averaged."""
+    """Layers whose hidden states the losses read. A loss over several layers is their mean."""
     scale_free: bool = True
-    """Losses and directions are taken of states before the gain of the final norm, where every state of every
+    """Losses and directions use hidden states before the gain of the final norm. There every state of every
     model has mean square 1; see `lens_train.losses`. Not with `compat: official`."""
     displacement: float | Mapping[str, float] = 1.0
-    """Factor on a language's direction (the paper's lambda), for all or per language."""
+    """Factor on a language's direction (the paper's lambda): one for all languages, or one per language."""
     align_weight: float = 1.0
     """Factor on the align loss; 0 leaves the term out."""
     separate_weight: float = 1.0
     """Factor on the separate loss; 0 leaves the term out."""
     retain_weight: float | None = None
-    """Factor on the retain loss; 0 leaves the term out. None = 10; 1 with `compat: official` or without
-    `scale_free`."""
+    """Factor on the retain loss; 0 leaves the term out. None = 10; with `compat: official` or without
+    `scale_free` None = 1."""
     retain_over: Literal["mean", "tokens", "reply"] | None = None
-    """What of a central prompt is retained. `mean`: its mean state, as released. `tokens`: the state of every
-    token. `reply`: that, and as much again of the last token, where a reply begins. None = `reply`; `mean`
-    with `compat: official` or without `scale_free`."""
+    """Which states of a central prompt are retained. `mean`: the mean over its tokens, as released. `tokens`:
+    the state of every token. `reply`: the state of every token, plus an equal term for the last token, where
+    a reply begins. None = `reply`; with `compat: official` or without `scale_free` None = `mean`."""
 
     # Optimisation (AdamW)
     learning_rate: float | None = None
@@ -94,26 +95,27 @@ class LensConfig:
     epochs: int | None = None
     """Passes over the training items; None = 4, with `compat: official` 1."""
     steps: int | None = None
-    """Optimizer steps; None = as many as `epochs` give. More than one pass is taken where needed."""
+    """Optimizer steps, in as many passes as they need; None = as many steps as `epochs` give."""
     batch_size: int = 8
     """Parallel items per optimizer step."""
     micro_batch_size: int = 8
-    """Parallel items per backward pass; smaller = less memory, same result."""
+    """Parallel items per backward pass. A smaller number needs less memory and gives the same result."""
 
     # Machine
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the frozen weights and the arithmetic; trained weights and optimizer states are float32 always.
-    auto = bfloat16 on a GPU that has it, and on a CPU no slower in it where the checkpoint is stored so."""
+    """Type of the frozen weights and the arithmetic. Trained weights and optimizer states are always float32.
+    auto = bfloat16 on a GPU that supports it, and on a CPU if the checkpoint is stored in bfloat16 and
+    bfloat16 is no slower there; otherwise float32."""
     batch_tokens: int = 4096
-    """Tokens per forward pass at most, padding included; speed and memory only. A CPU takes up to 1024."""
+    """Most tokens per forward pass, padding included; at most 1024 on a CPU. For speed and memory only."""
     stream: Literal["auto", "always", "never"] = "auto"
-    """Read layers from disk one at a time instead of holding the model; auto = where it does not fit."""
+    """Read layers from disk one at a time instead of holding the model; auto = if it does not fit."""
 
     def __post_init__(self) -> None:
         """Check every field.
 
         Raises:
-            UserError: naming the setting, what was given and what is possible.
+            UserError: a wrong value; the message names the setting, the value and the possible values.
         """
         if self.retain_weight is None:
             object.__setattr__(self, "retain_weight", RETAIN if self.in_units else 1.0)
@@ -134,12 +136,12 @@ class LensConfig:
 
     @property
     def others(self) -> tuple[str, ...]:
-        """All languages but the central one."""
+        """All languages except the central one."""
         return tuple(code for code in self.languages if code != self.central)
 
     @property
     def most_probed(self) -> int:
-        """Prompts per language that are probed at most."""
+        """Most prompts per language that are probed."""
         return MOST_PROBED if isinstance(self.probe_items, str) else self.probe_items
 
     @property
@@ -158,7 +160,7 @@ class LensConfig:
         return self.epochs or self.protocol.passes or PASSES
 
     def for_width(self, width: int) -> LensConfig:
-        """The settings for a model with hidden states of `width` numbers: rate and passes in figures."""
+        """The settings for a model of hidden width `width`, with numbers for learning rate and passes."""
         rate = self.learning_rate
         if rate is None:
             rate = self.protocol.rate or float(f"{RATE_BY_WIDTH / width:.3g}")
@@ -166,8 +168,8 @@ class LensConfig:
 
     @property
     def protocol(self) -> Protocol:
-        """Whose way of doing it: this project's, or the released code's, faults included."""
-        # A wrong name is refused when the choices are checked, which is after this is asked first.
+        """The protocol to follow: this project's, or that of the released code, including its faults."""
+        # `__post_init__` reads this before it checks `compat`, so a wrong name must not fail here.
         return PROTOCOLS.get(self.compat, PROTOCOLS[None])
 
     def displacement_of(self, language: str) -> float:
@@ -180,10 +182,10 @@ class LensConfig:
 
     @staticmethod
     def build(languages: tuple[str, ...], central: str, settings: Mapping[str, Any]) -> LensConfig:
-        """Make a config from free settings, as a recipe or a `Job` holds them.
+        """Make a config from the settings of a recipe or a `Job`.
 
         Raises:
-            UserError: an unknown setting (names the known ones) or a wrong value.
+            UserError: an unknown setting (the message lists the known ones) or a wrong value.
         """
         known = [each.name for each in fields(LensConfig)]
         for name in settings:

@@ -1,12 +1,12 @@
-"""Parallel prompts from files, and prompts to tokens through the chat template, exactly once.
+"""Read parallel prompts from files, and turn prompts into token ids; the chat template is applied once.
 
-Layouts that are read (one item = the same prompt in every language):
+File layouts (one item = the same prompt in every language):
 
 - JSON lines `{"prompt": {"en": "...", "zh": "..."}}`, or flat `{"prompt.en": ..., "prompt.zh": ...}`;
 - the Lens release: JSON lines `{"en": ..., "zh": ...}`, and JSON `{"Instances": [{"input_en": ..., ...}]}`;
 - a JSON list of any of these rows;
-- a folder with one file per language, `en.jsonl` or `en.txt`, parallel line by line; or a folder that
-  holds one of the above as `train.json`, `train.jsonl` or `test.jsonl`.
+- a folder with one file per language, `en.jsonl` or `en.txt`, parallel line by line;
+- a folder that holds one of the files above as `train.json`, `train.jsonl` or `test.jsonl`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from lens_eval.base.errors import UserError
 from lens_eval.language.languages import find_code
 
 TEXT_KEYS = ("prompt", "instruction", "input", "inputs", "question", "text")
-"""Where a row of a one-language file holds its prompt, first match."""
+"""Keys that can hold the prompt in a row of a one-language file; the first key found counts."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One item as the file holds it, and where it stands (for messages)."""
+    """One item of a file, and its file and line (for messages)."""
 
     where: str
     fields: Mapping[str, Any]
@@ -38,30 +38,30 @@ class ParallelPrompts:
     """Prompts of `n` items in several languages."""
 
     texts: Mapping[str, tuple[str, ...]]
-    """Language -> n prompts; the i-th of every language belong together."""
+    """Language -> n prompts; prompt i of every language belongs to item i."""
     name: str
     sha256: str
-    """Of the prompts used."""
+    """Hash of the prompts used."""
 
     def __len__(self) -> int:
         return len(next(iter(self.texts.values())))
 
     @staticmethod
     def make(texts: Mapping[str, tuple[str, ...]], name: str) -> ParallelPrompts:
-        """Prompts with the hash of their texts."""
+        """Make prompts and the hash of their texts."""
         digest = hashlib.sha256(json.dumps(texts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
         return ParallelPrompts(texts, name, digest)
 
     def part(self, first: int, end: int | None = None) -> ParallelPrompts:
-        """The items from `first` to before `end`, counted from 0."""
+        """The items `first` to `end` - 1, counted from 0."""
         return self.make({code: texts[first:end] for code, texts in self.texts.items()}, self.name)
 
 
 def read_prompts(path: Path, languages: Sequence[str], limit: int | None = None) -> ParallelPrompts:
-    """Read the prompts of `languages`, the first `limit` items.
+    """Read the prompts of the first `limit` items in `languages`.
 
     Raises:
-        UserError: the file is missing, of no known layout, lacks a language, or holds an empty prompt
+        UserError: the file is missing, has no known layout, lacks a language, or holds an empty prompt
             or unequal counts; the message names file and line.
     """
     path = Path(path)
@@ -75,10 +75,10 @@ def read_prompts(path: Path, languages: Sequence[str], limit: int | None = None)
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read the rows of one file of parallel items, whatever they hold besides prompts.
+    """Read all rows of one file of parallel items; rows may hold more than prompts.
 
     Raises:
-        UserError: missing, empty or unreadable file.
+        UserError: a missing, empty or unreadable file.
     """
     path = _data_file(Path(path))
     rows = list(_json_rows(path) if path.suffix == ".json" else _json_lines(path))
@@ -88,7 +88,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def lookup(fields: Mapping[str, Any], language: str, names: Iterable[str]) -> Any:
-    """Return a field of one language: `name[language]`, `name.language`, `name_language`; None if absent."""
+    """The value of `name[language]`, `name.language` or `name_language`; None if there is none."""
     for name in names:
         nested = fields.get(name)
         if isinstance(nested, Mapping):
@@ -139,7 +139,7 @@ def _data_file(path: Path) -> Path:
             if (path / name).is_file():
                 return path / name
         raise UserError(
-            f"the folder {path} holds neither train.json(l), test.jsonl nor a file per language (en.jsonl)"
+            f"the folder {path} holds no train.json(l), no test.jsonl and no file per language (en.jsonl)"
         )
     if not path.is_file():
         raise UserError(f"no parallel data at {path}: give a file or folder of parallel prompts")
@@ -159,7 +159,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
     if isinstance(content, Mapping) and "Instances" in content:
         content = content["Instances"]
     if not isinstance(content, list):
-        raise UserError(f'{path} is no list of items and has no "Instances"')
+        raise UserError(f'{path} is not a list of items and has no "Instances"')
     for number, fields in enumerate(content, 1):
         where = f"{path}, item {number}"
         yield _row(where, fields)
@@ -179,7 +179,7 @@ def _row(where: str, fields: Any) -> Row:
 
 
 def _language_files(path: Path, languages: Sequence[str]) -> dict[str, Path]:
-    """Files of a folder with one file per language, or nothing where the folder is of another kind."""
+    """Language -> file, for a folder with one file per language; empty if `path` is no such folder."""
     if not path.is_dir():
         return {}
     by_code = {
@@ -199,7 +199,7 @@ def _read_columns(files: Mapping[str, Path], limit: int | None) -> dict[str, tup
     counts = {code: len(column) for code, column in texts.items()}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{files[code]}: {count}" for code, count in counts.items())
-        raise UserError(f"the files are not parallel, they hold unequal numbers of prompts ({listed})")
+        raise UserError(f"the files are not parallel: they hold unequal numbers of prompts ({listed})")
     return {code: column[:limit] for code, column in texts.items()}
 
 
@@ -218,10 +218,10 @@ def _column(file: Path) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Renderer:
-    """Texts to token ids, the same way for probing and for training.
+    """Turns texts into token ids, in the same way for probing and for training.
 
-    By default a text is stripped and cut *before* templating, so that every prompt ends where a reply
-    would begin. With `cut_after` (as released) the finished prompt is cut, often in mid-sentence.
+    By default a text is stripped and cut *before* templating, so every prompt ends where a reply begins.
+    With `cut_after` (as released) the templated prompt is cut, often in mid-sentence.
     """
 
     tokenizer: Any
@@ -234,7 +234,7 @@ class Renderer:
         """Try the template once.
 
         Raises:
-            UserError: there is no chat template, or it takes no system message.
+            UserError: there is no chat template, or it refuses the system message.
         """
         if self.template == "chat" and not self.tokenizer.chat_template:
             raise UserError(
@@ -244,7 +244,7 @@ class Renderer:
         self._frame("x")
 
     def __call__(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
-        """Render `texts`, each cut to at most `max_tokens` tokens.
+        """Render `texts`; each text is cut to at most `max_tokens` tokens.
 
         Returns:
             Token ids per text, without padding.
@@ -254,7 +254,7 @@ class Renderer:
         return [self._tokens(self._frame(self._cut(text.strip(), max_tokens))) for text in texts]
 
     def _tokens(self, framed: str) -> list[int]:
-        # A chat template writes its own BOS; adding special tokens again would double it.
+        # A chat template writes the BOS token itself; adding special tokens would double it.
         return self.tokenizer(framed, add_special_tokens=self.template == "plain")["input_ids"]
 
     def _frame(self, text: str) -> str:

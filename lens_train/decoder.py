@@ -1,8 +1,8 @@
-"""Any causal model as a stack of decoder layers, found by structure: no code per model family.
+"""Any causal model as a stack of decoder layers, found by structure, without code per model family.
 
-The model's own forward pass makes embeddings, masks, rotary angles and the like; the layers that are not
-wanted hand their input on unchanged, and the first of these can put a cached hidden state in its place. So
-part of the stack can be run on states computed earlier, whatever the family passes from layer to layer.
+The model's own forward pass computes embeddings, attention masks, rotary angles and so on. Layers that are
+not wanted return their input unchanged, and the first of them can return a cached hidden state instead. So a
+part of the stack can run on states computed earlier, whatever else the family passes from layer to layer.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ Tap = Callable[[Tensor], None]
 
 
 class Decoder:
-    """A causal model without its output head, cut between any two layers.
+    """A causal model without its output head, which can be cut between any two layers.
 
     `hidden[i]` is the output of layer i, counted from 0; `hidden[n - 1]` is taken after the final norm.
     """
 
     def __init__(self, model: Any, device: torch.device | None = None) -> None:
-        """Find the layers and check that the model can be cut; `device` is where it is run.
+        """Find the layers and check that the model can be cut; the model runs on `device`.
 
         Raises:
-            UserError: naming a model whose layers cannot be found, or do not simply follow one another.
+            UserError: the layers cannot be found, or share more than the hidden state.
         """
         self.model = model
         self.name = f"{model.name_or_path or type(model).__name__} ({model.config.model_type})"
@@ -43,20 +43,20 @@ class Decoder:
         self.base = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
         self.layers = find_layers(self.base, self.config.num_hidden_layers, self.name)
         self.takes_positions = "position_ids" in inspect.signature(self.base.forward).parameters
-        """Whether tokens may be told where they stand."""
+        """Whether the model takes position ids."""
         self._dtype: torch.dtype = model.dtype
         self._wraps: list[int] = [0] * len(self.layers)
         self.device: torch.device = device or model.device
         self.reuses_past = False
-        """Whether keys and values of earlier tokens can be handed to the model, with the same result."""
+        """Whether the model gives the same result with the keys and values of earlier tokens from a cache."""
         self._prepare()
         self._check()
 
     def _prepare(self) -> None:
-        """Read what must be in memory before any layer is run."""
+        """Read the weights that must be in memory before any layer runs."""
 
     def spans(self, stop: int) -> list[tuple[int, int]]:
-        """Parts of the layers below `stop` (first, last + 1), each run over all prompts before the next."""
+        """Spans (first, last + 1) of the layers below `stop`; each runs all prompts before the next span."""
         return [(0, stop)] if stop else []
 
     def loaded(self, first: int, last: int) -> AbstractContextManager[None]:
@@ -64,17 +64,17 @@ class Decoder:
         return nullcontext()
 
     def hold(self, first: int) -> None:
-        """Have the layers from `first` on in memory, to stay."""
+        """Load the layers from `first` on into memory permanently."""
 
     def free_embeddings(self) -> None:
-        """Drop what is needed only to run prompts from their tokens, where that helps."""
+        """Free the weights that only tokens need (embeddings), if that saves memory."""
 
     def __len__(self) -> int:
         return len(self.layers)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type that the model was loaded in; trained layers may have been widened since."""
+        """Type that the model was loaded in; trained layers may be float32 since."""
         return self._dtype
 
     @property
@@ -109,17 +109,17 @@ class Decoder:
         """Run layers `start` to `stop - 1`.
 
         Args:
-            ids: token ids, (batch, tokens); unused where `start` is not 0.
+            ids: token ids, (batch, tokens); unused if `start` is not 0.
             mask: 1 for real tokens, 0 for padding on either side, (batch, tokens of `past` + tokens).
-            start: first layer that is run.
-            stop: layer before which to stop; None = run all, and the final norm.
-            hidden: states entering layer `start`, (batch, tokens, width); needed unless `start` is 0.
-            taps: layer -> function that is given hidden[layer], (batch, tokens, width).
+            start: first layer to run.
+            stop: layer before which to stop; None = run all layers and the final norm.
+            hidden: states that enter layer `start`, (batch, tokens, width); needed unless `start` is 0.
+            taps: layer -> function called with hidden[layer], (batch, tokens, width).
             past: keys and values of earlier tokens; may end the pass early.
-            positions: where the tokens stand, (batch, tokens); None = counted from `mask`.
+            positions: position ids, (batch, tokens); None = counted from `mask`.
 
         Returns:
-            States entering layer `stop`, or hidden[n - 1]; (batch, tokens, width).
+            States that enter layer `stop`, or hidden[n - 1]; (batch, tokens, width).
         """
         end = len(self) if stop is None else stop
         taps = dict(taps or {})
@@ -143,7 +143,7 @@ class Decoder:
     def _inputs(
         self, ids: Tensor, mask: Tensor, hidden: Tensor | None, past: Past | None, positions: Tensor | None
     ) -> dict[str, Any]:
-        # With states at hand the embeddings are not needed, and may have been freed.
+        # If states are given, the embeddings are not needed, and may have been freed.
         tokens = {"input_ids": ids} if hidden is None else {"inputs_embeds": hidden}
         inputs: dict[str, Any] = {**tokens, "attention_mask": mask, "use_cache": False}
         if past is not None:
@@ -158,10 +158,10 @@ class Decoder:
 
     @torch.no_grad()
     def _check(self) -> None:
-        """See that cut and whole agree on a few tokens, and how each layer wraps its output."""
+        """Check on a few tokens that cut and whole model agree; record how each layer wraps its output."""
         ids = torch.arange(6, device=self.device).view(2, 3) % self.config.vocab_size
         mask = torch.ones_like(ids)
-        depth = self.spans(len(self))[:2][-1][1]  # two layers of a streamed model stand for all
+        depth = self.spans(len(self))[:2][-1][1]  # of a streamed model only two layers are checked
         with self.loaded(0, depth):
             with ExitStack() as stack:
                 for number, layer in enumerate(self.layers):
@@ -190,9 +190,10 @@ class Decoder:
     def final_norm(self) -> tuple[Tensor, Tensor] | None:
         """Gain and offset of the final norm, (width,) each, float64, on the CPU.
 
-        With them hidden[n - 1] = gain * u + offset, and u is the normed state, of mean square 1 whatever the
-        token and the model. Found by what the norm makes of numbers of mean 0 and mean square 1, so for any
-        norm that scales by root mean square or by standard deviation. None if the model ends in no such norm.
+        They satisfy hidden[n - 1] = gain * u + offset. u is the normed state, which has mean square 1 for
+        every token and model. They are computed from the norm's output for inputs of mean 0 and mean square
+        1. This works for any norm that divides by root mean square or by standard deviation. None if the
+        model does not end in such a norm.
         """
         signs = torch.ones(self.width, dtype=self.dtype, device=self.device)
         signs[1::2] = -1
@@ -205,7 +206,7 @@ class Decoder:
         gain = (plus - minus) / 2 / signs.double().cpu()
         if not bool(gain.abs().max() > 0):
             return None
-        # A dimension that the norm switches off says nothing; dividing by its gain would make noise of it.
+        # A dimension with gain 0 carries no information; dividing by its gain would only give noise.
         dead = gain.abs() < 1e-6 * gain.abs().max()
         normed = torch.where(dead, 0.0, (probe - offset) / torch.where(dead, 1.0, gain))
         if abs(float(normed.square().sum() / (~dead).sum()) - 1) > 0.1:
@@ -233,10 +234,10 @@ class Decoder:
 
 
 def find_layers(base: nn.Module, count: int, name: str) -> nn.ModuleList:
-    """The one outermost list of `count` layers.
+    """The only outermost list of `count` layers.
 
     Raises:
-        UserError: naming the model `name`: there is none, or more than one.
+        UserError: there is none, or more than one; the message names the model as `name`.
     """
     found = {
         path: module
@@ -254,7 +255,7 @@ def find_layers(base: nn.Module, count: int, name: str) -> nn.ModuleList:
 
 @contextmanager
 def _passing(layer: nn.Module, wrap: int, instead: Tensor | None) -> Iterator[None]:
-    """Let `layer` hand on its input, or `instead`."""
+    """Make `layer` return its input, or `instead`, until the block ends."""
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         hidden = _first_input(args, kwargs) if instead is None else instead
@@ -266,7 +267,7 @@ def _passing(layer: nn.Module, wrap: int, instead: Tensor | None) -> Iterator[No
 
 @contextmanager
 def _halting(layer: nn.Module, caught: list[Tensor]) -> Iterator[None]:
-    """End the pass before `layer`, its input noted in `caught`."""
+    """End the pass before `layer`, and append the layer's input to `caught`."""
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         caught.append(_first_input(args, kwargs))
@@ -282,7 +283,7 @@ def _first_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
 
 @contextmanager
 def instead_of(layer: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Run `forward` in place of the layer's own, until the block ends."""
+    """Run `forward` instead of the layer's own forward, until the block ends."""
     own = layer.__dict__.get("forward")
     layer.forward = forward
     try:
@@ -310,7 +311,7 @@ def load_model(name: str, device: str | torch.device = "cpu", dtype: str | torch
     """Load a causal model for evaluation or training, on `device`, in `dtype`.
 
     Raises:
-        UserError: unknown architecture, no causal decoder, or weights that do not fit the architecture.
+        UserError: the architecture is unknown, is no causal decoder, or does not fit the weights.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
@@ -320,7 +321,7 @@ def load_model(name: str, device: str | torch.device = "cpu", dtype: str | torch
     kind = resolve_dtype(dtype, place) if isinstance(dtype, str) else dtype
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
-    # A GPU is filled tensor by tensor, without a copy of the model in main memory first.
+    # On a GPU, tensors are loaded one by one, without a full copy of the model in main memory.
     placed = {"device_map": {"": place}} if place.type == "cuda" else {}
     try:
         with waiting("loading the model"):

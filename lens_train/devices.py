@@ -1,4 +1,4 @@
-"""Devices and types of numbers, by name."""
+"""Devices and number types, by name."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def resolve_device(device: str) -> torch.device:
-    """Return the device asked for; `auto` is a GPU where there is one, else the CPU.
+    """Return the device asked for; `auto` is a GPU if there is one, else the CPU.
 
     Raises:
-        UserError: a device that this machine does not have.
+        UserError: this machine does not have the device.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -42,8 +42,8 @@ def resolve_device(device: str) -> torch.device:
 def resolve_dtype(dtype: str, device: torch.device, model: str | None = None) -> torch.dtype:
     """Return the type of the frozen weights.
 
-    `auto` is bfloat16 on a GPU that has it, and on a CPU where `model` is stored so and products in it are
-    no slower than in float32, as `multiplies_in_bfloat16` finds.
+    `auto` is bfloat16 on a GPU that supports it. On a CPU it is bfloat16 if `model` is stored in bfloat16 and
+    products in bfloat16 are no slower than in float32 (`multiplies_in_bfloat16`); otherwise it is float32.
     """
     if dtype != "auto":
         return DTYPES[dtype]
@@ -56,10 +56,10 @@ def resolve_dtype(dtype: str, device: torch.device, model: str | None = None) ->
 
 @lru_cache(maxsize=1)
 def multiplies_in_bfloat16() -> bool:
-    """Whether this CPU takes no longer for a matrix product in bfloat16 than in float32, as timed here.
+    """Whether a matrix product in bfloat16 takes no longer than in float32 on this CPU; it is timed.
 
-    To have the instructions is not enough: some processors do half as many products in them as in float32,
-    others twice as many, or ten times. The fastest of a few products counts.
+    The instructions alone do not decide: some processors are half as fast in bfloat16 as in float32, others
+    two or ten times as fast. The fastest of a few products counts.
     """
     if not any(
         getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -74,7 +74,7 @@ def product_seconds(
 ) -> dict[torch.dtype, float]:
     """Seconds of the fastest of a few products of `rows` states with a weight, by type, in one thread.
 
-    Processor time is taken, which does not count what else the machine does; the types take turns.
+    Processor time is measured, so other processes do not count. The types alternate.
     """
     fastest = dict.fromkeys(dtypes, math.inf)
     threads = torch.get_num_threads()

@@ -1,6 +1,6 @@
-"""Trained weights to disk: a whole checkpoint, or a delta and its merging into one.
+"""Trained weights to disk: a whole checkpoint, or a delta that can be merged into one.
 
-A checkpoint is made from the base's own files: they are copied, and the bytes of the changed tensors replaced
+A checkpoint is made from the base's files: they are copied, and the bytes of the changed tensors are replaced
 in place. So every name, type and file of the base is kept, and no model is held in memory.
 """
 
@@ -31,11 +31,11 @@ WRITERS = 4
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor lies in a safetensors file."""
+    """The location of a tensor in a safetensors file."""
 
     file: Path
     start: int
-    """Bytes from the beginning of the file."""
+    """Offset in bytes from the beginning of the file."""
     length: int
     """Bytes."""
     dtype: torch.dtype
@@ -63,10 +63,10 @@ def checkpoint_tensors(
     Args:
         model: the whole causal model.
         parameters: `id` -> parameter.
-        base: tensors of the checkpoint it was loaded from.
+        base: tensors of the checkpoint that the model was loaded from.
 
     Raises:
-        UserError: a parameter that the checkpoint does not hold in this form.
+        UserError: the checkpoint does not hold a parameter with this name and shape.
     """
     from transformers.core_model_loading import revert_weight_conversion
 
@@ -90,7 +90,7 @@ def checkpoint_tensors(
 def merge_tensors(base: Path, changed: Mapping[str, Tensor], output: Path) -> None:
     """Copy the checkpoint `base` to `output` with some tensors replaced, in the types of the base.
 
-    Each file is written aside and takes its name when it is whole.
+    Each file is written under a temporary name and renamed when it is complete.
     """
     output.mkdir(parents=True, exist_ok=True)
     places = find_tensors(base)
@@ -132,7 +132,8 @@ def merge(delta: Path, base: str, output: Path) -> None:
     """Merge a delta into the checkpoint it was made from.
 
     Raises:
-        UserError: no delta there, another base than it was made from, an output folder in use, or no room.
+        UserError: there is no delta, `base` is not its base, the output folder is in use, or the disk is
+            full.
     """
     try:
         variant = Variant.load(delta)

@@ -1,4 +1,4 @@
-"""Tensors in files: written in one step, the headers of files, and the types they are stored in."""
+"""Tensor files: atomic writing, file headers, and stored types."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write_tensors(
         aside.touch()
         mode = aside.stat().st_mode
         save_file(whole, aside, metadata=dict(metadata or {}))
-        aside.chmod(mode)  # safetensors makes files that only their owner may read
+        aside.chmod(mode)  # files of safetensors are readable by their owner only
 
 
 TYPES = {
@@ -36,7 +36,7 @@ TYPES = {
 
 
 def tensor_entries(file: Path) -> tuple[int, dict[str, Any]]:
-    """Where the bytes of a safetensors file begin, and what its header says of each tensor."""
+    """Offset of the data in a safetensors file, and the header's entry of each tensor."""
     with file.open("rb") as stream:
         (size,) = struct.unpack("<Q", stream.read(8))
         header = json.loads(stream.read(size))

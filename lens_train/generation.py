@@ -1,18 +1,18 @@
-"""Greedy replies of frozen weights, in little memory: one room for everything that generates.
+"""Greedy replies of frozen weights, in little memory; everything that generates uses this module.
 
-What costs memory and time where weights need no gradient, and what is done about it:
+Costs of memory and time if weights need no gradient, and what this module does about them:
 
-- Output matrix: transformers takes the last position of each row, a strided tensor. In torch, a product of
-  a strided tensor with a frozen matrix is a batched one, and in bfloat16 on a CPU it copies the matrix once
-  per row. `contiguous_output` and `keep_contiguous` hand over a contiguous tensor.
-- Logits: each row has one per token of the vocabulary. `batch_rows` sizes batches by them too.
-- Rows that have ended leave the batch, and so do rows that have fallen into a loop (`loop_period`).
+- Output matrix: transformers takes the last position of each row, which is a strided tensor. In torch, the
+  product of a strided tensor with a frozen matrix is a batched product. In bfloat16 on a CPU it copies the
+  matrix once per row. `contiguous_output` and `keep_contiguous` make the tensor contiguous.
+- Logits: each row has one logit per token of the vocabulary. `batch_rows` includes them in the batch size.
+- Finished rows leave the batch, and so do rows that have fallen into a loop (`loop_period`).
 
-Tokens are those of `model.generate(do_sample=False)` of each prompt alone, for replies that do not loop, up
-to rounding: another number of rows in a product can round otherwise, which in bfloat16 can turn two tokens
-round that the model holds to be about alike. Of the model's `generation_config`, a `repetition_penalty` is
-honoured; padding does not count as said before. With any other setting there that changes greedy replies,
-and for models that keep something else than keys and values, `model.generate` itself is called.
+For replies that do not loop, the tokens equal those of `model.generate(do_sample=False)` on each prompt
+alone, up to rounding. A product with another number of rows can round differently. In bfloat16 that can swap
+two tokens with nearly equal logits. Of the model's `generation_config`, a `repetition_penalty` is applied; it
+ignores padding. `model.generate` itself is called if another setting there changes greedy replies, or if the
+model's cache holds anything but keys and values.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from torch import Tensor
 from lens_eval.base.progress import progress
 
 MEMORY = 512 << 20
-"""Bytes for the logits, keys and values of a batch in main memory."""
+"""Bytes of main memory for the logits, keys and values of a batch."""
 GPU_SHARE = 8
-"""On a GPU, one part in this many of its memory."""
+"""On a GPU, 1 / `GPU_SHARE` of its memory is used for them."""
 LONGEST_PERIOD = 32
 """Tokens of the longest repeated passage that counts as a loop."""
 LOOP_REPEATS = 8
 LOOP_TOKENS = 64
-"""A loop is a passage that the reply ends with `LOOP_REPEATS` times, over at least `LOOP_TOKENS` tokens."""
+"""A reply loops if it ends with the same passage `LOOP_REPEATS` times, over at least `LOOP_TOKENS` tokens."""
 
 Stop = Callable[[Sequence[int]], bool]
-"""Whether a reply, given its tokens so far, is at its end."""
+"""Whether a reply has ended, given its tokens so far."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Reply:
     """One greedy reply."""
 
     tokens: list[int]
-    """Up to and without the token that ended it; of a loop, what was generated until it was found."""
+    """Tokens before the end token; of a loop, the tokens generated until the loop was found."""
     ended: bool
-    """By a token that ends a text, or by the caller's `stop`; otherwise it was cut."""
+    """Whether an end token or the caller's `stop` ended the reply; otherwise it was cut."""
     looped: bool
-    """It was cut, and ends in a loop: see `loop_period`."""
+    """Whether the reply was cut and ends in a loop: see `loop_period`."""
 
 
 @torch.no_grad()
@@ -69,17 +69,17 @@ def generate(
     """Greedy replies to prompts.
 
     Args:
-        model: a causal model of transformers, with the weights to be used in place.
-        tokenizer: its tokenizer; names the end token where the model's settings name none.
+        model: a causal model of transformers.
+        tokenizer: its tokenizer; gives the end token if the model's settings name none.
         prompts: token ids of each prompt, templated.
-        max_new_tokens: tokens of a reply at most.
-        budget: tokens of a batch at most, padding and replies included; see `batch_rows`.
+        max_new_tokens: most tokens of a reply.
+        budget: most tokens of a batch, padding and replies included; see `batch_rows`.
         stop_loops: end a reply once it has fallen into a loop.
-        label: of the progress bar, which counts replies; None = no bar.
+        label: label of the progress bar, which counts replies; None = no bar.
         ends: tokens that end a reply; None = those of the model.
 
     Returns:
-        A reply per prompt, in their order.
+        One reply per prompt, in the order of `prompts`.
     """
     stops = tuple(end_tokens(model, tokenizer) if ends is None else ends)
     ordered = sorted(range(len(prompts)), key=lambda row: (-len(prompts[row]), row))
@@ -98,19 +98,19 @@ def generate(
 
 
 def batch_rows(model: Any, tokens: int, budget: int) -> int:
-    """Rows of a batch: the rule by which everything that generates is sized.
+    """Number of rows of a batch, for everything that generates.
 
-    As many as keep to both bounds, and one at least:
+    It is the largest number within both bounds, and at least 1:
 
     - rows x tokens <= `budget`;
-    - rows x (logits + keys and values) <= `MEMORY`, or a share of a GPU's memory. The logits of a row are
-      held in the model's type and twice in float32 (a model may cast them, a penalty processes them); keys
-      and values are those of all its tokens.
+    - rows x (logits + keys and values) <= `MEMORY`, or the share `GPU_SHARE` of a GPU's memory. A row holds
+      its logits in the model's type and twice in float32, because a model may cast them and a penalty
+      processes them. It holds keys and values of all its tokens.
 
     Args:
         model: a causal model.
-        tokens: of a row: prompt, padding and reply.
-        budget: tokens of a batch, which bounds the hidden states.
+        tokens: tokens of a row: prompt, padding and reply.
+        budget: most tokens of a batch; it bounds the hidden states.
     """
     memory = MEMORY
     if model.device.type == "cuda":
@@ -121,7 +121,7 @@ def batch_rows(model: Any, tokens: int, budget: int) -> int:
 
 
 def _cache_bytes(config: Any, dtype: torch.dtype) -> int:
-    """Bytes of the keys and values of a token: an upper bound where layers have windows, 0 without heads."""
+    """Bytes of the keys and values of a token; an upper bound if layers have windows, 0 without heads."""
     heads = getattr(config, "num_attention_heads", None)
     if not heads:
         return 0
@@ -131,13 +131,13 @@ def _cache_bytes(config: Any, dtype: torch.dtype) -> int:
 
 
 def _first(logits: Tensor) -> Tensor:
-    """Index of the largest, the first one of equals; `max` is several times as fast as `argmax` on a CPU."""
+    """Index of the largest logit, the first of equals; on a CPU `max` is far faster than `argmax`."""
     return logits.max(dim=-1).indices
 
 
 @contextmanager
 def contiguous_output(model: Any) -> Iterator[None]:
-    """Hand contiguous states to the output matrix, until the block ends."""
+    """Make the input of the output matrix contiguous until the block ends."""
     handle = keep_contiguous(model)
     try:
         yield
@@ -146,7 +146,7 @@ def contiguous_output(model: Any) -> Iterator[None]:
 
 
 def keep_contiguous(model: Any) -> Any:
-    """Hand contiguous states to the output matrix from now on; returns a handle with `remove()`."""
+    """Make the input of the output matrix contiguous from now on; returns a handle with `remove()`."""
     return model.get_output_embeddings().register_forward_pre_hook(_contiguous)
 
 
@@ -163,9 +163,9 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
 
 
 def loop_period(tokens: Sequence[int]) -> int | None:
-    """Length of the passage that `tokens` end in a loop of; None where they end in none.
+    """Length of the shortest passage that `tokens` end in a loop of; None if they end in no loop.
 
-    See `LOOP_REPEATS`; the shortest such passage.
+    `LOOP_REPEATS` and `LOOP_TOKENS` define a loop.
     """
     for period in range(1, LONGEST_PERIOD + 1):
         length = max(LOOP_REPEATS * period, LOOP_TOKENS)
@@ -178,7 +178,7 @@ def loop_period(tokens: Sequence[int]) -> int | None:
 
 
 def unrolled(reply: Reply, length: int) -> list[int]:
-    """The tokens of a reply, a loop that it ends in written on to `length` tokens."""
+    """The tokens of a reply; if it ends in a loop, the loop is continued up to `length` tokens."""
     period = loop_period(reply.tokens) if reply.looped else None
     if period is None:
         return reply.tokens
@@ -187,7 +187,7 @@ def unrolled(reply: Reply, length: int) -> list[int]:
 
 
 class _Loops:
-    """For each row of a batch and each period: how many tokens at its end equal the one a period before."""
+    """Per row and period: how many tokens at the end of the row equal the token one period earlier."""
 
     def __init__(self, rows: int, device: torch.device) -> None:
         self._last = torch.full((rows, LONGEST_PERIOD), -1, device=device)
@@ -196,13 +196,13 @@ class _Loops:
         self._enough = (LOOP_REPEATS * periods).clamp(min=LOOP_TOKENS) - periods
 
     def add(self, tokens: Tensor) -> Tensor:
-        """Take the next token of each row, (rows,); returns which rows have fallen into a loop, (rows,)."""
+        """Add the next token of each row, (rows,); returns which rows have fallen into a loop, (rows,)."""
         self._equal = (self._equal + 1) * (self._last == tokens[:, None])
         self._last = torch.cat([tokens[:, None], self._last[:, :-1]], dim=1)
         return (self._equal >= self._enough).any(dim=1)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows."""
+        """Keep only these rows."""
         self._last, self._equal = self._last[rows], self._equal[rows]
 
 
@@ -217,16 +217,16 @@ def reply_rows(
     stop_loops: bool = True,
     stop: Stop | None = None,
 ) -> Iterator[tuple[int, Reply]]:
-    """Greedy replies to one batch, each as soon as it is known.
+    """Greedy replies to one batch; each reply is yielded as soon as it has ended.
 
     Args:
         model: a causal model.
         ids: prompts, padded on the left; (rows, tokens).
         mask: 1 for real tokens, 0 for padding; (rows, tokens).
-        max_new_tokens: tokens of a reply at most.
+        max_new_tokens: most tokens of a reply.
         ends: tokens that end a reply.
         stop_loops: end a reply once it has fallen into a loop.
-        stop: a further end, asked after each token; a token that brings it about belongs to the reply.
+        stop: a further condition, checked after each token; the token that meets it belongs to the reply.
 
     Yields:
         Row and reply.
@@ -247,7 +247,7 @@ def reply_rows(
         over = torch.isin(tokens, ended)
         looped = loops.add(tokens) & ~over if loops else torch.zeros_like(over)
         going: list[int] = []
-        # One tensor, for each look at one waits for the GPU.
+        # One tensor, because each read of a tensor waits for the GPU.
         signs = torch.stack([tokens, over.long(), looped.long()], dim=1).tolist()
         for place, (row, (token, ends_here, loops_here)) in enumerate(zip(rows, signs, strict=True)):
             if not ends_here:
@@ -274,19 +274,19 @@ def _reply(tokens: list[int], ended: bool) -> Reply:
 
 @dataclass
 class _State:
-    """A batch between two tokens."""
+    """State of a batch between two tokens."""
 
     model: Any
     ids: Tensor
-    """Everything so far, (rows, tokens); padding stands for a token of the row's own."""
+    """Prompt and reply tokens so far, (rows, tokens); padding repeats a token of the row."""
     mask: Tensor
     cache: Any
     scores: Any
-    """Processor of logits that the model's settings ask for, or None."""
+    """Logits processor that the model's settings ask for, or None."""
     positions: bool
-    """Whether the model is told where its tokens stand."""
+    """Whether the model takes position ids."""
     logits: Tensor | None = None
-    """Of the next token, (rows, vocabulary); None once that is chosen."""
+    """Logits of the next token, (rows, vocabulary); None once the token is chosen."""
 
     @staticmethod
     def begin(model: Any, ids: Tensor, mask: Tensor) -> _State:
@@ -297,13 +297,13 @@ class _State:
         return state
 
     def next_tokens(self) -> Tensor:
-        """The likeliest token of each row; the first one of equals, as `generate` takes it."""
+        """The most likely token of each row; the first of equals, as in `generate`."""
         logits, self.logits = self.logits, None
         assert logits is not None
         return _first(logits if self.scores is None else self.scores(self.ids, logits.float()))
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows."""
+        """Keep only these rows."""
         self.ids, self.mask = self.ids[rows], self.mask[rows]
         self.cache.batch_select_indices(rows)
 
@@ -323,9 +323,10 @@ class _State:
 
 
 def steps_by_hand(model: Any) -> bool:
-    """Whether a model can be taken token by token here, to the replies that its own `generate` gives.
+    """Whether this module can run a model token by token with the same replies as the model's `generate`.
 
-    It keeps keys and values and nothing else, and no setting but a `repetition_penalty` changes its choices.
+    Two conditions: the model's cache holds keys and values only, and no setting other than
+    `repetition_penalty` changes its choices.
     """
     names = inspect.signature(_bare(model).forward).parameters
     if not {"attention_mask", "past_key_values", "logits_to_keep"} <= set(names):
@@ -377,7 +378,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "token_healing": (False,),
     "watermarking_config": (),
 }
-"""Settings of transformers that change greedy replies, and values beside None with which they do not."""
+"""Settings of transformers that change greedy replies -> values (besides None) that leave them unchanged."""
 
 
 def _settings_that_choose(model: Any) -> list[str]:
@@ -396,7 +397,7 @@ def _penalty(model: Any) -> Any:
 def _by_generate(
     model: Any, ids: Tensor, mask: Tensor, max_new_tokens: int, ends: Sequence[int]
 ) -> list[Reply]:
-    """The model's own way, for families that have to go it; loops are found afterwards."""
+    """Replies by the model's own `generate`, for families that need it; loops are found afterwards."""
     greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
     output = model.generate(
         input_ids=ids,
@@ -414,7 +415,7 @@ def _by_generate(
 
 
 def _pad_left(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Ids and mask; padding repeats the row's first token, so that a penalty does not see another one."""
+    """Token ids and mask; padding repeats the row's first token, so a penalty sees no additional token."""
     width = max(map(len, prompts))
     ids = [[prompt[0]] * (width - len(prompt)) + list(prompt) for prompt in prompts]
     mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]

@@ -1,8 +1,8 @@
-"""What every training method is given and what it leaves behind.
+"""The input and the output of every training method.
 
-A method is one function `train(job: Job) -> None` that fills `job.output` with a variant folder:
-a folder that `transformers` (full checkpoint) or `peft` (adapter) loads as it is, plus
-`variant.json`, which says what the folder is and how it was made.
+A method is one function `train(job: Job) -> None` that fills `job.output` with a variant folder.
+`transformers` (full checkpoint) or `peft` (adapter) loads that folder directly. Its `variant.json` says what
+the folder is and how it was made.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class Job:
     data: Path
     """Parallel data; see `lens_train.data` for the layouts that are read."""
     languages: tuple[str, ...]
-    """Normalised language codes, the central one included."""
+    """Normalised language codes, including the central one."""
     output: Path
-    """Variant folder to be written; must not exist, or hold an interrupted run of this same job."""
+    """Variant folder to write; it must not exist, or must hold an interrupted run of the same job."""
     central: str = "en"
     seed: int = 0
     device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:1`; a device that is not there is an error."""
+    """`auto`, `cpu`, `cuda`, `cuda:1`; a device that does not exist is an error."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """The method's own settings; an unknown key is an error naming the known ones."""
+    """The method's own settings; an unknown key is an error that lists the known ones."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,19 @@ class Variant:
     data: Mapping[str, Any]
     """`name`, `sha256` and number of `items` used, and what the method made of them."""
     tokens_seen: int
-    """Tokens trained on: of prompts, and of answers where the method learns from them. Every pass counts,
-    padding does not; what was only read or written on the way (probing, own answers) is counted in `data`."""
+    """Tokens trained on: those of prompts, and those of answers if the method learns from them. Every pass
+    counts, padding does not. Tokens that were only read or generated (probing, own answers) count in
+    `data`."""
     wall_seconds: float
     peak_memory_bytes: int
-    """Largest memory held by this run; see `lens_train.memory`."""
+    """Peak memory of this run, in bytes; see `lens_train.memory`."""
     versions: Mapping[str, str]
     format: int = 1
     outcome: Mapping[str, Any] = field(default_factory=dict)
-    """What training did; see `lens_train.watch.outcome`. Empty where the method says nothing."""
+    """What training did; see `lens_train.watch.outcome`. Empty if the method records nothing."""
 
     def save(self, folder: Path) -> None:
-        """Write `variant.json` in one step: a reader sees the old file or the new one."""
+        """Write `variant.json` atomically: a reader sees the old file or the new one."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False, sort_keys=True)
         write_text(folder / VARIANT_FILE, text + "\n")
 

@@ -48,14 +48,13 @@ from lens_train.watch.diagnostics import FEWEST, About, Watch
 
 TRUNK_STATE = "trunk.safetensors"
 RUN_SETTINGS = ("subspaces", "probe_data", "delta", "dev_data", "diagnose", "show_replies")
-"""Settings of a run, not of the method: a subspace folder, data to probe with, write a delta only, data whose
-prompts the diagnostics read and the replies shown answer, and how many of them for each (0 = none)."""
+"""Settings of a run, not of the method: see `train`."""
 DIAGNOSED_ITEMS = 50
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that the runs over one trunk share."""
+    """What the runs over one trunk share."""
 
     trunk: Trunk
     rows: Mapping[str, range]
@@ -64,22 +63,26 @@ class Prepared:
 
 
 def train(job: Job) -> None:
-    """Probe (unless subspaces are given), train, and fill `job.output` with a checkpoint or a delta.
+    """Probe (unless subspaces are given), train, and write a checkpoint or a delta to `job.output`.
 
-    Settings are the fields of `LensConfig`, and: `subspaces` (folder made by `lens probe`), `probe_data`
-    (texts to probe with; the training data where absent), `delta` (true: changed tensors only), `dev_data`
-    (prompts for diagnostics and replies, kept out of training), `diagnose` (how many of them are watched, 0 =
-    none), `show_replies` (how many are answered before and after, 0 = none).
+    Settings are the fields of `LensConfig`, and those of the run:
+
+    - `subspaces`: folder made by `lens probe`;
+    - `probe_data`: prompts to probe; without it the training data;
+    - `delta`: if true, write only the changed tensors;
+    - `dev_data`: prompts for diagnostics and replies, not trained on;
+    - `diagnose`: number of prompts per language that the diagnostics read, 0 = none;
+    - `show_replies`: number of prompts per language answered before and after training, 0 = none.
 
     Raises:
-        UserError: anything wrong with what was asked for; raised before work, but for losses that explode.
+        UserError: a setting or an input is wrong (raised before any work), or a loss explodes.
     """
     begun = time.monotonic()
     plan = check(job)
     join(plan.device)
     decoder = open_decoder(job.model, plan.device, plan.dtype, plan.config.stream, len(plan.trained))
     base = export.find_tensors(checkpoint_folder(job.model))
-    # Asked for here already: it must be possible to write what will be trained.
+    # Computed before training, to fail early if the trained tensors could not be written.
     names = list(export.checkpoint_tensors(decoder.model, parameters_of(decoder, plan.trained), base))
     methods.begin(job)
     kept = keep_states(plan, decoder)
@@ -106,12 +109,12 @@ def train(job: Job) -> None:
 
 
 def parameters_of(decoder: Decoder, layers: Sequence[int]) -> dict[int, torch.nn.Parameter]:
-    """Parameters of some layers, by `id`."""
+    """Parameters of `layers`, by `id`."""
     return {id(value): value for layer in layers for value in decoder.layers[layer].parameters()}
 
 
 def check(job: Job) -> Plan:
-    """Check everything that can be checked without the model's weights in memory, and the output folder."""
+    """Check the output folder, and everything else that needs no model weights in memory."""
     methods.check_output(job)
     plan = make_plan(job)
     files.need_disk(job.output, 0 if plan.delta else export.checkpoint_bytes(checkpoint_folder(job.model)))
@@ -119,7 +122,7 @@ def check(job: Job) -> Plan:
 
 
 def make_plan(job: Job) -> Plan:
-    """Check everything about a job but its output folder."""
+    """Check everything about a job except its output folder."""
     settings = dict(job.settings)
     run = {name: settings.pop(name) for name in RUN_SETTINGS if name in settings}
     shape = causal_config(job.model).get_text_config()
@@ -162,7 +165,7 @@ def make_plan(job: Job) -> Plan:
 
 
 def with_settings(plan: Plan, changes: Mapping[str, Any], seed: int) -> Plan:
-    """The plan with other settings, of those that need neither another probe nor another trunk."""
+    """The plan with changed settings; only settings that need no new probing and no new trunk can change."""
     settings = {**plan.job.settings, **changes}
     own = {name: value for name, value in settings.items() if name not in RUN_SETTINGS}
     shape = causal_config(plan.job.model).get_text_config()
@@ -174,11 +177,11 @@ def with_settings(plan: Plan, changes: Mapping[str, Any], seed: int) -> Plan:
 
 
 def keep_states(plan: Plan, decoder: Decoder) -> Kept | None:
-    """What the probing of training prompts is to leave to training, and both to the diagnostics.
+    """Where probing keeps the states of training prompts, for training and for the diagnostics.
 
-    None with `compat: official`, which probes with another system message than it trains with.
+    None with `compat: official`, because its system messages for probing and training differ.
     """
-    decoder.model.requires_grad_(False)  # a product may take another way where a weight is trained
+    decoder.model.requires_grad_(False)  # torch may compute a product differently if a weight is trained
     if plan.config.protocol.own_systems:
         return None
     every = [prompt for prompts in train_prompts(plan).values() for prompt in prompts]
@@ -188,7 +191,7 @@ def keep_states(plan: Plan, decoder: Decoder) -> Kept | None:
 
 
 def is_streamed(decoder: Decoder) -> bool:
-    """Whether the model's layers come from disk one at a time."""
+    """Whether the model's layers are read from disk one at a time."""
     return len(decoder.spans(len(decoder))) > 1
 
 
@@ -200,7 +203,7 @@ def train_prompts(plan: Plan) -> dict[str, list[list[int]]]:
 
 
 def find_subspaces(plan: Plan, decoder: Decoder, kept: Kept | None = None) -> Subspaces:
-    """The subspaces given, those of the interrupted run, or new ones; stored with the run."""
+    """The given subspaces, those of the interrupted run, or new ones, which are stored with the run."""
     if plan.subspaces is not None:
         return plan.subspaces
     assert plan.probe_data is not None
@@ -228,7 +231,9 @@ def find_held_out(
     name: str,
     default: int,
 ) -> HeldOut | None:
-    """Prompts to be watched or answered: of the dev data, else training data left by training and probing.
+    """Prompts for diagnostics or replies: dev data, else items neither trained on nor probed.
+
+    If too few such items are left, the first training items are used.
 
     Args:
         job: the run.
@@ -236,11 +241,11 @@ def find_held_out(
         run: settings of the run.
         trained: number of items trained on.
         probed: number of items probed.
-        name: setting that says how many prompts per language; 0 = none.
-        default: how many where it is not given.
+        name: setting that gives the number of prompts per language; 0 = none.
+        default: number of prompts if the setting is absent.
 
     Raises:
-        UserError: dev data that cannot be read, or a count that is none.
+        UserError: the dev data cannot be read, or the setting is not a count.
     """
     count = run.get(name, default)
     if isinstance(count, bool) or not isinstance(count, int) or count < 0:
@@ -253,7 +258,7 @@ def find_held_out(
     used = max(trained, 0 if run.get("probe_data") else probed)
     try:
         every = read_prompts(resolve_data(job.data), config.languages, used + count)
-    except UserError:  # something is wrong with items that the run itself does not need
+    except UserError:  # an item is faulty that the run itself does not need
         every = read_prompts(resolve_data(job.data), config.languages, trained)
     rest = every.part(used)
     if len(rest) >= min(count, FEWEST):
@@ -264,13 +269,13 @@ def find_held_out(
 
 
 def trunk_state(plan: Plan, kept: Kept | None) -> WalkState:
-    """Where the way of a streamed model's training prompts is kept."""
+    """The progress file of the training prompts through a streamed model."""
     path = plan.job.output / "training" / TRUNK_STATE
     return WalkState(path, run_id(plan), kept=kept)
 
 
 def prepare(plan: Plan, decoder: Decoder, kept: Kept | None = None) -> Prepared:
-    """Free what is to be trained, and run the frozen layers on the training prompts, unless it was `kept`."""
+    """Unfreeze the layers to train; run the frozen layers on the prompts, unless their states are `kept`."""
     config = plan.config
     decoder.hold(plan.trained[0])
     decoder.model.requires_grad_(False)
@@ -295,7 +300,7 @@ def trainer(
     folder: Path | None,
     references: dict[Any, Any] | None = None,
 ) -> TopTrainer:
-    """Set up one run over a trunk; see `TopTrainer` for folder and references."""
+    """Set up one run over a trunk; `TopTrainer` explains `folder` and `references`."""
     decoder = prepared.trunk.decoder
     units = Units.of(decoder, plan.read, subspaces.means) if plan.config.in_units else None
     objective = Objective.make(plan.config, subspaces, plan.read, decoder.device, units)
@@ -316,8 +321,8 @@ def trainer(
 def watch_held_out(plan: Plan, decoder: Decoder, prepared: Prepared, kept: Kept | None = None) -> Watch:
     """Read the states of the held-out prompts before training.
 
-    A streamed model is watched on its training prompts, from the first trained layer on: anything else would
-    read the whole checkpoint once more.
+    For a streamed model, these are training prompts, and layers from the first trained one on. Other prompts
+    or layers would need one more pass over the whole checkpoint.
     """
     held = plan.held_out
     assert held is not None
@@ -338,20 +343,20 @@ def watch_held_out(plan: Plan, decoder: Decoder, prepared: Prepared, kept: Kept 
 
 
 def run_id(plan: Plan) -> str:
-    """Identity of a run: the job, the model's weights, the data, and the precision that `auto` came to."""
+    """Identity of a run: the job, the model's weights, the data, and the type that `auto` resolved to."""
     facts = [methods.describe(plan.job), dict(plan.identity), plan.train_data.sha256, str(plan.dtype)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def trained_tokens(plan: Plan, prepared: Prepared) -> int:
-    """Tokens of the prompts of all steps, each as often as it is trained on."""
+    """Prompt tokens of all steps; a prompt counts once for each time it is trained on."""
     prompts, rows = prepared.trunk.prompts, prepared.rows.values()
     steps = step_items(plan.config, len(plan.train_data), plan.job.seed)
     return sum(len(prompts[own[item]]) for items in steps for item in items for own in rows)
 
 
 def probed_tokens(plan: Plan) -> int:
-    """Tokens of the prompts probed by this run; 0 where subspaces were given."""
+    """Tokens of the prompts probed by this run; 0 if subspaces were given."""
     if plan.probe_data is None:
         return 0
     probed = probe_prompts(plan.probe_data, plan.tokenizer, plan.config)
@@ -385,18 +390,18 @@ def finish(plan: Plan, tokens: int, seconds: float, found: Mapping[str, Any]) ->
 
 
 def remove_states(folder: Path) -> None:
-    """Remove what a killed run goes on from, six times the size of the changed tensors.
+    """Remove the state files of a run, which are six times the size of the changed tensors.
 
-    Only once `variant.json` says that the run is finished: until then a run started again needs them.
+    Call this only after `variant.json` is written: until then, a restarted run resumes from them.
     """
     for name in (TRUNK_STATE, TRAINING_STATE):
         (folder / name).unlink(missing_ok=True)
 
 
 def every_setting(plan: Plan) -> dict[str, Any]:
-    """The method's settings, defaults included, and what was given of those of the run.
+    """All settings of the method, including defaults, and the given settings of the run.
 
-    `dtype` is what `auto` came to on this machine.
+    `dtype` is the type that `auto` resolved to on this machine.
     """
     own = {**asdict(plan.config), "dtype": dtype_name(plan.dtype)}
     del own["languages"], own["central"]
@@ -404,7 +409,7 @@ def every_setting(plan: Plan) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computed the numbers."""
+    """Versions of Python and the libraries that computed the numbers."""
     import transformers
 
     return {
@@ -420,7 +425,7 @@ def probe_folder(
     """Probe a model and write its subspaces to the folder `output`.
 
     Raises:
-        UserError: anything wrong with what was asked for, before any work.
+        UserError: a setting or an input is wrong; raised before any work.
     """
     if output.exists() and (not output.is_dir() or {file.name for file in output.iterdir()} - {PROBE_STATE}):
         raise UserError(f"output {output} is not empty; name another folder")

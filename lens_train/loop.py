@@ -1,4 +1,4 @@
-"""Training of the top layers over a trunk: steps, schedule, log, and a state to go on from after a kill."""
+"""Train the top layers over a trunk: steps, schedule, log, and a state file to resume from after a kill."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from lens_train.walk import SAVING_SHARE
 LOG = "log.jsonl"
 STATE = "state.safetensors"
 PATIENCE = 5
-"""Steps in a row for which a term may lie above its limit; see `TopTrainer._limits`."""
+"""A run stops once a term has been above its limit for this many steps in a row; see `TopTrainer._limits`."""
 SAVE_AT_LEAST = 1.0
-"""Seconds between two saved states, at least."""
+"""Shortest time between two saved states, in seconds."""
 DISK_SPEED = 1e9
-"""Bytes per second that a disk is thought to take, until a state has been saved."""
+"""Assumed write speed of the disk, in bytes per second, until a state has been saved."""
 
 Rows = Mapping[str, Sequence[int]]
 """Language -> row in the trunk of each item."""
 
 
 def trained_layers(config: LensConfig, count: int) -> tuple[int, ...]:
-    """Layers to be trained, counted from 0, of a model with `count` layers.
+    """The layers to train, counted from 0, in a model with `count` layers.
 
     Raises:
-        UserError: layers that the model does not have.
+        UserError: the config names layers that the model does not have.
     """
     wanted = config.trained_layers
     if isinstance(wanted, int):
@@ -59,10 +59,10 @@ def trained_layers(config: LensConfig, count: int) -> tuple[int, ...]:
 
 
 def read_layers(config: LensConfig, count: int) -> tuple[int, ...]:
-    """Layers that the losses read, counted from 0, of a model with `count` layers.
+    """The layers that the losses read, counted from 0, in a model with `count` layers.
 
     Raises:
-        UserError: layers that the model does not have, or that training does not change.
+        UserError: the config names layers that the model does not have, or that training does not change.
     """
     if not config.loss_layers or any(not -count <= layer < count for layer in config.loss_layers):
         raise UserError(
@@ -72,13 +72,13 @@ def read_layers(config: LensConfig, count: int) -> tuple[int, ...]:
     lowest = trained_layers(config, count)[0]
     if min(layers) < lowest:
         raise UserError(
-            f"loss_layers {list(layers)}: what lies below the first trained layer, {lowest}, never changes"
+            f"loss_layers {list(layers)}: layers below the first trained layer, {lowest}, never change"
         )
     return layers
 
 
 def free_parameters(layers: nn.ModuleList, wanted: Sequence[int]) -> dict[str, nn.Parameter]:
-    """Let only the parameters of the layers `wanted` be trained, in float32.
+    """Make the parameters of the layers `wanted` trainable, in float32.
 
     Returns:
         `<layer>.<name>` -> parameter.
@@ -98,7 +98,7 @@ def step_count(config: LensConfig, items: int) -> int:
 
 
 def step_items(config: LensConfig, items: int, seed: int) -> list[list[int]]:
-    """Items of every step: each pass in an order of its own, drawn from `seed` + number of the pass."""
+    """Items of every step. The order of each pass is drawn from the seed `seed` + number of the pass."""
     steps: list[list[int]] = []
     epoch = 0
     while len(steps) < step_count(config, items):
@@ -109,10 +109,10 @@ def step_items(config: LensConfig, items: int, seed: int) -> list[list[int]]:
 
 
 def learning_rate(config: LensConfig, step: int, steps: int) -> float:
-    """Learning rate of a step, counted from 0; a warm-up begins at 0, as in the released run.
+    """Learning rate of a step, counted from 0. The warm-up begins at rate 0, as in the released code.
 
-    The settings must hold a rate: see `LensConfig.for_width`. A warm-up leaves at least the last step its
-    whole rate: the only step of a short run would have none.
+    The config must hold a rate: see `LensConfig.for_width`. The last step is never part of the warm-up,
+    because otherwise the only step of a short run would have rate 0.
     """
     assert config.learning_rate is not None
     warm = math.ceil(config.warmup * steps)
@@ -145,7 +145,7 @@ def require_rate(config: LensConfig, items: int) -> None:
 
 @dataclass
 class TopTrainer:
-    """One training run over a trunk. `run` does it all; the rest is its parts."""
+    """One training run over a trunk; `run` performs it."""
 
     trunk: Trunk
     rows: Rows
@@ -156,21 +156,21 @@ class TopTrainer:
     config: LensConfig
     seed: int
     folder: Path | None
-    """Holds log and state; None = neither is written, and nothing is taken up."""
+    """Folder of the log and the state; None = nothing is written or resumed."""
     run_id: str
-    """Identity of the run; a state of another run is not taken up."""
+    """Identity of the run; a state of another run is refused."""
     references: dict[Any, Any] = field(default_factory=dict)
-    """What the losses read of the untrained model, by what decides it; the runs of a sweep share it."""
+    """Reference states of the untrained model, by the settings that decide them; shared by a sweep's runs."""
 
     def run(self) -> list[dict[str, Any]]:
-        """Train, going on from a saved state where there is one.
+        """Train; resume from a saved state if there is one.
 
         Returns:
             The log, one record per step.
 
         Raises:
-            UserError: a loss that is not finite or has exploded.
-            KeyboardInterrupt: Ctrl-C, after the running step has ended and its state is saved.
+            UserError: a loss is not finite or has exploded.
+            KeyboardInterrupt: on Ctrl-C, after the current step has ended and its state is saved.
         """
         plan = step_items(self.config, len(next(iter(self.rows.values()))), self.seed)
         self.reference = self._reference(
@@ -191,7 +191,8 @@ class TopTrainer:
                 self._append_log(record)
                 bar.update()
                 begun = time.monotonic()
-                # After the last step a state is worth what repeating the steps since the last one would take.
+                # After the last step, save only if that is quicker than to repeat the steps since the last
+                # save.
                 wait = saving if step + 1 == len(plan) else max(SAVE_AT_LEAST, SAVING_SHARE * saving)
                 if interrupted or begun - saved_at > wait:
                     self._save_state(step + 1)
@@ -202,7 +203,7 @@ class TopTrainer:
         return log
 
     def item_terms(self, items: Sequence[int]) -> dict[str, Tensor]:
-        """Compute every loss term of some items; term -> (items,)."""
+        """Compute every loss term of `items`; term -> (items,)."""
         return self.objective.terms(self._states(items), self._chosen(items))
 
     def _states(self, items: Sequence[int]) -> dict[str, list[Any]]:
@@ -220,7 +221,7 @@ class TopTrainer:
 
     @torch.no_grad()
     def _reference(self, items: Sequence[int]) -> dict[tuple[int, str], Any]:
-        """What the losses read of the untrained model; a clone, for a view would keep every token's state."""
+        """Untrained states that the losses read; clones, because a view would keep all tokens' states."""
         size, languages = self.config.micro_batch_size, self.objective.languages
         reads = [self.objective.reads_all(code) for code in languages]
         key = (tuple(items), size, self.layers, languages, tuple(reads), self.config.retain_over)
@@ -263,7 +264,7 @@ class TopTrainer:
         }
 
     def _backward(self, items: Sequence[int], count: int) -> dict[str, Tensor]:
-        """Add up the gradient of the mean loss over `count` items; returns each term of each item."""
+        """Accumulate the gradient of the mean loss over `count` items; returns each term of each item."""
         parts: list[dict[str, Tensor]] = []
         size = self.config.micro_batch_size
         for at in range(0, len(items), size):
@@ -276,7 +277,7 @@ class TopTrainer:
     def _shared_gradient(self) -> Tensor:
         """Sum the gradient over the processes; returns its norm."""
         for parameter in self.parameters.values():
-            if parameter.grad is None:  # a layer above every loss, or no item for this process
+            if parameter.grad is None:  # the layer is above every loss, or this process has no item
                 parameter.grad = torch.zeros_like(parameter)
             if world() > 1:
                 distributed.all_reduce(parameter.grad)
@@ -286,7 +287,7 @@ class TopTrainer:
     def _gather(
         self, items: Sequence[int], mine: Sequence[int], terms: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Losses of all items of the step, in their order, from every process."""
+        """Losses of all items of the step, gathered from all processes, in the order of `items`."""
         if world() == 1:
             return {name: term.cpu() for name, term in terms.items()}
         parts: list[Any] = [None] * world()
@@ -299,10 +300,10 @@ class TopTrainer:
         return merged
 
     def _limits(self) -> dict[str, float]:
-        """Kind of term -> its value if states moved by half of their own mean square.
+        """Kind of term -> its value if the squared distance moved is half the states' mean square.
 
-        After a norm two states that have nothing to do with each other are two mean squares apart, and a
-        subspace sees a part of that only.
+        After a norm, the squared distance of two unrelated states is two mean squares. A subspace contains
+        only a part of that distance.
         """
         moved = torch.stack([last.square().mean() for last, _ in self.reference.values()]).mean()
         kept = [kept.square().mean() for _, kept in self.reference.values() if kept is not None]
@@ -315,11 +316,11 @@ class TopTrainer:
         }
 
     def _check(self, losses: Mapping[str, Tensor], norm: Tensor, log: Sequence[Mapping[str, Any]]) -> None:
-        """Stop if a number is not finite, or states have been moved by more than their own size for long.
+        """Stop if a number is not finite, or if a term has stayed above its limit for `PATIENCE` steps.
 
-        A norm before the losses bounds them, so a run can be ruined without any large number. The first steps
-        of a good run may throw states far off, and the next ones fetch them back: a term must stay above its
-        limit for `PATIENCE` steps.
+        The norm before the losses bounds them, so a run can be ruined without any large number: see
+        `_limits`. The first steps of a good run may move states far away, and the next steps move them back.
+        So one step above the limit is no reason to stop.
         """
         step = len(log) + 1
         means = {name: float(value.mean()) for name, value in losses.items()}
@@ -333,11 +334,11 @@ class TopTrainer:
             recent = [value, *(record[name] for record in log[1 - PATIENCE :])]
             if len(recent) >= PATIENCE and min(recent) > limit:
                 exploded.append(
-                    f"{name} is {value:.3g}, for {PATIENCE} steps more than half the mean square of the "
+                    f"{name} is {value:.3g}; for {PATIENCE} steps it was above half the mean square of the "
                     f"untrained states ({limit:.3g})"
                 )
         if broken or exploded:
-            what = f"{', '.join(broken)} not a finite number" if broken else "; ".join(exploded)
+            what = f"not a finite number: {', '.join(broken)}" if broken else "; ".join(exploded)
             raise UserError(
                 f"step {step}: {what}. Try a lower learning_rate (now {self.config.learning_rate:g}) or a "
                 f"larger retain_weight (now {self.config.retain_weight:g})"
@@ -354,7 +355,7 @@ class TopTrainer:
 
     @property
     def _fused(self) -> bool:
-        """Whether torch has AdamW in one pass over the weights here; a tenth of a step on a CPU."""
+        """Whether torch has a fused AdamW for this device; on a CPU it saves a tenth of a step's time."""
         return self.trunk.decoder.device.type in ("cpu", "cuda")
 
     def _state_bytes(self) -> int:
@@ -371,7 +372,7 @@ class TopTrainer:
         write_tensors(self.folder / STATE, tensors, {"step": str(step), "run": self.run_id})
 
     def _load_state(self) -> int:
-        """Take up a saved state; returns the number of steps it has behind it."""
+        """Restore a saved state; returns the number of steps that were done."""
         if self.folder is None or not (path := self.folder / STATE).is_file():
             return 0
         try:
@@ -382,7 +383,7 @@ class TopTrainer:
             raise UserError(f"{path} is damaged ({error}); remove it to train from the start") from None
         if metadata["run"] != self.run_id:
             raise UserError(
-                f"{path} belongs to another run (of other weights, data, settings or precision); "
+                f"{path} belongs to another run (with other weights, data, settings or precision); "
                 "name another output folder"
             )
         for name, parameter in self.parameters.items():
@@ -395,7 +396,7 @@ class TopTrainer:
         return int(metadata["step"])
 
     def _open_log(self, done: int) -> list[dict[str, Any]]:
-        """Cut the log back to the steps that the state has behind it."""
+        """Cut the log to the first `done` steps, those of the restored state."""
         if self.folder is None:
             return []
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -414,7 +415,7 @@ class TopTrainer:
 
 @contextmanager
 def _interruptible() -> Iterator[list[bool]]:
-    """Note the first Ctrl-C in the list instead of stopping amid a step; a second one stops at once."""
+    """Record the first Ctrl-C in the list, so that the step can end; a second Ctrl-C stops at once."""
     noted: list[bool] = []
     if threading.current_thread() is not threading.main_thread():
         yield noted

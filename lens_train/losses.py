@@ -1,19 +1,20 @@
 """The three losses of Lens, as means over the dimensions of a hidden state, per item.
 
-With h the state of the trained model, h_ref that of the untrained one, both at the last token of a prompt,
-P_a and P_s the projectors on the agnostic line and the specific subspace (Lens, equations of section 3.2):
+h is the hidden state of the trained model at the last token of a prompt; h_ref is that of the untrained
+model. P_a and P_s are the projectors on the agnostic line and on the specific subspace. mean_t is the mean
+over the tokens of a prompt. The losses are (Lens, equations of section 3.2):
 
 - align:    mean((P_a h(x_central) - P_a h(x_l))^2)
 - separate: mean((P_s h(x_l) - P_s h_ref(x_l) - displacement_l * direction_l)^2)
 - retain:   mean((mean_t h(x_central) - mean_t h_ref(x_central))^2)
 
-With `scale_free`, what is moved is a state in units of its layer (`Units`): of the last layer the normed
-state, before the gain of the final norm. The gains of one real model run from 0.2 to 300. After them a few
-dimensions are all that a mean of squares sees, one language's direction is eight times as long as another's,
-and a loss that starts at 6 in one model starts at 660 in the next. Before them every state has mean square 1.
-What is retained is the state as it is, since the dimensions with large gains are those that decide the next
-token. Every term is divided by the mean square of the direction of the language in the middle, so that 1 is a
-state moved as far as such a direction is long, in every model.
+With `scale_free`, align and separate read a state in units of its layer (`Units`). For the last layer that is
+the normed state, before the gain of the final norm. The gains of one real model range from 0.2 to 300. After
+these gains, a few dimensions dominate a mean of squares, one language's direction is eight times as long as
+another's, and a loss that starts at 6 in one model starts at 660 in the next. Before the gains, every state
+has mean square 1. The retain loss reads the state after the gains, because the dimensions with large gains
+decide the next token. Every term is divided by the median over languages of the mean square of a direction.
+So a term of 1 means, in every model, that a state is off by the length of the median direction.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from lens_train.subspace import Subspaces
 
 
 def align_loss(central: Tensor, other: Tensor, line: Tensor) -> Tensor:
-    """Squared distance of two prompts along the agnostic line; the released code calls it push.
+    """Squared distance of two prompts along the agnostic line; the released code calls this loss push.
 
     Args:
-        central: states of the central prompts, (items, layers, width).
-        other: states of their translations, (items, layers, width).
+        central: hidden states of the central prompts, (items, layers, width).
+        other: hidden states of their translations, (items, layers, width).
         line: unit vector per layer, (layers, width).
 
     Returns:
@@ -46,13 +47,13 @@ def align_loss(central: Tensor, other: Tensor, line: Tensor) -> Tensor:
 
 
 def separate_loss(states: Tensor, reference: Tensor, basis: Tensor, target: Tensor) -> Tensor:
-    """Squared distance of the specific part from where it should have moved; the released code calls it pull.
+    """Squared distance of the specific part from its target; the released code calls this loss pull.
 
     Args:
-        states: (items, layers, width).
-        reference: the same of the untrained model.
+        states: hidden states, (items, layers, width).
+        reference: those of the untrained model, same shape.
         basis: orthonormal rows per layer, (layers, rank, width).
-        target: wanted displacement, (layers, width).
+        target: wanted displacement from the reference, (layers, width).
 
     Returns:
         (items,)
@@ -63,32 +64,32 @@ def separate_loss(states: Tensor, reference: Tensor, basis: Tensor, target: Tens
 
 
 def retain_loss(states: Tensor, reference: Tensor) -> Tensor:
-    """Squared distance from the untrained model, one item.
+    """Squared distance from the untrained model, for one item.
 
     Args:
-        states: (layers, width) for the mean over tokens, or (layers, tokens, width).
-        reference: the same of the untrained model.
+        states: hidden states, (layers, width) for the mean over tokens, or (layers, tokens, width).
+        reference: those of the untrained model, same shape.
 
     Returns:
-        A number.
+        A scalar.
     """
     return (states - reference).square().mean()
 
 
 @dataclass(frozen=True)
 class Units:
-    """What the states of some layers are measured in: h = gain * state + offset; (layers, width) each."""
+    """Units of the hidden states of some layers: h = gain * state + offset; (layers, width) each."""
 
     gain: Tensor
     offset: Tensor
 
     @staticmethod
     def of(decoder: Decoder, layers: Sequence[int], means: Mapping[str, Tensor]) -> Units:
-        """The final norm's gain and offset for the last layer; for any other the size of its mean states.
+        """For the last layer, gain and offset of the final norm; for any other, the size of its mean states.
 
         Args:
             decoder: the untrained model.
-            layers: whose states are measured, counted from 0.
+            layers: layers whose states are measured, counted from 0.
             means: language -> mean state, (all layers, width).
         """
         norm = decoder.final_norm()
@@ -104,15 +105,15 @@ class Units:
         return Units(torch.stack(gains), torch.stack(offsets))
 
     def __call__(self, states: Tensor) -> Tensor:
-        """Measure states, (layers, ..., width)."""
+        """Convert hidden states to these units, (layers, ..., width)."""
         shape = (self.gain.shape[0], *[1] * (states.ndim - 2), self.gain.shape[1])
         return (states - self.offset.to(states).view(shape)) / self.gain.to(states).view(shape)
 
     def subspaces(self, found: Subspaces, layers: Sequence[int], central: str) -> Subspaces:
-        """The subspaces of the layers' measured mean states.
+        """The subspaces of the layers' mean states in these units.
 
         Raises:
-            UserError: the subspaces were saved without the means, by an older version.
+            UserError: an older version saved the subspaces, without the means.
         """
         if not found.means:
             raise UserError(
@@ -135,10 +136,10 @@ class Objective:
     targets: Mapping[str, Tensor]
     """Language -> displacement * direction, (layers, width)."""
     units: Units | None = None
-    """What the states of `align` and `separate` are measured in; None = states as they are, as released."""
+    """Units of the states of `align` and `separate`; None = the unchanged states, as released."""
     wanted: tuple[float, float] = (1.0, 1.0)
-    """What the terms are divided by: the mean square of the direction of the language in the middle, in units
-    for `align` and `separate`, as it is for `retain`. (1, 1) as released."""
+    """Divisors of the terms: the median over languages of the mean square of the direction, in units (for
+    `align` and `separate`) and without units (for `retain`). (1, 1) as released."""
 
     @staticmethod
     def make(
@@ -148,10 +149,10 @@ class Objective:
         device: torch.device,
         units: Units | None = None,
     ) -> Objective:
-        """Take what the losses need from the subspaces of the layers they read.
+        """Take what the losses need from the subspaces of `layers`, the layers that they read.
 
         Raises:
-            UserError: subspaces without the mean states that `units` need.
+            UserError: `units` are given, but the subspaces hold no mean states.
         """
         places, wanted = list(layers), (1.0, 1.0)
         if units is not None:
@@ -175,7 +176,7 @@ class Objective:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Languages whose prompts must be run."""
+        """Languages whose prompts the losses need."""
         config = self.config
         if config.align_weight:
             return config.languages
@@ -183,15 +184,15 @@ class Objective:
         return central + (config.others if config.separate_weight else ())
 
     def reads_all(self, language: str) -> bool:
-        """Whether a loss reads the states of all tokens of a prompt in `language`, not the last one only."""
+        """Whether a loss reads the states of all tokens of a prompt in `language`, not only the last one."""
         return language == self.config.central and bool(self.config.retain_weight)
 
     def keep(self, states: Tensor, language: str) -> tuple[Tensor, Tensor | None]:
-        """What the losses read of one prompt: its last state, and what is to be retained.
+        """The states of one prompt that the losses read: the last token's state, and the states to retain.
 
         Args:
-            states: (layers, tokens, width).
-            language: of the prompt.
+            states: hidden states, (layers, tokens, width).
+            language: language of the prompt.
         """
         last = states[:, -1] if self.units is None else self.units(states[:, -1])
         if not self.reads_all(language):
@@ -201,7 +202,12 @@ class Objective:
         return last, states
 
     def retained(self, now: Tensor | None, then: Tensor | None) -> Tensor:
-        """The retain loss of one central prompt, of what `keep` gave now and of the untrained model."""
+        """The retain loss of one central prompt, from the states that `keep` returned for it.
+
+        Args:
+            now: those of the trained model.
+            then: those of the untrained model.
+        """
         assert now is not None
         assert then is not None
         loss = retain_loss(now, then)
@@ -214,11 +220,11 @@ class Objective:
         states: Mapping[str, Sequence[tuple[Tensor, Tensor | None]]],
         reference: Mapping[str, Sequence[tuple[Tensor, Tensor | None]]],
     ) -> dict[str, Tensor]:
-        """Compute each term for each item, without its weight.
+        """Compute each term of each item, without its weight.
 
         Args:
-            states: language -> what `keep` gave for each item.
-            reference: the same of the untrained model.
+            states: language -> what `keep` returned for each item.
+            reference: the same for the untrained model.
 
         Returns:
             `retain`, `separate.<language>`, `align.<language>` -> (items,).
@@ -253,6 +259,6 @@ class Objective:
 
 
 def _middle(directions: Mapping[str, Tensor]) -> float:
-    """Mean square of the direction of the language in the middle; never 0."""
+    """Median over languages of the mean square of the direction; never 0."""
     sizes = torch.stack([direction.double().square().mean() for direction in directions.values()])
     return max(float(sizes.quantile(0.5)), torch.finfo(torch.float32).tiny)

@@ -1,4 +1,4 @@
-"""Main memory and that of a GPU: the most that a run held, and returning what it no longer uses."""
+"""Main memory and GPU memory: a run's peak, and the return of memory that it no longer uses."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PROCESS = Path("/proc/self")
 M_MMAP_THRESHOLD = -3
 """Number of the setting in malloc.h."""
 LARGE = 1 << 20
-"""Bytes; a system call for a block of this size is nothing beside what is computed in it."""
+"""Bytes. For a block of this size, a system call costs far less than the computation in the block."""
 
 
 def reset_peak() -> None:
-    """Forget the peak of what this process did before, so that runs in one process do not count each other's.
+    """Reset the peak of this process, so that a run does not count the memory of an earlier run.
 
-    Only Linux can do that for main memory; elsewhere the peak is that since the process started.
+    Only Linux can reset it for main memory; elsewhere the peak counts from the start of the process.
     """
     with contextlib.suppress(OSError):
         (PROCESS / "clear_refs").write_text("5", encoding="ascii")
@@ -29,7 +29,7 @@ def reset_peak() -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes at the peak: tensors on the GPU `device`, or what was resident in main memory."""
+    """Peak in bytes: of tensors on the GPU `device`, or of resident main memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     with contextlib.suppress(OSError, StopIteration):
@@ -40,10 +40,10 @@ def peak_memory(device: torch.device) -> int:
 
 
 def free_at_once() -> None:
-    """Have every block from `LARGE` bytes on returned to the system when it is freed (glibc only).
+    """Return every freed block of at least `LARGE` bytes to the system (glibc only).
 
-    glibc raises its own limit to 32 MB as blocks are freed; states and gradients below it then lie between
-    one another, and the pages in between stay resident. Does nothing with another C library.
+    glibc raises its own limit up to 32 MB as blocks are freed. Smaller states and gradients then share one
+    heap, and the free pages between them stay resident. This does nothing with another C library.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)

@@ -1,4 +1,4 @@
-"""The training methods by name, and what is checked before any of them starts.
+"""The training methods by name, and the checks before any of them starts.
 
 A method is one module with a function `train(job: Job) -> None` that fills `job.output`, and a
 mapping `SETTINGS` from method name to the frozen dataclass of its settings. To add one, write the
@@ -33,7 +33,7 @@ METHODS: dict[str, str] = {
 }
 
 JOB_FILE = Path("training") / "job.json"
-"""What an interrupted run was about, so that only the same job goes on in its folder."""
+"""Description of a run, so that only the same job resumes in its folder."""
 
 Settings = TypeVar("Settings")
 
@@ -42,8 +42,8 @@ def train(job: Job) -> None:
     """Check `job` and run its method.
 
     Raises:
-        UserError: unknown method or setting, a setting of the wrong type, or an output folder
-            that holds something else; nothing has been done or written then.
+        UserError: a method or setting is unknown, a setting has the wrong type, or the output folder
+            holds something else; nothing has been done or written then.
     """
     module, function = load(job.method)
     settings_type = settings_of(job.method)
@@ -54,7 +54,7 @@ def train(job: Job) -> None:
 
     reset_peak()
     if job.method not in METHODS:
-        begin(job)  # a method of one's own need not know of this to be killed and started again
+        begin(job)  # so that a user's own method can be killed and started again, too
     getattr(module, function)(job)
 
 
@@ -62,7 +62,7 @@ def load(method: str) -> tuple[types.ModuleType, str]:
     """Import the module of a method; returns it with the name of its function.
 
     Raises:
-        UserError: the method is not known, or what `module:function` names is not there.
+        UserError: the method is unknown, or `module:function` does not exist.
     """
     reference = METHODS.get(method, method)
     name, colon, function = reference.partition(":")
@@ -84,7 +84,7 @@ def load(method: str) -> tuple[types.ModuleType, str]:
 
 
 def settings_of(method: str) -> type | None:
-    """The dataclass of a method's settings; None where its module declares none."""
+    """The dataclass of a method's settings; None if its module declares none."""
     module, function = load(method)
     declared: Mapping[str, type] = getattr(module, "SETTINGS", {})
     return declared.get(method, declared.get(function))
@@ -94,7 +94,7 @@ def read_settings(kind: Callable[..., Settings], given: Mapping[str, Any], metho
     """Fill the settings dataclass `kind` from plain values (YAML, command line).
 
     Raises:
-        UserError: an unknown key (names the known ones) or a value of another type.
+        UserError: a key is unknown (the message lists the known ones), or a value has another type.
     """
     hints = typing.get_type_hints(kind)
     fields = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]
@@ -109,14 +109,14 @@ def read_settings(kind: Callable[..., Settings], given: Mapping[str, Any], metho
 
 
 def check_output(job: Job) -> None:
-    """Refuse an output folder that holds anything but an interrupted run of this same job.
+    """Refuse an output folder that holds anything except an interrupted run of the same job.
 
     Raises:
         UserError: the folder holds a finished variant, another run, or other files.
     """
     output = job.output
     if process():
-        return  # the first process answers for all
+        return  # the first process checks for all
     if output.exists() and not output.is_dir():
         raise UserError(f"output {output} is a file; name a folder that does not exist yet")
     if not output.exists() or not any(output.iterdir()):
@@ -135,14 +135,14 @@ def check_output(job: Job) -> None:
 
 
 def describe(job: Job) -> dict[str, Any]:
-    """What makes two jobs the same run, as plain JSON values."""
+    """The values that identify a run, as plain JSON; equal values mean the same run."""
     plain = {**dataclasses.asdict(job), "data": str(job.data), "settings": dict(job.settings)}
     plain.pop("output")
     return json.loads(json.dumps(plain, sort_keys=True, default=str))
 
 
 def begin(job: Job) -> None:
-    """Write what this run is about into its folder, so that it can be gone on with after a kill."""
+    """Write the run's description into its folder, so that the run can resume after a kill."""
     if process():
         return
     file = job.output / JOB_FILE
@@ -156,7 +156,7 @@ def process() -> int:
 
 
 def _value(value: Any, hint: Any, what: str) -> Any:
-    """`value` as a value of type `hint`: YAML gives ints for floats and lists for tuples."""
+    """Convert `value` to type `hint`: YAML gives ints for floats and lists for tuples."""
     choices = typing.get_args(hint)
     origin = typing.get_origin(hint)
     if origin is typing.Literal:

@@ -1,8 +1,8 @@
-"""Keys and values kept from an earlier pass, through the cache that every decoder of transformers takes.
+"""A KV cache from an earlier pass, as the cache class that every decoder of transformers takes.
 
-Two things are done with it. Tokens that open every prompt (the head of a chat template) are run once, for a
-token's state depends on what stands before it only. And where no loss reads the other positions of the last
-layer, that layer gives its keys and values for all tokens, and runs whole for the last one.
+It has two uses. First, tokens that every prompt begins with (the head of a chat template) are run once,
+because a token's state depends only on the tokens before it. Second, if the losses read only the last token,
+the last layer computes keys and values for all tokens and the rest of the layer for the last token.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from torch import Tensor
 from transformers import DynamicCache
 
 Pair = tuple[Tensor, Tensor]
-"""Keys and values, (batch, heads, tokens, head width) each; a batch of 1 stands for every row."""
+"""Keys and values, (batch, heads, tokens, head width) each; a batch of 1 is used for every row."""
 
 
 class Noted(Exception):
-    """Raised amid a layer, once its keys and values are known and nothing else of it is wanted."""
+    """Raised inside a layer to end the pass, once all that is wanted is known."""
 
 
 class Past(DynamicCache):
-    """A cache of a fixed past: what a pass adds to it is noted aside, not kept."""
+    """A KV cache of fixed earlier tokens; a pass does not change it. New entries can be noted in `fresh`."""
 
     def __init__(
         self, before: Mapping[int, Pair] | None = None, note: bool = False, stop_at: int | None = None
     ) -> None:
-        """Begin from `before`, layer -> keys and values; stop in layer `stop_at` once these are known."""
+        """Start from `before`, layer -> keys and values; stop in layer `stop_at` once its own are known."""
         super().__init__()
         self.before = dict(before or {})
         self.length = next(iter(self.before.values()))[0].shape[2] if self.before else 0
@@ -37,7 +37,7 @@ class Past(DynamicCache):
         self.fresh: dict[int, Pair] = {}
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> Pair:
-        """Give the layer its whole past, the new tokens included."""
+        """Return the keys and values of all tokens to the layer, including the new tokens."""
         if self.note or layer == self.stop_at:
             self.fresh[layer] = (keys, values)
         if layer == self.stop_at:
@@ -48,31 +48,31 @@ class Past(DynamicCache):
         return _join(old_keys, keys), _join(old_values, values)
 
     def get_seq_length(self, layer: int = 0) -> int:
-        """Tokens of the past."""
+        """Number of earlier tokens."""
         return self.length
 
     def get_query_offset(self, layer: int = 0) -> int:
-        """Where the new tokens begin."""
+        """Position of the first new token."""
         return self.length
 
     def get_mask_sizes(self, query_length: int, layer: int = 0) -> tuple[int, int]:
-        """Tokens that the mask covers, and where it begins; the sliding of a window is the mask's affair."""
+        """Number of tokens in the attention mask, and its offset; windows are handled by the mask alone."""
         return self.length + query_length, 0
 
 
 def before_end(shared: Pair | None, fresh: Pair) -> Pair:
-    """Keys and values of all tokens but the last column, the tokens that open every prompt first."""
+    """Keys and values of all tokens except the last column; those of the head come first."""
     keys, values = _whole(shared, fresh)
     return keys[:, :, :-1], values[:, :, :-1]
 
 
 def before_last(shared: Pair | None, fresh: Pair, lengths: Tensor) -> tuple[Pair, Tensor]:
-    """What the last token of each row looks back on, moved to the right end so that distances stay true.
+    """Keys and values that the last token of each row attends to, shifted right so that distances stay true.
 
     Args:
-        shared: of the tokens that open every prompt.
-        fresh: of the tokens after those, padded on the right.
-        lengths: real tokens of each row of `fresh`, the last one included; (batch,).
+        shared: keys and values of the head.
+        fresh: keys and values of the tokens after the head, padded on the right.
+        lengths: real tokens of each row of `fresh`, including the last one; (batch,).
 
     Returns:
         Keys and values, and the mask over them and the last token, (batch, tokens).

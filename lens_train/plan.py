@@ -1,4 +1,4 @@
-"""A job of Lens whose every part has been checked, before any work."""
+"""A Lens job after all its parts have been checked, before any work."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from lens_train.subspace import Subspaces
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Prompts to be watched, and where they came from."""
+    """Prompts for diagnostics or replies, and their source."""
 
     texts: ParallelPrompts
     source: Literal["dev", "rest", "train"]
     text: str
-    """The same in words."""
+    """The source in words."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A job whose every part has been checked, before any work."""
+    """A Lens job after all its parts have been checked."""
 
     job: Job
     config: LensConfig
@@ -34,10 +34,10 @@ class Plan:
     tokenizer: Any
     train_data: ParallelPrompts
     probe_data: ParallelPrompts | None
-    """None where subspaces are given."""
+    """None if subspaces are given."""
     subspaces: Subspaces | None
     held_out: HeldOut | None
-    """None where no diagnostics are wanted."""
+    """None if no diagnostics are wanted."""
     delta: bool
     trained: tuple[int, ...]
     """Layers that are trained, counted from 0."""
@@ -46,4 +46,4 @@ class Plan:
     device: torch.device
     dtype: torch.dtype
     shown: HeldOut | None = None
-    """Prompts that are answered before and after training; None where none are wanted."""
+    """Prompts that are answered before and after training; None if no replies are wanted."""

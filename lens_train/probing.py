@@ -1,4 +1,4 @@
-"""Probing: hidden states of the last token of many prompts, and the language subspaces they span."""
+"""Probing: read the hidden states of the last token of many prompts, and compute the language subspaces."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from lens_train.walk import Kept, WalkState, walk
 
 STATE = "probing.safetensors"
 SETTLED = 0.1
-"""Standard error of a direction, as a share of its length, at which probing ends."""
+"""Probing ends once the standard error of every direction is at most this share of its length."""
 FIRST_ROUND, FURTHER_ROUND = 60, 20
-"""Items of the rounds of `probe_items: auto`."""
+"""Items of the first round and of each further round with `probe_items: auto`."""
 
 
 def renderer(tokenizer: Any, config: LensConfig, stage: str) -> Renderer:
-    """The renderer of a stage (`probe`, `train`); one and the same but in the released code."""
+    """The renderer of a stage (`probe`, `train`); the same for both unless `compat: official` is set."""
     system = config.protocol.system(stage, config.system_prompt)
     return Renderer(tokenizer, config.template, system, config.protocol.cut_after, config.template_args)
 
 
 def probe_prompts(data: ParallelPrompts, tokenizer: Any, config: LensConfig) -> dict[str, list[list[int]]]:
-    """Render the prompts to be probed, language -> token ids per prompt."""
+    """Render the prompts to be probed; language -> token ids per prompt."""
     render = renderer(tokenizer, config, "probe")
-    # The released code strips these texts, though not those it trains on.
+    # The released code strips the texts it probes, but not the texts it trains on.
     return {
         code: render([text.strip() for text in data.texts[code]], config.probe_tokens)
         for code in config.languages
@@ -54,16 +54,18 @@ def probe(
     folder: Path | None = None,
     kept: Kept | None = None,
 ) -> Subspaces:
-    """Read the hidden states of every language's prompts and split their means.
+    """Read the hidden states of every language's prompts and split the means per language.
 
-    Equations: Lens section 3.1; see `lens_train.subspace.split`. With a `folder`, the probing of a streamed
-    model is resumable: its state is kept there. Training prompts that are probed are run once: see `Kept`.
+    Equations: Lens section 3.1; see `lens_train.subspace.split`. If `folder` is given, the probing of a
+    streamed model can resume from a state file there. Training prompts that are also probed are run once: see
+    `Kept`.
 
-    With `probe_items: auto` the items are run in rounds, and the rounds end once every language's direction
-    is known to `SETTLED` of its length in each of the layers that the losses read; see `Tally.errors`. The
-    subspaces of the other layers come from the same items. The error of the directions decides, not the
-    angle between the subspaces of two halves of the items: the directions are what training aims at, while
-    the largest angle is that of the least difference between languages, and takes many times as many items.
+    With `probe_items: auto` the items are run in rounds. The rounds end once the standard error of every
+    language's direction is at most `SETTLED` of its length, in each layer that the losses read; see
+    `Tally.errors`. The subspaces of the other layers come from the same items. The error of the directions
+    decides because training aims at the directions. The angle between the subspaces of two halves of the
+    items does not decide: the largest angle belongs to the smallest difference between languages, and needs
+    many times as many items to settle.
     """
     prompts = probe_prompts(data, tokenizer, config)
     flat = [prompt for code in prompts for prompt in prompts[code]]
@@ -96,9 +98,10 @@ def probe(
 
 
 def _common(flat: Prompts, kept: Kept | None, items: int) -> dict[int, list[int]]:
-    """Which of the prompts to be probed each training prompt is; none where too few are the same.
+    """Row of a training prompt -> rows of the probed prompts equal to it; empty if too few are equal.
 
-    All batches of training prompts go through the top layers to be read, so that half must be the same.
+    To read them, all batches of training prompts must go through the top layers. That pays only if at least
+    half of the training prompts are also probed.
     """
     if kept is None or not kept.batches:
         return {}
@@ -119,7 +122,7 @@ def _read_common(
     batch: Batch,
     states: Tensor,
 ) -> None:
-    """Take hidden[layer] of a batch of training prompts, for those of the prompts of `items` they are."""
+    """Add hidden[layer] of a batch of training prompts, (batch, width), for the equal prompts of `items`."""
     kept.read(layer, batch, states)
     pairs = [
         (place, row)
@@ -133,7 +136,7 @@ def _read_common(
 
 
 def _rounds(items: int, config: LensConfig, common: Mapping[int, Sequence[int]]) -> list[range]:
-    """Items of each round; the first takes all that training runs anyway, as far as they open the data."""
+    """Items of each round. The first round includes all leading items that training runs anyway."""
     if not config.protocol.probes_in_rounds or config.probe_items != "auto":
         return [range(items)]
     trained = {row % items for rows in common.values() for row in rows}
@@ -149,7 +152,7 @@ class Tally:
     languages: tuple[str, ...]
     central: str
     per_language: int
-    """Items of the data; row r of all prompts is item r % per_language of language r // per_language."""
+    """Number of items; row r of all prompts is item r % per_language of language r // per_language."""
     layers: tuple[int, ...]
     """Layers that the losses read."""
     sums: Tensor
@@ -157,11 +160,11 @@ class Tally:
     states: Tensor
     """(languages, items, layers that the losses read, width)"""
     items: int = 0
-    """Items per language that are in."""
+    """Items per language that have been added."""
 
     @staticmethod
     def make(decoder: Decoder, prompts: Mapping[str, Prompts], config: LensConfig) -> Tally:
-        """Nothing probed yet."""
+        """Make an empty tally."""
         layers = tuple(sorted({decoder.index(layer) for layer in config.loss_layers}))
         count = len(next(iter(prompts.values())))
         sums = torch.zeros(len(prompts), len(decoder), decoder.width, dtype=torch.float64)
@@ -169,7 +172,7 @@ class Tally:
         return Tally(tuple(prompts), config.central, count, layers, sums, states)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What must be saved to go on."""
+        """The tensors that must be saved so that probing can resume."""
         return {"probe": self.sums, "read": self.states}
 
     def batches(
@@ -182,7 +185,7 @@ class Tally:
         config: LensConfig,
         pad_token: int,
     ) -> list[Batch]:
-        """Batches of the prompts of some items, language by language, without the rows that are `known`."""
+        """Batches of the prompts of `items`, language by language, without the rows in `known`."""
         found: list[Batch] = []
         for place in range(len(self.languages)):
             own = [place * self.per_language + item for item in items]
@@ -192,11 +195,11 @@ class Tally:
         return found
 
     def read(self, layer: int, batch: Batch, states: Tensor) -> None:
-        """Take hidden[layer] of the tokens read of a batch, (batch, width)."""
+        """Add hidden[layer] of the token that is read of each row of a batch, (batch, width)."""
         self.add(layer, batch.rows, states)
 
     def add(self, layer: int, rows: Sequence[int], states: Tensor) -> None:
-        """Take hidden[layer] of the tokens read of some rows, (rows, width)."""
+        """Add hidden[layer] of the token that is read of each of `rows`, (rows, width)."""
         where = torch.tensor(rows)
         language, item = where // self.per_language, where % self.per_language
         self.sums[:, layer].index_add_(0, language, states.double().cpu())
@@ -208,11 +211,11 @@ class Tally:
         return {code: self.sums[place] / self.items for place, code in enumerate(self.languages)}
 
     def errors(self) -> dict[str, float]:
-        """Standard error of each language's direction over its length, the largest of the layers read.
+        """Standard error of each language's direction, divided by its length; the largest of all layers read.
 
-        The direction is the mean over items of a language's state less the central one; its error has the
-        trace of the covariance of these differences over their number. Also right where the texts of one
-        item have nothing to do with one another. The length is that of the direction without its error.
+        The direction is the mean over items of (the language's state - the central state). Its squared error
+        is the trace of the covariance of these differences, divided by the number of items. This also holds
+        if the texts of an item are unrelated. The squared error is subtracted from the squared length.
         """
         central = self.states[self.languages.index(self.central), : self.items]
         found: dict[str, float] = {}
@@ -229,8 +232,8 @@ class Tally:
 def read_states(decoder: Decoder, prompts: Prompts, config: LensConfig, pad_token: int = 0) -> Tensor:
     """Hidden states of the last real token of each prompt, after every layer.
 
-    With `compat: official`, those at position -1 of the batch padded on the right to the longest prompt: for
-    all shorter prompts the states of a padding token, as the released code reads them.
+    With `compat: official`, the states at position -1 of the batch, padded on the right to the longest
+    prompt. For all shorter prompts these are the states of a padding token, as in the released code.
 
     Returns:
         (prompts, layers, width), float32, on the CPU.
@@ -249,7 +252,7 @@ def read_states(decoder: Decoder, prompts: Prompts, config: LensConfig, pad_toke
 def _batches(
     decoder: Decoder, prompts: Prompts, rows: Sequence[int], head: int, config: LensConfig, pad_token: int
 ) -> list[Batch]:
-    """Batches of what follows the head."""
+    """Batches of the tokens after the head."""
     rests = {row: prompts[row][head:] for row in rows}
     if config.protocol.reads_last_column:
         return list(_released_batches(decoder, rests, head, config.batch_tokens, pad_token))
@@ -259,10 +262,11 @@ def _batches(
 def _released_batches(
     decoder: Decoder, rests: Mapping[int, Sequence[int]], head: int, budget: int, pad_token: int
 ) -> Iterator[Batch]:
-    """Batches whose last column is position -1 of the language's prompts, all padded to the longest.
+    """Batches whose last column is position -1 of the language's prompts, all padded to the longest prompt.
 
-    A padding token sees the prompt and no other padding, so of all padding the last token is run alone, and
-    is told where it stands. A window is counted in columns, so that there all padding stays.
+    A padding token attends to the prompt and to no other padding token. So only the last padding token is
+    run, with its own position id. All padding is run if the model takes no position ids, or if the padded
+    prompt exceeds the sliding window, because a window counts columns.
     """
     width, rows = max(map(len, rests.values())), list(rests)
     window = getattr(decoder.config, "sliding_window", None)
@@ -295,7 +299,7 @@ def _run_id(identity: Mapping[str, Any], prompts: Any, config: LensConfig) -> st
 def probe_identity(
     model: Mapping[str, str], data: ParallelPrompts, config: LensConfig, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """What a set of subspaces was made from, as stored with it."""
+    """What the subspaces were computed from; stored with them."""
     import transformers
 
     return {
@@ -312,7 +316,7 @@ def probe_identity(
 
 
 def expected_identity(model: Mapping[str, str], config: LensConfig) -> dict[str, Any]:
-    """The entries that must agree where subspaces are used for training."""
+    """The identity entries that must match if subspaces are used for training."""
     return {
         "weights_sha256": model["weights_sha256"],
         "template_sha256": model["template_sha256"],
@@ -327,5 +331,5 @@ def expected_identity(model: Mapping[str, str], config: LensConfig) -> dict[str,
 
 
 def save_folder(output: Path) -> Path:
-    """Where the subspaces of a training run lie."""
+    """The folder that holds the subspaces of a training run."""
     return output / "training" / "subspaces"

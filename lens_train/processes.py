@@ -9,7 +9,7 @@ from torch import distributed
 
 
 def join(device: torch.device) -> None:
-    """Join the other processes of the launch, where there are any; on GPUs each has its own."""
+    """Join the other processes of the launch, if there are any; each process has its own GPU."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not together():
         from accelerate import PartialState
 
@@ -22,7 +22,7 @@ def together() -> bool:
 
 
 def rank() -> int:
-    """Number of this process, 0 where there is one only."""
+    """Index of this process; 0 if there is only one."""
     return distributed.get_rank() if together() else 0
 
 

@@ -1,7 +1,7 @@
-"""What `compat: official` repeats of the released code; the one place that knows it.
+"""What `compat: official` repeats from the released code. Only this module knows it.
 
-Everything else asks a value of the protocol that a config names. docs/paper_to_code.md says why the defaults
-depart from the release in these points.
+All other code reads values of the protocol that a config names. docs/paper_to_code.md says why the defaults
+depart from the released code in these points.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ _TRAIN_SYSTEM = ""
 
 @dataclass(frozen=True)
 class Protocol:
-    """Where the released code goes another way; by default, the way of this project."""
+    """The points in which the released code differs from this project; the defaults are this project's."""
 
     measures_in_units: bool = True
     """States can be measured in units of their layer."""
     passes: int | None = None
-    """Passes over the training items where no number is given; None: this project's."""
+    """Passes over the training items if the config gives no number; None: this project's default."""
     rate: float | None = None
-    """Learning rate where none is given; None: by the width of the states."""
+    """Learning rate if the config gives none; None: computed from the width of the hidden states."""
     cut_after: bool = False
-    """A prompt is cut after it went through the template, not before."""
+    """A prompt is cut after templating, not before."""
     own_systems: bool = False
-    """Probing has a system message of its own, whatever is given for training."""
+    """Probing uses its own system message, whatever the config gives for training."""
     probes_in_rounds: bool = True
-    """Probing can end before all items are in."""
+    """Probing can end before all items are probed."""
     reads_last_column: bool = False
-    """Probing reads the last column of a padded batch: of shorter prompts, a padding token."""
+    """Probing reads the last column of a padded batch; for shorter prompts that is a padding token."""
     whole_last_step: bool = True
-    """A warm-up leaves at least the last step its whole rate."""
+    """At least the last step has the full learning rate, however long the warm-up."""
 
     def system(self, stage: str, given: str | None) -> str | None:
-        """The system message of a stage (`probe`, `train`) where the config gives `given`."""
+        """The system message of a stage (`probe`, `train`) if the config gives `given`."""
         if not self.own_systems:
             return given
         if stage == "probe":
             return _PROBE_SYSTEM
-        # The release trains Llama with an empty system message, Phi with the one it probes with.
+        # The released code trains Llama with an empty system message, and Phi with its probing message.
         return _TRAIN_SYSTEM if given is None else given
 
 
@@ -57,4 +57,4 @@ PROTOCOLS: Mapping[str | None, Protocol] = {
     ),
     None: Protocol(),
 }
-"""By the setting `compat`."""
+"""Value of the setting `compat` -> protocol."""

@@ -1,8 +1,9 @@
-"""A model larger than memory: each layer is read from the checkpoint when it is run, and dropped again.
+"""A model larger than memory: each layer is read from the checkpoint when it runs, and freed afterwards.
 
-All prompts go through one layer before the next is read, so a checkpoint is read once per pass. Only the
-embeddings, one layer, and for training the top layers are held. The layers of a streamed model hold their
-weights on the meta device; `Decoder` and its users ask for what they run through `spans` and `loaded`.
+All prompts run through one layer before the next is read, so a checkpoint is read once per pass. Memory holds
+only the embeddings, one layer and, for training, the top layers. Layers that are not loaded have their
+weights on the meta device. `Decoder` and its users load the layers that they run through `spans` and
+`loaded`.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ Stream = Literal["auto", "always", "never"]
 def open_decoder(
     name: str, device: torch.device, dtype: torch.dtype, stream: Stream = "auto", trained: int = 0
 ) -> Decoder:
-    """Open a model: in memory where it fits comfortably, else streamed from its checkpoint.
+    """Open a model: in memory if it fits (see `MEMORY_SHARE`), else streamed from its checkpoint.
 
     Args:
         name: hub id or folder.
-        device: where it is run.
-        dtype: of the frozen weights.
-        stream: `always` and `never` leave no choice.
+        device: device that the model runs on.
+        dtype: type of the frozen weights.
+        stream: `auto`, or `always` or `never` to decide it.
         trained: number of layers that will be trained.
     """
     if stream == "always" or (stream == "auto" and not fits(name, device, dtype, trained)):
@@ -59,7 +60,7 @@ def fits(name: str, device: torch.device, dtype: torch.dtype, trained: int) -> b
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Free memory of the device, bytes; None where that cannot be told."""
+    """Free memory of the device, in bytes; None if it is unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     info = Path("/proc/meminfo")
@@ -68,7 +69,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def _allowance() -> int:
-    """What the control group of a container leaves, bytes."""
+    """Memory that the container's control group has left, in bytes."""
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
         used = int(Path("/sys/fs/cgroup/memory.current").read_text())
@@ -78,13 +79,13 @@ def _allowance() -> int:
 
 
 class StreamedDecoder(Decoder):
-    """A decoder whose layers come from the checkpoint one at a time."""
+    """A decoder whose layers are read from the checkpoint one at a time."""
 
     def __init__(self, name: str, device: torch.device, dtype: torch.dtype) -> None:
         """Build the model without weights and read its embeddings and final norm.
 
         Raises:
-            UserError: as `Decoder`; or a checkpoint that lacks weights of the model.
+            UserError: as in `Decoder`; or the checkpoint lacks weights of the model.
         """
         free_at_once()
         model = _skeleton(name, dtype)
@@ -95,12 +96,12 @@ class StreamedDecoder(Decoder):
         self._weights.attach(self.base, self.layers)
 
     def spans(self, stop: int) -> list[tuple[int, int]]:
-        """Parts of the layers below `stop` that are run over all prompts in turn."""
+        """Spans of the layers below `stop`; each runs all prompts before the next span."""
         return [(layer, layer + 1) for layer in range(stop)]
 
     @contextmanager
     def loaded(self, first: int, last: int) -> Iterator[None]:
-        """Hold the layers from `first` to `last - 1`."""
+        """Hold the layers from `first` to `last - 1` in memory."""
         absent = [layer for layer in range(first, last) if not self._weights.held(layer)]
         for layer in absent:
             self._weights.load(layer)
@@ -111,13 +112,13 @@ class StreamedDecoder(Decoder):
                 self._weights.drop(layer)
 
     def hold(self, first: int) -> None:
-        """Read the layers from `first` on, to stay."""
+        """Load the layers from `first` on into memory permanently."""
         for layer in range(first, len(self)):
             if not self._weights.held(layer):
                 self._weights.load(layer)
 
     def free_embeddings(self) -> None:
-        """Drop what is needed only to run prompts from their tokens."""
+        """Free the weights that only tokens need (embeddings)."""
         self._weights.drop_embeddings()
 
 
@@ -139,21 +140,21 @@ def _skeleton(name: str, dtype: torch.dtype) -> Any:
 
 
 class _Lazy:
-    """A tensor of a checkpoint that is read when it is asked for, as transformers' loader asks."""
+    """A tensor of a checkpoint that is read only when transformers' loader indexes it."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
 
     def __getitem__(self, _: Any) -> Tensor:
         tensor = torch.empty(self.place.shape, dtype=self.place.dtype)
-        with self.place.file.open("rb") as file:  # no memory map: its pages would count as held
+        with self.place.file.open("rb") as file:  # no memory map: its pages would count as used memory
             file.seek(self.place.start)
             file.readinto(tensor.view(-1).view(torch.uint8).numpy().data)
         return tensor
 
 
 class _Weights:
-    """Which tensors of the checkpoint belong to which layer, and their way into the model."""
+    """Maps the checkpoint's tensors to layers, and loads them into the model."""
 
     def __init__(self, model: Any, places: Mapping[str, Place], device: torch.device) -> None:
         from transformers.conversion_mapping import get_model_conversion_mapping
@@ -164,7 +165,7 @@ class _Weights:
         self.conversions = get_model_conversion_mapping(model)
 
     def attach(self, base: nn.Module, layers: nn.ModuleList) -> None:
-        """Sort the checkpoint's tensors by layer, and read what belongs to none but to the decoder."""
+        """Sort the checkpoint's tensors by layer, and read the decoder's tensors that belong to no layer."""
         names = {id(module): path for path, module in self.model.named_modules()}
         self.base, self.layers = base, layers
         prefix, outer = names[id(layers)] + ".", names[id(base)] + "."
@@ -189,7 +190,7 @@ class _Weights:
         """Read a layer.
 
         Raises:
-            UserError: the checkpoint lacks a weight of it.
+            UserError: the checkpoint lacks a weight of the layer.
         """
         self._read(self.of_layer[layer])
         self._require(name for name, value in self.layers[layer].named_parameters() if value.is_meta)
@@ -203,7 +204,7 @@ class _Weights:
         _to_meta(self.model.get_input_embeddings())
 
     def _targets(self) -> dict[str, str]:
-        """Tensor of the checkpoint -> parameter of the model that it is (part of)."""
+        """Tensor of the checkpoint -> parameter of the model that it is, or is a part of."""
         from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
         known = self.model.state_dict()

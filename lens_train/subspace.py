@@ -1,8 +1,8 @@
-"""Language subspaces: what languages share and what sets them apart, per layer.
+"""Language subspaces: what the languages share and how they differ, per layer.
 
-The means of the hidden states of each language, the columns of W (width x languages), are split into a common
-vector m and a low-rank rest, W = m 1' + S G', with m orthogonal to S (Lens, section 3.1; the split is that of
-LSAR, Xie et al. 2022). The line along m is the agnostic subspace, the span of S the specific one.
+The columns of W (width x languages) are the mean hidden states of the languages. W is split into a common
+vector m and a low-rank rest: W = m 1' + S G', with m orthogonal to S (Lens, section 3.1; the split is that of
+LSAR, Xie et al. 2022). The line along m is the agnostic subspace; the span of S is the specific subspace.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ RECORD = "subspace.json"
 def split(means: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Split the means of one layer into a common vector and a specific subspace.
 
-    First the best fit of that form is found: the mean of the means, and the `rank` largest singular
-    directions of what is left. That form leaves m free to move within the affine hull of the fit, so m is
-    then set to the hull's point nearest to the origin, orthogonal to every difference between languages.
+    The first step is the best fit of that form: the mean of the means, and the `rank` largest singular
+    directions of the remainder. The fit leaves m undetermined within its affine hull. The second step sets m
+    to the point of the hull nearest to the origin, which is orthogonal to every difference between languages.
 
     Args:
         means: (languages, width).
@@ -57,7 +57,7 @@ def project(states: Tensor, basis: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Subspaces:
-    """Subspaces of every layer of one model, and where they came from."""
+    """Subspaces of every layer of one model, and what they were computed from."""
 
     agnostic: Tensor
     """Common vector per layer, not normalised; (layers, width), float64."""
@@ -68,7 +68,7 @@ class Subspaces:
     identity: Mapping[str, Any]
     """Model, template, languages and settings of the probe."""
     means: Mapping[str, Tensor] = field(default_factory=dict)
-    """Language -> mean state; (layers, width), float64. Empty if read from a folder of an older version."""
+    """Language -> mean hidden state; (layers, width), float64. Empty if an older version wrote the folder."""
 
     @staticmethod
     def from_means(
@@ -92,7 +92,7 @@ class Subspaces:
         return Subspaces(common, specific, directions, dict(identity), doubles)
 
     def save(self, folder: Path) -> None:
-        """Write `subspace.safetensors` and `subspace.json`; each in one step, the record last."""
+        """Write `subspace.safetensors`, then `subspace.json`; each file is replaced in one step."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {"agnostic": self.agnostic, "specific": self.specific}
         tensors |= {f"direction.{code}": tensor for code, tensor in self.directions.items()}
@@ -107,7 +107,7 @@ class Subspaces:
         """Read a subspace folder.
 
         Raises:
-            UserError: the folder holds no whole set of subspaces.
+            UserError: the folder holds no complete set of subspaces.
         """
         try:
             identity = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
@@ -125,10 +125,10 @@ class Subspaces:
         )
 
     def require(self, expected: Mapping[str, Any]) -> None:
-        """Refuse to be used where an entry of the identity differs from `expected`.
+        """Check that every entry of `expected` equals that of the identity.
 
         Raises:
-            UserError: naming every entry that differs.
+            UserError: an entry differs; the message names every such entry.
         """
         differing = [
             f"{key}: made with {self.identity.get(key)!r}, asked for {value!r}"

@@ -1,7 +1,7 @@
-"""The frozen layers run once per prompt; what enters the first trained layer is kept.
+"""Run the frozen layers once per prompt, and keep the hidden states that enter the first trained layer.
 
-Both the reference (the untrained top) and every training step start from the kept states, so there is no
-second model, and a further run on the same prompts costs only its top layers.
+The reference (the untrained top layers) and every training step start from the kept states. So no second
+model is needed, and a further run on the same prompts costs only its top layers.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from lens_train.walk import (
 
 @dataclass(frozen=True)
 class Trunk:
-    """States that enter layer `start`, per prompt."""
+    """Hidden states that enter layer `start`, per prompt."""
 
     decoder: Decoder
     prompts: Prompts
     start: int
     head: tuple[int, ...]
-    """Tokens that open every prompt; their states are kept once."""
+    """Tokens that every prompt begins with; their states are kept once."""
     head_hidden: Tensor | None
-    """(1, tokens of the head, width); None where `start` is 0 or there is no head."""
+    """(1, tokens of the head, width); None if `start` is 0 or there is no head."""
     hidden: Mapping[int, Tensor]
-    """Prompt -> states after the head, (tokens, width); empty where `start` is 0."""
+    """Prompt -> states of the tokens after the head, (tokens, width); empty if `start` is 0."""
     budget: int
 
     @staticmethod
@@ -56,7 +56,7 @@ class Trunk:
     ) -> Trunk:
         """Run the layers below `start` on the prompts `rows`, unless an earlier pass has `kept` their states.
 
-        A streamed model goes on from `state`.
+        A streamed model resumes from `state`.
         """
         if kept is None:
             kept = Kept.make(decoder, prompts, rows, start, budget)
@@ -78,9 +78,9 @@ class Trunk:
         """Run the layers from `start` on, with gradients.
 
         Args:
-            rows: prompts.
+            rows: prompts to run.
             layers: layers whose states are wanted, counted from 0.
-            last_only: prompts of which the state of the last token only is wanted.
+            last_only: prompts for which only the state of the last token is wanted.
 
         Returns:
             Prompt -> hidden[layers], (layers, tokens or 1, width), float32.
@@ -103,7 +103,7 @@ class Trunk:
         return make_batches(rests, rows, self.budget, self.decoder.device)
 
     def _run_head(self, layers: Sequence[int]) -> tuple[Tensor | None, Past]:
-        """States of the head, (layers, tokens, width), and a past to run the rest from."""
+        """States of the head, (layers, tokens, width), and its keys and values for the rest of a prompt."""
         if not self.head:
             return None, Past()
         past = Past(note=True)
@@ -127,7 +127,7 @@ class Trunk:
     def _run_to_last(self, batch: Batch, layers: Sequence[int], past: Past) -> Tensor:
         """States of the last token; (layers, batch, width).
 
-        The last layer whose state is wanted gives only keys and values for the tokens before it.
+        The highest of `layers` computes only keys and values for the tokens before the last one.
         """
         top = max(layers)
         if top < self.start or not reads_alone(self.decoder, batch):

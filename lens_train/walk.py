@@ -1,4 +1,4 @@
-"""One pass of many prompts through the layers of a model, with a state to go on from after a kill."""
+"""One pass of many prompts through the layers of a model, with a state file to resume from after a kill."""
 
 from __future__ import annotations
 
@@ -22,43 +22,43 @@ from lens_train.past import Past, before_end, before_last
 from lens_train.processes import rank
 
 SAVING_SHARE = 20
-"""A state is saved once this many times the duration of the last save has gone by: 5% of the time at most."""
+"""A state is saved once this many times the duration of the last save has passed: at most 5% of the time."""
 
 
 Read = Callable[[int, "Batch", Tensor], None]
-"""Is given a layer, a batch, and hidden[layer] of the token that is read of each row, (batch, width)."""
+"""Function of a layer, a batch, and hidden[layer] of the token that is read of each row, (batch, width)."""
 
 
 Keep = Callable[["Batch | None", Tensor], None]
-"""Is given the states of all tokens of a batch, (batch, tokens, width), or of the head (None)."""
+"""Function of a batch (None = the head) and the states of all its tokens, (batch, tokens, width)."""
 
 
 def autocast(decoder: Decoder) -> AbstractContextManager[None]:
-    """Arithmetic in bfloat16 where the model was loaded so, though its trained weights are float32."""
+    """Compute in bfloat16 if the model was loaded in bfloat16, although its trained weights are float32."""
     low = decoder.dtype == torch.bfloat16
     return torch.autocast(decoder.device.type, dtype=torch.bfloat16, enabled=low)
 
 
 @dataclass
 class Kept:
-    """Training prompts that probing runs through the frozen layers, and training then starts from.
+    """States of training prompts: probing runs the frozen layers, and training starts from these states.
 
-    Head and batches are those of a trunk that shares nothing, so the states are the same to the bit.
+    Head and batches are those of a trunk built without probing, so the states are bit-identical to its own.
     """
 
     prompts: Prompts
     start: int
-    """Layer whose entering states are kept."""
+    """Layer whose input states are kept."""
     head: Prompt
-    """Tokens that open every prompt."""
+    """Tokens that every prompt begins with."""
     batches: Sequence[Batch]
-    """Of what follows the head."""
+    """Batches of the tokens after the head."""
     device: torch.device
-    """Of the model, where the states lie."""
+    """Device of the model; the states are kept on it."""
     lower: Tensor | None = None
-    """States of the last token, (prompts, start, width), float32, on the CPU; None = not wanted."""
+    """Last token's states below `start`, (prompts, start, width), float32, on the CPU; None = not wanted."""
     hidden: dict[int, Tensor] = field(default_factory=dict)
-    """Prompt -> states after the head that enter `start`, (tokens, width)."""
+    """Prompt -> states of the tokens after the head that enter `start`, (tokens, width)."""
     head_hidden: Tensor | None = None
     """(1, tokens of the head, width)"""
 
@@ -66,7 +66,7 @@ class Kept:
     def make(
         decoder: Decoder, prompts: Prompts, rows: Sequence[int], start: int, budget: int, lower: bool = False
     ) -> Kept:
-        """Nothing kept yet of the prompts `rows`; `lower`: of all layers the last token's state is wanted."""
+        """Prepare to keep the prompts `rows`; `lower`: also the last token's states below `start`."""
         head = tuple(prompts[0][: shared_tokens(decoder, prompts)])
         rests = [prompt[len(head) :] for prompt in prompts]
         batches = list(make_batches(rests, rows if start else (), budget, decoder.device))
@@ -79,7 +79,7 @@ class Kept:
         return all(row in self.hidden for batch in self.batches for row in batch.rows)
 
     def keep(self, batch: Batch | None, states: Tensor) -> None:
-        """Take the states entering `start` of a batch, (batch, tokens, width), or of the head."""
+        """Keep the states that enter `start`, (batch, tokens, width), of a batch or of the head (None)."""
         if batch is None:
             self.head_hidden = states.clone()
             return
@@ -88,17 +88,17 @@ class Kept:
             self.hidden[row] = states[place, :length].clone()
 
     def read(self, layer: int, batch: Batch, states: Tensor) -> None:
-        """Take hidden[layer] of the last tokens of a batch, (batch, width)."""
+        """Store hidden[layer] of the last token of each row, (batch, width), in `lower`."""
         if self.lower is not None and layer < self.start:
             self.lower[list(batch.rows), layer] = states.float().cpu()
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is kept, for the file of a streamed model; `lower` is not for these."""
+        """The kept tensors, for the state file of a streamed model, which has no `lower`."""
         found = {f"kept.{row}": states for row, states in self.hidden.items()}
         return found if self.head_hidden is None else {**found, "kept.head": self.head_hidden}
 
     def take(self, tensors: dict[str, Tensor]) -> None:
-        """Take up what `tensors` gave, out of `tensors`."""
+        """Restore the kept tensors, and remove them from `tensors`."""
         for name in [name for name in tensors if name.startswith("kept.")]:
             states, which = tensors.pop(name).to(self.device), name.partition(".")[2]
             if which == "head":
@@ -109,20 +109,20 @@ class Kept:
 
 @dataclass
 class WalkState:
-    """How far prompts have come through a streamed model, on disk."""
+    """Progress of prompts through a streamed model, on disk."""
 
     path: Path
     run: str
-    """Identity of the run; a state of another run is not taken up."""
+    """Identity of the run; a state of another run is ignored."""
     sums: Mapping[str, Tensor] = field(default_factory=dict)
-    """Further tensors that belong to the state; filled in place when it is taken up."""
+    """Further tensors of the state; loading fills them in place."""
     kept: Kept | None = None
-    """What is kept of the prompts for later passes."""
+    """States of the prompts that are kept for later passes."""
     saved_at: float = 0.0
     saving: float = 0.0
 
     def load(self) -> tuple[int, dict[str, Tensor]]:
-        """Number of layers behind the states, and the states."""
+        """Number of layers that the prompts have passed, and the states after them."""
         if not self.path.is_file():
             return 0, {}
         try:
@@ -140,7 +140,7 @@ class WalkState:
         return done, tensors
 
     def owner(self) -> str | None:
-        """Identity of the run that left the file; None where there is none that can be read."""
+        """Identity of the run that wrote the file; None if there is no readable file."""
         try:
             with safe_open(str(self.path), framework="pt") as file:
                 return file.metadata()["run"]
@@ -148,7 +148,7 @@ class WalkState:
             return None
 
     def save(self, layers: int, states: Mapping[str, Tensor], last: bool) -> None:
-        """Write the state, unless the last writing is too recent; of several processes the first one does."""
+        """Write the state, unless the last save is too recent; of several processes only the first writes."""
         begun = time.monotonic()
         if rank() or (not last and begun - self.saved_at < SAVING_SHARE * self.saving):
             return
@@ -171,20 +171,20 @@ def walk(
     state: WalkState | None = None,
     keep: tuple[int, Keep] | None = None,
 ) -> tuple[Tensor | None, list[Tensor]]:
-    """Take batches through the layers below `stop`; of a streamed model, all of them layer by layer.
+    """Run batches through the layers below `stop`; a streamed model runs all batches layer by layer.
 
     Args:
         decoder: the model.
-        head: tokens that stand before every row.
-        batches: what follows.
+        head: tokens before every row.
+        batches: the tokens after the head.
         stop: layer before which to stop.
-        label: of the progress bar.
-        read: is given hidden[layer] of the token that is read of each row, (batch, width), for every layer.
-        state: where to keep the way of a streamed model; not used for one in memory.
-        keep: a layer, not the first, and what is given the states that enter it.
+        label: label of the progress bar.
+        read: called for every layer with hidden[layer] of the token read of each row, (batch, width).
+        state: progress file of a streamed model; not used if the model is in memory.
+        keep: a layer other than the first, and the function called with the states that enter it.
 
     Returns:
-        States entering layer `stop`, of the head and of each batch; of batches none where all layers are run.
+        States that enter layer `stop`, of the head and of each batch; no batches if all layers are run.
     """
     spans = decoder.spans(stop)
     state = state if len(spans) > 1 else None
@@ -213,7 +213,7 @@ def walk(
 
 @dataclass(frozen=True)
 class _Span:
-    """Some layers on end, through which head and batches are taken while they are loaded."""
+    """Consecutive layers that run the head and all batches while they are in memory."""
 
     decoder: Decoder
     head: Sequence[int]
@@ -223,7 +223,7 @@ class _Span:
     keep: tuple[int, Keep] | None
 
     def take_head(self, hidden: Tensor | None) -> tuple[Tensor | None, Past]:
-        """Take the head through the span; returns its states, and its keys and values for the batches."""
+        """Run the head through the span; returns its states, and its keys and values for the batches."""
         past = Past(note=True)
         if self.head:
             ids, mask = one_row(self.head, self.decoder.device)
@@ -234,7 +234,7 @@ class _Span:
         return hidden, Past(past.fresh)
 
     def take(self, batch: Batch, hidden: Tensor | None, past: Past) -> Tensor | None:
-        """Take a batch through the span; its last layer, where that is read alone, for single tokens."""
+        """Run a batch through the span; if possible, run the model's last layer only for the tokens read."""
         decoder, read, first, last = self.decoder, self.read, self.first, self.last
         alone = read and last == len(decoder) and reads_alone(decoder, batch)
         below = last - 1 if alone else last
@@ -276,21 +276,21 @@ def _read(read: Read, layer: int, batch: Batch, states: Tensor) -> None:
 
 
 def reads_alone(decoder: Decoder, batch: Batch) -> bool:
-    """Whether a layer can be run for one token of each row, by `read_state`."""
+    """Whether `read_state` can run a layer for one token of each row."""
     return decoder.reuses_past and batch.ids.shape[1] > 1
 
 
 def read_state(
     decoder: Decoder, batch: Batch, head: Sequence[int], layer: int, hidden: Tensor | None, past: Past
 ) -> Tensor:
-    """Run one layer for the token that is read of each row; the others give only their keys and values.
+    """Run one layer for the token that is read of each row; other tokens get only their keys and values.
 
     Args:
         decoder: the model.
-        batch: one that this model `reads_alone`.
-        head: tokens that stand before every row.
-        layer: which one.
-        hidden: states that enter it, (batch, tokens, width); None where it is the first.
+        batch: a batch for which `reads_alone` is true.
+        head: tokens before every row.
+        layer: the layer to run.
+        hidden: states that enter the layer, (batch, tokens, width); None if it is the first.
         past: keys and values of the head.
 
     Returns:

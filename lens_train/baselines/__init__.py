@@ -1,1 +1,1 @@
-"""The methods Lens is compared with: one file per method, all under one data budget."""
+"""The methods that Lens is compared with: one file per method, all with the same data budget."""

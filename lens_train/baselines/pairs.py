@@ -1,16 +1,16 @@
-"""Parallel instruction pairs: what the baselines train on.
+"""Parallel instruction pairs, the training data of the baselines.
 
-Layouts that are read:
+File layouts:
 
-- the project's own and Lens's (`lens_train.data`), with a `response` beside each `prompt`:
+- the project's own and Lens's (`lens_train.data`), with a `response` for each `prompt`:
   `{"id": "7", "prompt": {"en": "...", "zh": "..."}, "response": {"en": "...", "zh": "..."}}`, or flat keys;
 - Bactrian-X: a folder with one file per language (`en.json`, `zh.json`, ...), rows with `instruction`,
   `input`, `output` and an `id` shared by all languages;
 - Aya: a file of rows with `inputs`, `targets` and `language_code` or `language`, or a folder with one
-  such file per language; rows of one `id` are joined, rows without are not parallel.
+  such file per language; rows with the same `id` are joined, rows without an `id` are not parallel.
 
-Every method draws its data through `read_pairs` and `take`: the same items, languages and order, so
-that rows of a comparison differ by the method alone.
+Every method reads its data through `read_pairs` and `take`: the same items, languages and order. So the
+rows of a comparison differ only in the method.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from lens_eval.language.languages import find_code
 from lens_train.data import Row, lookup, read_rows
 
 WRONG_LANGUAGE = ("central", "other")
-"""Verdicts that mean: this answer is not in the language asked for. `undetermined` is not among them."""
+"""Verdicts for an answer in another language than the one asked for; `undetermined` is not one of them."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One item in several languages; `where` names the file and line it came from."""
+    """One item in several languages; `where` names its file and line."""
 
     id: str
     prompt: Mapping[str, str]
@@ -51,7 +51,7 @@ class PairData:
 
     @property
     def parallel(self) -> bool:
-        """Whether every item has every language; not so for Aya rows that share no id."""
+        """Whether every item has every language; false for Aya rows that share no id."""
         return all(len(item.prompt) == len(self.languages) for item in self.items)
 
 
@@ -60,21 +60,21 @@ class Example:
     """One training example: a user turn and the answer to be learned."""
 
     item: str
-    """Id of the item it was made from."""
+    """Id of the item that the example was made from."""
     language: str
-    """Language the response is meant to be in."""
+    """Language that the response should be in."""
     prompt: str
     response: str
     kind: str = "answer"
-    """Which part of a method made it (`answer`, `translate`, ...)."""
+    """The part of a method that made the example (`answer`, `translate`, ...)."""
 
 
 def read_pairs(path: Path, languages: Sequence[str]) -> PairData:
     """Read instruction pairs in `languages` (normalised codes).
 
     Raises:
-        UserError: no such file, a layout that is not known, no responses, a language or a text
-            missing, an id twice. The message names the file and the line.
+        UserError: the file, its responses, a language or a text is missing, the layout is unknown, or an id
+            occurs twice. The message names the file and the line.
     """
     rows = _rows(Path(path), languages)
     layout = _layout(rows[0][0])
@@ -87,9 +87,9 @@ def read_pairs(path: Path, languages: Sequence[str]) -> PairData:
 
 
 def take(data: PairData, items: int | None) -> tuple[Item, ...]:
-    """The data budget: the first `items` items, fewer where the data holds fewer; None takes all.
+    """The data budget: the first `items` items, or fewer if the data holds fewer; None takes all.
 
-    Of data that is not parallel, so many per language.
+    If the data is not parallel, `items` counts per language.
     """
     if items is None:
         return data.items
@@ -102,7 +102,7 @@ def take(data: PairData, items: int | None) -> tuple[Item, ...]:
 
 
 def examples(items: Iterable[Item], languages: Sequence[str]) -> list[Example]:
-    """Every item in every language, asked and answered in it: item by item, languages in order."""
+    """One example per item and language, asked and answered in it: item by item, languages in order."""
     return [
         Example(item.id, language, item.prompt[language], item.response[language])
         for item in items
@@ -123,7 +123,7 @@ def check_languages(
     """Judge each answer's language with the off-target metric.
 
     Returns:
-        The examples whose answer is in no wrong language, and per language the number of answers by
+        The examples whose answer is not in a wrong language, and per language the number of answers by
         outcome (`on_target`, `central`, `other`, `undetermined`).
     """
     from lens_eval.language.off_target import judge_texts
@@ -146,7 +146,7 @@ def check_languages(
 
 
 def _rows(path: Path, languages: Sequence[str]) -> list[tuple[Row, str | None]]:
-    """All rows, each with its language where the name of its file says it."""
+    """All rows, each with its language if the file name gives it."""
     if path.suffix == ".gz":
         raise UserError(f"{path} is compressed; unpack it first (gunzip {path.name})")
     named = _language_files(path)
@@ -207,7 +207,7 @@ def _text(row: Row, field: str, text: object) -> str:
 def _joined_items(
     rows: Sequence[tuple[Row, str | None]], languages: Sequence[str], layout: str
 ) -> list[Item]:
-    """Rows of one language each, joined by id; in the order in which the ids first occur."""
+    """Join rows of one language each by id, in the order in which the ids first occur."""
     items: dict[str, Item] = {}
     for number, (row, named) in enumerate(rows):
         language = _row_language(row, named)
@@ -236,7 +236,7 @@ def _row_language(row: Row, named: str | None) -> str | None:
 
 
 def _row_id(row: Row, number: int) -> str:
-    """Ids of Aya's collection are unique within one of its data sets only."""
+    """An id that is unique: ids of Aya's collection are unique only within one of its data sets."""
     if "id" not in row.fields:
         return f"row-{number}"
     return "/".join(str(row.fields[key]) for key in ("dataset_name", "id") if key in row.fields)

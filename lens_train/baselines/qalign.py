@@ -1,9 +1,8 @@
 """Question alignment (QAlign, arXiv 2401.07817): translate questions into English, then answer in English.
 
-Stage 1 teaches the model to translate the prompts of all other languages into the central one, so
-that they meet in its understanding. Stage 2 teaches central answers to central prompts. No answer in
-another language is seen; the method is about reasoning, and does not ask for an answer in the
-language of the question.
+Stage 1 trains the model to translate prompts of all other languages into the central language, so that it
+understands them alike. Stage 2 trains central answers to central prompts. The model sees no answer in another
+language: the method is about reasoning, and does not ask for an answer in the language of the question.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def train(job: Job) -> None:
 
 
 def question_examples(items: Sequence[Item], languages: Sequence[str], central: str) -> list[Example]:
-    """Stage 1: the prompt in each other language, to be translated into the central one."""
+    """Stage 1: translate the prompt from each other language into the central one."""
     return [
         Example(
             item.id,

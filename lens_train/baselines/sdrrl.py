@@ -1,9 +1,9 @@
 """Self-distillation from the resource-rich language (SDRRL, arXiv 2402.12204).
 
-The model answers the central prompts itself; its answers are translated, and it learns them in all
-four directions (asked and answered in the central language or in the other one), from prompts whose
-words are partly of the other language, and from parallel text. The prompts' translations are those of
-the data. What was taken from the paper and what was not: docs/baselines.md.
+The model answers the central prompts itself, and its answers are translated. It is trained on these answers
+in all four directions (asked and answered in the central or in the other language), on code-switched prompts,
+and on parallel text. The prompts' translations come from the data. docs/baselines.md says what was taken from
+the paper and what was not.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ class SdrrlSettings(TuningSettings):
     """Settings of self-distillation."""
 
     translator: str = "data"
-    """Of the model's own answers. `data`: the pairs themselves, an answer that is not among them is left out;
-    a `.jsonl` file of parallel texts, looked up the same way; hub id of a seq2seq model; `none`."""
+    """Translator of the model's own answers. `data`: look answers up in the pairs, and leave out those not
+    found; a `.jsonl` file of parallel texts, used in the same way; hub id of a seq2seq model; `none`."""
     parts: tuple[Literal["directions", "switched", "parallel"], ...] = ("directions", "switched", "parallel")
-    """Own answers in four directions; own answers to code-switched prompts; translation of parallel text."""
+    """Parts: own answers in four directions; own answers to code-switched prompts; translation of text."""
     switch_share: float = 0.5
-    """Share of a prompt's words that are replaced, of those that the dictionary knows."""
+    """Share of a prompt's words known to the dictionary that are replaced."""
     dictionary: str | None = None
-    """`.jsonl` file of words by language; None: found in the prompts by how they occur together."""
+    """`.jsonl` file of words by language; None: found in the prompts by co-occurrence."""
     parallel_text: str | None = None
     """`.jsonl` file of parallel texts to translate, as many as there are items; None: the prompts."""
     answer_tokens: int = 256
-    """Tokens of an own answer, at most; an answer that has not ended by then is left out."""
+    """Most tokens of an own answer; an answer that has not ended by then is left out."""
     answer_batch: int = 16
     """Prompts answered at a time."""
 
@@ -60,7 +60,7 @@ SETTINGS: Mapping[str, type[SdrrlSettings]] = {"sdrrl": SdrrlSettings}
 
 
 def train(job: Job) -> None:
-    """Generate, translate, fine-tune; leaves a checkpoint in `job.output`, the own answers in `training/`."""
+    """Generate, translate, fine-tune; write a checkpoint to `job.output`, own answers to `training/`."""
     settings = methods.read_settings(SdrrlSettings, job.settings, job.method)
     data, items = tuning.load_budget(job, settings)
     if not data.parallel:
@@ -83,7 +83,7 @@ def train(job: Job) -> None:
 
 
 def first_process_first(device: str) -> AbstractContextManager[Any]:
-    """Of several processes, let the first one run the block alone, the others when it is done."""
+    """With several processes, the first one runs the block alone; the others run it afterwards."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return nullcontext()
     from accelerate import PartialState
@@ -96,9 +96,9 @@ def first_process_first(device: str) -> AbstractContextManager[Any]:
 def own_answers(
     run: tuning.Run, items: Sequence[Item], file: Path, settings: SdrrlSettings
 ) -> dict[str, str]:
-    """The model's own greedy answers to the central prompts, item -> text; those that ended only.
+    """The model's own greedy answers to the central prompts, item -> text; only answers that ended.
 
-    They are kept in `file`, so that an interrupted run need not give them again.
+    They are kept in `file`, so that an interrupted run need not generate them again.
     """
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     done: dict[str, str | None] = dict(json.loads(line) for line in lines if line.endswith("]"))
@@ -118,7 +118,7 @@ def own_answers(
 
 
 def generate(run: tuning.Run, prompts: Sequence[str], most: int) -> list[str | None]:
-    """Greedy replies through the chat template; None for one that does not end within `most` tokens."""
+    """Greedy replies with the chat template; None for a reply that does not end within `most` tokens."""
     tokenizer, model = run.tokenizer, run.model.eval()
     chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
     rendered = tokenizer.apply_chat_template(chats, add_generation_prompt=True, return_dict=True)["input_ids"]
@@ -138,7 +138,7 @@ def sdrrl_examples(
     parts: Sequence[str],
     share: float,
 ) -> list[Example]:
-    """Everything that is learned, item by item; an item without an own answer gives parallel text only."""
+    """All training examples, item by item; an item without an own answer gives only parallel text."""
     others = [language for language in job.languages if language != job.central]
     answered = [item for item in items if item.id in answers]
     translated: dict[str, dict[str, str | None]] = {}
@@ -162,10 +162,10 @@ def sdrrl_examples(
 
 
 def directions(item: Item, own: str, answer: str | None, central: str, language: str) -> list[Example]:
-    """The three directions beside central to central; those into `language` only where its answer is known.
+    """The three directions besides central to central; those into `language` only if its answer is known.
 
-    A prompt in another language than its answer says which language is wanted: without that, one prompt
-    would have two right answers.
+    A prompt in another language than its answer names the wanted language. Otherwise one prompt would have
+    two right answers.
     """
     into_central = f"{item.prompt[language]}\n\n{wish(central)}"
     made = [Example(item.id, central, into_central, own, "into_central")]
@@ -184,7 +184,7 @@ def wish(language: str) -> str:
 def switched(
     item: Item, answer: str, words: Mapping[str, str], language: str, share: float, seed: int
 ) -> list[Example]:
-    """The prompt in `language` with some of its words in the central one; none where no word is known."""
+    """The prompt in `language` with some words in the central language; empty if no word is known."""
     prompt = item.prompt[language]
     known = [word for word in words if word in prompt]
     # Longest first, so that a word is not replaced inside a longer one.
@@ -197,7 +197,7 @@ def switched(
 
 
 def both_ways(item: str, text: Mapping[str, str], central: str, language: str) -> list[Example]:
-    """A parallel text, translated from and into the central language."""
+    """Examples that translate a parallel text from and into the central language."""
     if language not in text or central not in text:
         return []
     return [
@@ -235,10 +235,10 @@ def read_words(
 
 
 def find_words(items: Sequence[Item], central: str, language: str, least: float = 0.8) -> dict[str, str]:
-    """Words of `language` and what they mean, from how they occur together in parallel prompts.
+    """Dictionary from words of `language`, by co-occurrence in parallel prompts.
 
-    A pair is taken where 2 |both| / (|one| + |other|) (Dice) is at least `least` and both were seen
-    twice; words of scripts without spaces are stretches of 2 to 6 characters.
+    A pair is taken if 2 |both| / (|one| + |other|) (Dice) is at least `least` and both words occur at least
+    twice. In scripts without spaces, a word is a substring of 2 to 6 characters.
     """
     counts: list[Counter[str]] = [Counter(), Counter()]
     together: Counter[tuple[str, str]] = Counter()
@@ -259,7 +259,7 @@ _SPACELESS = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\
 
 
 def _units(text: str) -> set[str]:
-    """Words of a text, and the stretches of 2 to 6 characters of what is written without spaces."""
+    """Words of a text; in scripts without spaces, its substrings of 2 to 6 characters."""
     runs = _SPACELESS.findall(text)
     stretches = {run[i : i + n] for run in runs for n in range(2, 7) for i in range(len(run) - n + 1)}
     return stretches | set(re.findall(r"[^\W\d_]{2,}", _SPACELESS.sub(" ", text)))

@@ -1,8 +1,8 @@
 """Multilingual supervised fine-tuning: `xsft`, `xsft_top`, `xsft_lora`, `xsft_large`.
 
-Every item of the budget is asked and answered in every language. The four differ in what is
-trained: all weights, only the layers Lens trains, a low-rank adapter, and all weights on the whole
-data set instead of the budget.
+Every item of the budget is asked and answered in every language. The four methods train, in this order: all
+weights, only the layers that Lens trains, a low-rank adapter, and all weights on the whole data set instead
+of the budget.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from lens_train.job import Job
 
 @dataclass(frozen=True)
 class TopSettings(TuningSettings):
-    """Only the top layers are trained; embeddings, final norm and output layer stay as they are."""
+    """Only the top layers are trained; embeddings, final norm and output layer are frozen."""
 
     trained_layers: int = 2
-    """How many, counted from the top; as many as Lens trains."""
+    """Number of top layers to train; the default is that of Lens."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def train(job: Job) -> None:
 
 
 def freeze_below(model: Any, layers: int) -> None:
-    """Let only the `layers` topmost decoder layers require gradients."""
+    """Make only the `layers` topmost decoder layers require gradients."""
     from lens_train.decoder import Decoder
 
     model.requires_grad_(False)

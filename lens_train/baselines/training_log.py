@@ -1,4 +1,4 @@
-"""The log of a fine-tuning: what TRL reports, in the form of this project's logs."""
+"""The log of a fine-tuning: TRL's reports in the format of this project's logs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TrainingLog(transformers.TrainerCallback):
         self._bar: Any = None
 
     def resume(self, saved: Path | None) -> float:
-        """Drop the lines of steps that will be done again; returns the seconds that the kept ones took."""
+        """Drop the lines of steps that will be repeated; returns the seconds that the kept steps took."""
         done = int(saved.name.rpartition("-")[2]) if saved else 0
         lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
         entries = [json.loads(line) for line in lines if line.endswith("}")]
@@ -71,7 +71,7 @@ class TrainingLog(transformers.TrainerCallback):
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the bars of datasets and transformers; our own bar says how far a run is."""
+    """Hide the progress bars of datasets and transformers; this project's own bar shows the progress."""
     import datasets
     from transformers.utils import logging as transformers_logging
 
@@ -90,9 +90,9 @@ def quiet() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Stage:
-    """Training on `examples`, each pass in an order of its own."""
+    """Training on `examples`; each pass has its own order."""
 
     name: str
     examples: Sequence[Example]
     last: bool = True
-    """Nothing follows: its end need not be saved for going on."""
+    """Whether this is the last stage, so that its end need not be saved for a resume."""

@@ -15,7 +15,7 @@ from lens_train.data import lookup, read_rows
 
 
 class Translator(Protocol):
-    """Gives a translation per text, None where it has none."""
+    """Returns one translation per text; None for a text without one."""
 
     def __call__(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
         """Translate `texts` from language `source` into language `target`."""
@@ -27,7 +27,7 @@ def make_translator(
     """The translator of a setting: `none`, `data`, a file of parallel texts, or a seq2seq model.
 
     Raises:
-        UserError: a file without parallel texts, or a model that cannot translate into a language.
+        UserError: the file holds no parallel texts, or the model cannot translate into a language.
     """
     if name == "none":
         return Table({})
@@ -40,18 +40,18 @@ def make_translator(
 
 @dataclass(frozen=True)
 class Table:
-    """Given translations; a text that is not among them has none."""
+    """A table of given translations; a text that is not in it has none."""
 
     texts: dict[tuple[str, str, str], str]
     """(source language, target language, text) -> text."""
 
     def __call__(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
-        """Look every text up; white space around it does not count."""
+        """Look up every text, without the white space around it."""
         return [self.texts.get((source, target, text.strip())) for text in texts]
 
     @staticmethod
     def of(rows: Iterable[Sequence[Mapping[str, str]]]) -> Table:
-        """From texts that mean the same: language -> text."""
+        """Build the table from groups of texts with the same meaning: language -> text."""
         found: dict[tuple[str, str, str], str] = {}
         for row in rows:
             for texts in row:
@@ -63,10 +63,10 @@ class Table:
 
     @staticmethod
     def read(path: Path, languages: Sequence[str]) -> Table:
-        """From a file of rows `{"en": ..., "zh": ...}`, or of items with `prompt` and `response`.
+        """Read a file of rows `{"en": ..., "zh": ...}`, or of items with `prompt` and `response`.
 
         Raises:
-            UserError: no such file, or nothing in two of `languages`.
+            UserError: there is no such file, or it has no texts in two of `languages`.
         """
         table = Table.of([parallel_texts(row.fields, languages) for row in read_rows(path)])
         if not table.texts:
@@ -97,7 +97,7 @@ class Seq2Seq:
     model: Any
     tokenizer: Any
     codes: dict[str, str] = field(default_factory=dict)
-    """Language -> the tokenizer's own code; empty for a model of one direction."""
+    """Language -> the tokenizer's own code; empty for a model with one direction."""
     batch_size: int = 16
     max_tokens: int = 512
 
@@ -106,7 +106,7 @@ class Seq2Seq:
         """Load a model and find its language codes.
 
         Raises:
-            UserError: it cannot be loaded, or does not know a language.
+            UserError: the model cannot be loaded, or does not know a language.
         """
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -156,7 +156,7 @@ class Seq2Seq:
 
 
 def _codes(tokenizer: Any, languages: Sequence[str], name: str) -> dict[str, str]:
-    """The tokenizer's own language codes (`swh_Latn`, `sw`, `sw_KE`); empty where it has none."""
+    """The tokenizer's own language codes (`swh_Latn`, `sw`, `sw_KE`); empty if it has none."""
     known = getattr(tokenizer, "lang_code_to_token", None) or {
         token: token for token in tokenizer.all_special_tokens if find_code(token)
     }

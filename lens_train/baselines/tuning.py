@@ -1,7 +1,7 @@
 """Fine-tuning on examples with TRL's SFTTrainer: what all trained baselines share.
 
-The loss falls on the answers only, examples are not packed, the chat template is applied once (by
-TRL, to user and assistant turns without a system message), and items come in the order Lens takes them.
+The loss covers only the answers. Examples are not packed. TRL applies the chat template once, to user and
+assistant turns without a system message. Items come in the same order as in Lens.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ class TuningSettings:
     """Settings of every fine-tuned baseline. The optimizer is AdamW (betas 0.9, 0.999)."""
 
     train_items: int | None = 200
-    """The data budget: parallel items, each used in all languages; fewer where there are fewer. None: all."""
+    """The data budget: parallel items, each in all languages; fewer if the data holds fewer. None: all."""
     epochs: int = 1
     """Passes over the training examples."""
     steps: int | None = None
-    """Optimizer steps; None: as many as `epochs` give. More than one pass is taken where needed."""
+    """Optimizer steps, in as many passes as they need; None: as many steps as `epochs` give."""
     batch_size: int = 8
-    """Parallel items per optimizer step, as in Lens; a step holds all examples that were made from them."""
+    """Parallel items per optimizer step, as in Lens; a step holds all examples made from these items."""
     micro_batch_size: int = 8
-    """Examples per forward pass and process, at most; costs memory, changes no result beyond rounding."""
+    """Most examples per forward pass and process; it affects memory, and results only by rounding."""
     learning_rate: float = 1e-5
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: float = 0.05
@@ -60,14 +60,14 @@ class TuningSettings:
     max_length: int = 1024
     """Tokens of prompt and answer together; longer examples are left out and counted, never cut."""
     wrong_language: Literal["keep", "drop", "unchecked"] = "keep"
-    """Examples whose answer the off-target metric finds in another language: counted and kept, counted and
-    left out, or not looked for (for languages that the detector does not know)."""
+    """What happens to examples whose answer is in another language by the off-target metric: `keep` and
+    count, `drop` and count, or `unchecked` (for languages that the detector does not know)."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the weights. auto: float32 on the CPU; on a GPU float32 under bfloat16 autocast for what is
-    trained in full, bfloat16 for a backbone that stays frozen under an adapter."""
+    """Type of the weights. auto: float32 on the CPU. On a GPU: float32 under bfloat16 autocast for weights
+    that are trained in full, bfloat16 for a backbone that is frozen under an adapter."""
     gradient_checkpointing: bool = False
     save_steps: int = 100
-    """Optimizer steps between two saved states to go on from after a kill."""
+    """Optimizer steps between two saved states, from which a killed run resumes."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -96,7 +96,7 @@ class LoraSettings(TuningSettings):
     """The adapter's output is scaled by alpha / rank."""
     dropout: float = 0.0
     targets: tuple[str, ...] | None = None
-    """Names of the modules adapted. None: every linear layer but the output layer."""
+    """Names of the adapted modules. None: every linear layer except the output layer."""
 
 
 class Run:
@@ -106,8 +106,8 @@ class Run:
         """Load model and tokenizer.
 
         Raises:
-            UserError: a model without a chat template or with a faulty one, a device that is not
-                there, several GPUs visible to one process, not enough disk.
+            UserError: the chat template is missing or faulty, the device does not exist, one process sees
+                several GPUs, or the disk is too full.
         """
         from lens_eval.base.files import need_disk
         from lens_train.checkpoint import checkpoint_folder, load_tokenizer
@@ -123,17 +123,17 @@ class Run:
         need_disk(job.output, 0 if adapted else checkpoint_bytes(checkpoint_folder(job.model)))
         with quiet():
             self.model = load_model(job.model, job.device, _weights_dtype(settings, adapted))
-        # The trainer writes a padding token into them; the variant keeps those of its backbone.
+        # The trainer adds a padding token to them; the variant keeps those of its backbone.
         self._configs = copy.deepcopy((self.model.config, self.model.generation_config))
         self._tensors: Mapping[str, torch.Tensor] = {}
         self._tokens = 0
         self._seconds_before = 0.0
 
     def screen(self, found: Sequence[Example]) -> tuple[list[Example], dict[str, Any]]:
-        """Leave out what is too long, and what is in another language if so asked; count both.
+        """Leave out examples that are too long or (with `drop`) in another language; count both.
 
         Raises:
-            UserError: nothing is left.
+            UserError: no example is left.
         """
         job, settings = self.job, self.settings
         fitting = [example for example in found if _length(self.tokenizer, example) <= settings.max_length]
@@ -157,7 +157,7 @@ class Run:
         return kept, counts
 
     def stage(self, stage: Stage, adapter: Any = None) -> None:
-        """Train on `stage`; goes on from the last saved state of an interrupted run.
+        """Train on `stage`; resume from the last saved state of an interrupted run.
 
         Args:
             adapter: a `peft.LoraConfig` to train instead of the weights that require gradients.
@@ -177,7 +177,7 @@ class Run:
         # TRL replaces `forward` of this one model object by its own; the next stage starts afresh.
         self.model.__dict__.pop("forward", None)
         self.model = trainer.model
-        # Also where FSDP or DeepSpeed has split them: all processes take part in collecting them.
+        # Also if FSDP or DeepSpeed has split the weights: all processes take part in collecting them.
         self._tensors = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         self._tokens += trainer.state.num_input_tokens_seen
 
@@ -199,7 +199,7 @@ class Run:
         return trainer
 
     def finish(self, data: Mapping[str, Any]) -> None:
-        """Write the variant folder: weights or adapter first, `variant.json` last; saved states go."""
+        """Write the variant folder: weights or adapter first, `variant.json` last; delete saved states."""
         from lens_train.checkpoint import model_identity
         from lens_train.devices import resolve_device
 
@@ -237,7 +237,7 @@ class Run:
         shutil.rmtree(job.output / STATE, ignore_errors=True)
 
     def _outcome(self, adapted: bool) -> dict[str, Any]:
-        """Losses of the last stage and, of a checkpoint, what of the change its file holds."""
+        """Losses of the last stage and, for a checkpoint, how much of the change its file holds."""
         from lens_train.checkpoint import checkpoint_folder
         from lens_train.export import find_tensors
         from lens_train.watch import outcome, summary
@@ -255,7 +255,7 @@ class Run:
         return found
 
     def _save_rest(self, folder: Path) -> None:
-        """What a full checkpoint holds beside the weights: the backbone's configuration and tokenizer."""
+        """Write the backbone's configuration and tokenizer, which a full checkpoint needs besides weights."""
         from lens_train.checkpoint import load_tokenizer
 
         self.model.config, self.model.generation_config = self._configs
@@ -336,7 +336,7 @@ def _arguments(job: Job, settings: TuningSettings, stage: Stage, *, adapted: boo
         warmup_steps=_warmup(settings, stage),
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.clip_norm,
-        max_length=None,  # what is too long was left out: a cut answer would teach not to stop
+        max_length=None,  # too long examples were left out: a cut answer would teach the model not to stop
         packing=False,
         completion_only_loss=True,
         train_sampling_strategy="sequential",
@@ -357,14 +357,14 @@ def _arguments(job: Job, settings: TuningSettings, stage: Stage, *, adapted: boo
 
 
 def _warmup(settings: TuningSettings, stage: Stage) -> float:
-    """Share of the steps, or their number: at least the last step is left its whole rate, as in Lens."""
+    """Warm-up as a share or a number of steps; the last step always has the full rate, as in Lens."""
     passed = settings.epochs * len(stage.examples) / _batch(settings, stage.examples)
     steps = settings.steps or math.ceil(passed)
     return settings.warmup if math.ceil(settings.warmup * steps) < steps else steps - 1
 
 
 def _base_name(model: str) -> str:
-    """What an adapter calls its backbone: the hub id, or the folder's full path."""
+    """The backbone's name in an adapter: the hub id, or the folder's full path."""
     from lens_train.checkpoint import checkpoint_folder
 
     folder = checkpoint_folder(model)
@@ -384,7 +384,7 @@ def _weights_dtype(settings: TuningSettings, adapted: bool) -> str:
 
 
 def _check_devices(device: str) -> None:
-    """TRL refuses several visible GPUs in one process, with a traceback after the model was loaded."""
+    """Refuse several visible GPUs in one process; TRL would fail with a traceback after loading the model."""
     alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
     if device != "cpu" and torch.cuda.is_available() and torch.cuda.device_count() > 1 and alone:
         raise UserError(
@@ -407,10 +407,10 @@ def _length(tokenizer: Any, example: Example) -> int:
 
 
 def _check_template(tokenizer: Any, model: str) -> None:
-    """Refuse templates with which training would differ from what the model sees when it answers."""
+    """Refuse a chat template that makes training prompts differ from those at inference."""
     if not tokenizer.chat_template:
         raise UserError(
-            f"{model} has no chat template, so there is no telling how its prompts look; "
+            f"{model} has no chat template, so the form of its prompts is unknown; "
             "use an instruction-tuned model, or add a `chat_template` to its tokenizer"
         )
     turns = messages(Example("", "", "Hello?", "Hello!"))
@@ -420,7 +420,7 @@ def _check_template(tokenizer: Any, model: str) -> None:
     )
     bos = tokenizer.bos_token_id
     if bos is not None and whole[:2] == [bos, bos]:
-        raise UserError(f"{model}: its chat template starts with two BOS tokens; mend `chat_template`")
+        raise UserError(f"{model}: its chat template starts with two BOS tokens; correct `chat_template`")
     if whole[: len(asked)] != asked or len(whole) == len(asked):
         raise UserError(
             f"{model}: with its chat template a prompt waiting for an answer does not begin the same prompt "
@@ -429,11 +429,11 @@ def _check_template(tokenizer: Any, model: str) -> None:
 
 
 def _batch(settings: TuningSettings, found: Sequence[Example]) -> int:
-    """Examples per optimizer step; the examples per item are rounded up where some were left out."""
+    """Examples per optimizer step; the examples per item are rounded up if some were left out."""
     return settings.batch_size * math.ceil(len(found) / len({example.item for example in found}))
 
 
 def _last_state(folder: Path) -> Path | None:
-    """The newest saved state that was written to its end (the trainer's own state comes last)."""
+    """The newest saved state that is complete (the trainer writes its own state last)."""
     states = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
     return max(states, key=lambda path: int(path.name.rpartition("-")[2]), default=None)

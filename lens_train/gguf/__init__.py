@@ -1,8 +1,8 @@
-"""A GGUF file wherever a model is named: converted once into an ordinary transformers folder.
+"""Support for GGUF files as models: a file is converted once into an ordinary transformers folder.
 
-`header.py` reads what a file says, `architecture.py` says what that means to transformers, `tokenizer.py`
-builds the tokenizer, `convert.py` writes the folder, `cache.py` keeps it. Nothing of them is imported here:
-every command asks `is_gguf` of every model's name.
+`header.py` reads the file's header, `architecture.py` translates it for transformers, `tokenizer.py` builds
+the tokenizer, `convert.py` writes the folder, and `cache.py` keeps it. None of them is imported here, because
+every command calls `is_gguf` for every model name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ MAGIC = b"GGUF"
 
 
 def is_gguf(name: str | Path) -> bool:
-    """Whether a model's name means a GGUF file: it ends so, or is a file that begins so."""
+    """Whether a model's name means a GGUF file: by its suffix, or by the file's first bytes."""
     path = Path(name)
     if path.is_dir():
         return False

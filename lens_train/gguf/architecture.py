@@ -1,8 +1,9 @@
-"""What a GGUF file's settings and tensors mean to transformers: one table, and what differs per architecture.
+"""GGUF settings and tensors as transformers needs them: one table, and the differences per architecture.
 
-transformers can read a configuration out of such a file itself, and leaves out what decides numbers: the size
-of heads of Qwen3, the scaled rotary angles of Llama 3.1, Phi-3.5 and Gemma 3, the soft caps and the attention
-scale of Gemma 2. So the settings are read here, and a file that states what is not carried over is refused.
+transformers can read a configuration from a GGUF file, but leaves out settings that change results: the head
+size of Qwen3, the scaled rotary angles of Llama 3.1, Phi-3.5 and Gemma 3, the soft caps and the attention
+scale of Gemma 2. So this module reads the settings, and refuses a file with a setting that it does not
+convert.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MODEL_TYPES = {
     "gemma3": "gemma3_text",
     "phi3": "phi3",
 }
-"""Architecture as GGUF calls it -> as transformers does."""
+"""Architecture in GGUF -> model type in transformers."""
 WITHOUT_EFFECT = ("vocab_size", "tensor_data_layout", "rope.scaling.finetuned")
 """Settings that decide nothing here: the vocabulary is as large as the embeddings are."""
 OFF = {
@@ -36,16 +37,16 @@ OFF = {
     "rope.scaling.yarn_beta_fast": 32.0,
     "rope.scaling.yarn_beta_slow": 1.0,
 }
-"""Settings that decide nothing with this value."""
+"""Settings that have no effect with this value."""
 LOCAL_THETA = 10000.0
-"""Base of the rotary angles in the layers of Gemma 3 with a sliding window, where a file does not say."""
+"""Base of the rotary angles in Gemma 3's layers with a sliding window, if a file does not state it."""
 DEEPEST = {"gemma2": 46, "gemma3": 62}
 """Layers of the models (27B) whose attention is scaled by width / heads, not by the size of a head."""
 SOFT_CAPS: Mapping[str, Mapping[str, float | None]] = {
     "gemma2": {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
     "gemma3": {"attn_logit_softcapping": None, "final_logit_softcapping": None},
 }
-"""Where a file does not say."""
+"""Default if a file does not state the value."""
 ROPE_FACTORS = "rope_freqs.weight"
 LONG_FACTORS, SHORT_FACTORS = "rope_factors_long.weight", "rope_factors_short.weight"
 OUTPUT = "output.weight"
@@ -53,19 +54,19 @@ OUTPUT = "output.weight"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a weight of the transformers model comes from, and what has been done to it on the way in."""
+    """The source tensor of a transformers weight, and how llama.cpp changed it on writing."""
 
     name: str
     """As the checkpoint calls it."""
     entry: Entry
     heads: int = 0
-    """Rows are interleaved within each of so many heads; 0: they are not."""
+    """Number of heads within each of which the rows are interleaved; 0: they are not interleaved."""
     offset: float = 0.0
-    """Was added to every value."""
+    """Number that was added to every value."""
 
 
 class _Settings:
-    """The file's settings of its architecture; notes which were asked for."""
+    """The file's settings of its architecture; records which settings were read."""
 
     def __init__(self, header: Header) -> None:
         prefix = header.architecture + "."
@@ -79,7 +80,7 @@ class _Settings:
         if isinstance(value, list) and value and len(set(value)) == 1:
             value = value[0]  # one number per layer, the same for all
         if isinstance(value, list):
-            raise UserError(f"{self.header.file} has another {name} in each layer, which is not supported")
+            raise UserError(f"{self.header.file} has a different {name} per layer, which is not supported")
         return decimal(value) if isinstance(value, float) else value
 
     def need(self, name: str) -> Any:
@@ -92,7 +93,7 @@ class _Settings:
         return self._left.pop(name, None)
 
     def finish(self) -> None:
-        """Refuse what was not asked for."""
+        """Refuse a file with settings that were not read."""
         unknown = {
             name: value
             for name, value in self._left.items()
@@ -116,10 +117,10 @@ def decimal(number: float) -> float:
 
 
 def check_supported(header: Header) -> None:
-    """Refuse an architecture that is not known.
+    """Refuse an unknown architecture.
 
     Raises:
-        UserError: naming it and the supported ones; or the file is an adapter.
+        UserError: the architecture is unknown (the message lists the known ones), or the file is an adapter.
     """
     if header.fields.get("general.type", "model") != "model":
         raise UserError(f"{header.file} holds no model but: {header.fields['general.type']}")
@@ -134,10 +135,10 @@ def read_config(header: Header, factors: Mapping[str, list[float]]) -> Any:
     """The transformers configuration of a file.
 
     Args:
-        factors: values of those tensors of the file that scale the rotary angles.
+        factors: values of the file's tensors that scale the rotary angles.
 
     Raises:
-        UserError: see `check_supported`; a setting is missing, or states what is not carried over.
+        UserError: see `check_supported`; or a setting is missing or cannot be converted.
     """
     from transformers import AutoConfig
 
@@ -188,7 +189,7 @@ def _rope(
     if LONG_FACTORS in factors:
         angles |= {"rope_type": "longrope", "original_max_position_embeddings": original}
         angles |= {"long_factor": factors[LONG_FACTORS], "short_factor": factors[SHORT_FACTORS]}
-        # Without one, transformers derives it from how far the context was widened.
+        # Without it, transformers derives the value from the extension of the context.
         attention = given.get("rope.scaling.attn_factor")
         return angles | ({} if attention is None else {"attention_factor": float(attention)})
     if ROPE_FACTORS in factors:
@@ -203,7 +204,7 @@ def _rope(
 
 
 def _llama3(header: Header, theta: float, head: int, factors: list[float]) -> dict[str, Any]:
-    """The settings of Llama 3's scaling, of which a file holds only the resulting factors.
+    """The settings of Llama 3's rotary scaling; a file holds only the resulting factors.
 
     Raises:
         UserError: the factors are not those of any released model.
@@ -230,19 +231,19 @@ def _llama3(header: Header, theta: float, head: int, factors: list[float]) -> di
 
 
 def llama3_factors(theta: float, head: int, settings: Mapping[str, Any]) -> list[float]:
-    """By how much each wavelength of the rotary angles is stretched; head / 2 numbers."""
+    """Stretch factor of each wavelength of the rotary angles; head / 2 numbers."""
     low, high, factor = settings["low_freq_factor"], settings["high_freq_factor"], settings["factor"]
     factors = []
     for place in range(0, head, 2):
         turns = settings["original_max_position_embeddings"] / (2 * math.pi * theta ** (place / head))
-        # Short waves stay, long ones are stretched whole, those between in part.
+        # Short wavelengths are kept, long ones fully stretched, and those between partly stretched.
         kept = min(1.0, max(0.0, (turns - low) / (high - low)))
         factors.append(1.0 / (kept + (1.0 - kept) / factor))
     return factors
 
 
 def _gemma(header: Header, given: _Settings, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What Gemma's configurations have besides."""
+    """Additional entries of Gemma's configurations."""
     layers, width, heads = (
         settings[name] for name in ("num_hidden_layers", "hidden_size", "num_attention_heads")
     )
@@ -268,7 +269,7 @@ def _gemma(header: Header, given: _Settings, settings: Mapping[str, Any]) -> dic
 
 
 def _phi(header: Header, given: _Settings) -> dict[str, Any]:
-    """What Phi's configurations have besides."""
+    """Additional entries of Phi's configurations."""
     original = header.fields.get("phi3.rope.scaling.original_context_length")
     window = given.get("attention.sliding_window")
     found = {} if original is None else {"original_max_position_embeddings": int(original)}
@@ -276,10 +277,10 @@ def _phi(header: Header, given: _Settings) -> dict[str, Any]:
 
 
 def sources(header: Header, config: Any) -> list[Source]:
-    """Where every weight of the model comes from, in the model's order.
+    """The source of every weight of the model, in the model's order.
 
     Raises:
-        UserError: the file lacks a weight, or holds one in another shape or one that has no place.
+        UserError: the file lacks a weight, has one in another shape, or has one that the model lacks.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -298,7 +299,7 @@ def sources(header: Header, config: Any) -> list[Source]:
         if entry is None or entry.shape != tuple(weight.shape):
             has = "lacks it" if entry is None else f"holds it in the shape {entry.shape}"
             raise UserError(
-                f"{header.file} is no whole {header.architecture}: its model needs {name} of shape "
+                f"{header.file} is no complete {header.architecture}: its model needs {name} of shape "
                 f"{tuple(weight.shape)}, the file {has}"
             )
         found.append(_source(header, config, name, entry))
@@ -316,7 +317,7 @@ def _source(header: Header, config: Any, name: str, entry: Entry) -> Source:
     """What llama.cpp does to a weight when it is written."""
     heads = 0
     if header.architecture == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
-        # It turns neighbouring dimensions, where transformers turns the two halves of a head.
+        # llama.cpp rotates neighbouring dimensions; transformers rotates the two halves of a head.
         heads = config.num_attention_heads if "q_proj" in name else config.num_key_value_heads
     added = header.architecture in DEEPEST and name.endswith("norm.weight")
     return Source(name, entry, heads, 1.0 if added else 0.0)

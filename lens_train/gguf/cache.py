@@ -1,4 +1,4 @@
-"""Where converted GGUF files are kept: made once, used by every later run, made anew where a file changed."""
+"""The cache of converted GGUF files: written once, reused by later runs, written again if a file changed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from lens_train.gguf.header import Header
 
 FORMAT = 1
-"""Of what a conversion makes; another number has every file converted anew."""
+"""Version of the conversion; a new number makes every file be converted again."""
 RECORD = "gguf.record"
-"""JSON, written last: a folder without it is not finished. A variant takes no file of this suffix over."""
+"""JSON, written last: a folder without it is not finished. Variants do not copy files with this suffix."""
 NAME_HEX = 12
 
 
 def cache_folder() -> Path:
-    """`$LENS_CACHE`, else `lens` where this machine keeps caches (`$XDG_CACHE_HOME`, `~/.cache`)."""
+    """`$LENS_CACHE`, else the folder `lens` in the machine's cache (`$XDG_CACHE_HOME` or `~/.cache`)."""
     given = os.environ.get("LENS_CACHE")
     if given:
         return Path(given).expanduser() / "gguf"
@@ -35,7 +35,7 @@ def cache_folder() -> Path:
 
 
 def converted(file: Path) -> Path | None:
-    """The finished folder of a file; None where it was not converted yet. No file is hashed for it."""
+    """The finished folder of a file; None if the file is not converted yet. No file is hashed."""
     known = _known_hash(file) if file.is_file() else None
     if known is None:
         return None
@@ -44,10 +44,11 @@ def converted(file: Path) -> Path | None:
 
 
 def model_folder(file: Path) -> Path:
-    """The transformers folder of a file, converted where that was not done before.
+    """The transformers folder of a file; the file is converted on first use.
 
     Raises:
-        UserError: no GGUF file, a damaged one, one that is not supported, no room, or no package `gguf`.
+        UserError: the file is missing, damaged or not supported, the disk is full, or `gguf` is not
+            installed.
     """
     from lens_train.gguf.convert import prepare
     from lens_train.gguf.header import read_header
@@ -60,7 +61,7 @@ def model_folder(file: Path) -> Path:
     with _alone():
         digest = _hash(file)
         folder = _folder(file, digest)
-        if not _is_finished(folder, digest):  # under another name, or by another process meanwhile
+        if not _is_finished(folder, digest):  # it may be finished under another name, or by another process
             _convert(header, *prepared, digest, folder)
     return folder
 
@@ -100,7 +101,7 @@ def _folder(file: Path, digest: str) -> Path:
 
 
 def _is_finished(folder: Path, digest: str) -> bool:
-    """Whether the folder was made of this very file, by this code, and is whole."""
+    """Whether the folder is complete and was made from this file by this version."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         whole = all((folder / name).stat().st_size == size for name, size in record["files"].items())
@@ -110,7 +111,7 @@ def _is_finished(folder: Path, digest: str) -> bool:
 
 
 def _hash(file: Path) -> str:
-    """SHA-256 of a file; computed again only where its size, time or place on disk changed."""
+    """SHA-256 of a file; computed again only if its size, time or place on disk changed."""
     known = _known_hash(file)
     if known is None:
         known = file_hash(file)
@@ -144,7 +145,7 @@ def _stamp(file: Path) -> dict[str, Any]:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Wait until no other process converts; the kernel frees the lock when its holder ends, however it ends.
+    """Wait until no other process converts. The kernel frees the lock whenever its holder ends.
 
     Raises:
         UserError: the cache cannot be written.

@@ -1,4 +1,4 @@
-"""A GGUF file as a transformers folder, some rows of one tensor at a time."""
+"""Convert a GGUF file into a transformers folder, some rows of one tensor at a time."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from lens_train.gguf.header import Entry, Header, check_whole, gguf_package, sto
 from lens_train.gguf.tokenizer import end_tokens, special, write_tokenizer
 
 SHARD_BYTES = 2_000_000_000
-"""Size of a weight file, but for a tensor that is larger."""
+"""Largest size of a weight file, unless a single tensor is larger."""
 CHUNK = 1 << 22
-"""Values that are dequantised at once; 16 MB in float32, and a few times that on the way."""
+"""Values that are dequantised at once: 16 MB in float32, and temporarily a few times as much."""
 NAMES = {dtype: name for name, dtype in TYPES.items()}
 PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def stored_dtype(header: Header) -> torch.dtype:
-    """The type that the weights are written in: the file's own, bfloat16 where it is quantised.
+    """The type that the weights are written in: that of the file, or bfloat16 if the file is quantised.
 
-    Only matrices count: llama.cpp keeps norms and biases in float32 whatever it does to the rest.
+    Only matrices count, because llama.cpp always keeps norms and biases in float32.
     """
     gguf = gguf_package()
     kinds = {gguf.GGMLQuantizationType(e.kind).name for e in header.tensors.values() if len(e.shape) > 1}
@@ -53,10 +53,10 @@ def stored_dtype(header: Header) -> torch.dtype:
 
 
 def prepare(header: Header) -> tuple[Any, list[Source]]:
-    """Check all that can be refused before work; returns the configuration and where the weights come from.
+    """Make all checks before any work; returns the configuration and the sources of the weights.
 
     Raises:
-        UserError: a file cut short, an architecture, setting or type of tensor that is not supported.
+        UserError: the file is cut short, or an architecture, setting or tensor type is not supported.
     """
     check_whole(header)
     _check_types(header)
@@ -131,7 +131,7 @@ def convert(header: Header, config: Any, found: Sequence[Source], dtype: torch.d
 
 
 def _write_weights(header: Header, found: Sequence[Source], dtype: torch.dtype, folder: Path) -> None:
-    """Write the weight files, and their index where there are several."""
+    """Write the weight files, and an index if there are several."""
     shards = _shards(found, dtype)
     names = [f"model-{n + 1:05d}-of-{len(shards):05d}.safetensors" for n in range(len(shards))]
     names = names if len(shards) > 1 else ["model.safetensors"]
@@ -156,7 +156,7 @@ def _shards(found: Sequence[Source], dtype: torch.dtype) -> list[list[Source]]:
 def _write_shard(
     header: Header, shard: Sequence[Source], dtype: torch.dtype, path: Path, done: Callable[[int], Any]
 ) -> None:
-    """Write one safetensors file: its head, then tensor behind tensor, so that none is held whole."""
+    """Write one safetensors file: its header, then the tensors slice by slice, so that none is held whole."""
     table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for source in shard:
@@ -172,7 +172,7 @@ def _write_shard(
         file.write(struct.pack("<Q", len(text)) + text)
         pieces = (piece for source in shard for piece in _pieces(header, source))
         work = partial(_convert_piece, header, dtype=dtype)
-        # A few pieces ahead of the writing, no more: they are what is held in memory.
+        # Only a few slices are computed ahead of the writing, because they are held in memory.
         while batch := list(islice(pieces, 2 * (os.cpu_count() or 1))):
             for data in pool.map(work, batch):
                 file.write(data)
@@ -180,7 +180,7 @@ def _write_shard(
 
 
 def _pieces(header: Header, source: Source) -> Iterator[tuple[Source, int, int]]:
-    """The tensor cut into runs of rows; whole heads where rows change places within a head."""
+    """Slices of the tensor's rows; whole heads if rows are reordered within a head."""
     rows = source.entry.elements // source.entry.shape[-1]
     step = max(1, CHUNK // source.entry.shape[-1])
     if source.heads:
@@ -190,7 +190,7 @@ def _pieces(header: Header, source: Source) -> Iterator[tuple[Source, int, int]]
 
 
 def _convert_piece(header: Header, piece: tuple[Source, int, int], dtype: torch.dtype) -> Any:
-    """Dequantise rows and undo what was done to them when the file was written; returns their bytes."""
+    """Dequantise rows and undo llama.cpp's changes to them; returns their bytes."""
     source, first, last = piece
     with header.file.open("rb") as file, np.errstate(all="ignore"):
         values = _read(header, file, source.entry, first, last)

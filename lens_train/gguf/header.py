@@ -1,7 +1,7 @@
-"""The head of a GGUF file: what it says of the model, and where its tensors lie. No tensor is read.
+"""The header of a GGUF file: its facts about the model, and the offsets of its tensors. No tensor is read.
 
-The `gguf` package has a reader of its own, which takes seconds for a large vocabulary (it keeps an array per
-token), and which says of a file that is cut short only that an array has the wrong shape.
+The reader of the `gguf` package takes seconds for a large vocabulary, because it keeps one array per token.
+For a file that is cut short it reports only that an array has the wrong shape.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from lens_train.gguf import MAGIC
 
 VERSIONS = (2, 3)
 ALIGNMENT = 32
-"""Bytes; where a file does not say."""
+"""Alignment in bytes, if a file does not state one."""
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-"""How `struct` calls GGUF's types of numbers."""
+"""GGUF's number types as `struct` formats."""
 TEXT, ARRAY = 8, 9
 
 
@@ -30,7 +30,7 @@ class Entry:
 
     name: str
     shape: tuple[int, ...]
-    """As torch counts: rows first."""
+    """Shape in torch's order: rows first."""
     kind: int
     """Number of its type."""
     start: int
@@ -44,7 +44,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says."""
+    """The contents of a file's header."""
 
     file: Path
     size: int
@@ -63,17 +63,17 @@ class Header:
         return sum(entry.elements for entry in self.tensors.values())
 
     def token(self, name: str) -> int | None:
-        """Id of a special token (`bos`, `eos`, `eot`, `unknown`, `padding`), where the file names one."""
+        """Id of a special token (`bos`, `eos`, `eot`, `unknown`, `padding`), if the file names one."""
         number = self.fields.get(f"tokenizer.ggml.{name}_token_id")
         return None if number is None else int(number)
 
 
 class _Short(Exception):
-    """The file ends where it should go on."""
+    """The file ends too early."""
 
 
 class _Reader:
-    """Reads the values of a head in their order."""
+    """Reads the values of a header in their order."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file, self._size = file, size
@@ -83,7 +83,7 @@ class _Reader:
         return self._file.tell()
 
     def take(self, count: int) -> bytes:
-        # A damaged length can be any number: nothing longer than the file is asked for.
+        # A damaged length can be any number, so a length beyond the file's size is not read.
         data = self._file.read(count) if count <= self._size else b""
         if len(data) != count:
             raise _Short
@@ -110,11 +110,11 @@ class _Reader:
 
 
 def read_header(file: Path) -> Header:
-    """Read the head of a file.
+    """Read the header of a file.
 
     Raises:
-        UserError: no such file, no GGUF file, a version that is not read, a file cut short within its head,
-            or a part of a model in several files.
+        UserError: there is no such file, it is no GGUF file, its version is not supported, it is cut short
+            within its header, or it is one part of a model in several files.
     """
     if not file.is_file():
         raise UserError(
@@ -128,7 +128,7 @@ def read_header(file: Path) -> Header:
             header = _read(file, size, reader)
         except (_Short, struct.error, OverflowError, ZeroDivisionError):
             raise UserError(
-                f"{file} is damaged or cut short: its head does not fit into its {size:,} bytes; "
+                f"{file} is damaged or cut short: its header does not fit into its {size:,} bytes; "
                 "copy or download it again"
             ) from None
     _check(header)
@@ -174,10 +174,10 @@ def _check(header: Header) -> None:
 
 
 def check_whole(header: Header) -> None:
-    """Refuse a file that ends before its tensors do.
+    """Refuse a file that ends before its last tensor.
 
     Raises:
-        UserError: it does; or it has a type of tensor that the installed `gguf` does not know.
+        UserError: the file is cut short, or has a tensor type that the installed `gguf` does not know.
     """
     end = max(entry.start + stored_bytes(header, entry) for entry in header.tensors.values())
     if end > header.size:
@@ -188,10 +188,10 @@ def check_whole(header: Header) -> None:
 
 
 def stored_bytes(header: Header, entry: Entry) -> int:
-    """Bytes of a tensor in the file.
+    """Size of a tensor in the file, in bytes.
 
     Raises:
-        UserError: a type of tensor that the installed `gguf` does not know.
+        UserError: the installed `gguf` does not know the tensor type.
     """
     gguf = gguf_package()
     try:

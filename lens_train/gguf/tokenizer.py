@@ -1,4 +1,4 @@
-"""The tokenizer of a GGUF file as `tokenizer.json`: transformers builds it, and what it drops is put back."""
+"""The tokenizer of a GGUF file as `tokenizer.json`: built by transformers; what it drops is restored."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lens_eval.base.files import write_text
 from lens_train.gguf.header import Header
 
 WORDS_FIRST = ("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "tekken")
-"""Kinds of byte-level BPE that take a word whole which is a token of its own, whatever the merges make of it,
-and that begin with BOS where the file does not say."""
+"""Kinds of byte-level BPE that keep a word whole if it is a token, whatever the merges give, and that begin
+with BOS if the file does not say otherwise."""
 NORMALISED = ("qwen2",)
 """Kinds that compose characters (NFC) first, which GGUF does not record."""
 SINGLE_DIGITS = ("smollm", "refact", "command-r", "starcoder", "codeshell")
@@ -33,7 +33,7 @@ AS_GPT2 = (
 )
 """Kinds that cut text as GPT-2 does; transformers does that with every kind that it does not know."""
 USUAL = {"llama": {"bos": 1, "eos": 2, "unknown": 0}}
-"""Special tokens by kind of vocabulary, where a file does not say."""
+"""Special tokens by kind of vocabulary, if a file does not state them."""
 
 
 def write_tokenizer(header: Header, folder: Path) -> None:
@@ -61,7 +61,7 @@ def write_tokenizer(header: Header, folder: Path) -> None:
 
 
 def _mend(header: Header, document: dict[str, Any]) -> None:
-    """Put back what the file says, or its kind of vocabulary means, and transformers drops."""
+    """Restore what the file states, or its kind of vocabulary implies, but transformers drops."""
     kind = str(header.fields.get("tokenizer.ggml.pre", "default"))
     if header.fields.get("tokenizer.ggml.model") == "gpt2":
         _mend_bytes(header, document, kind)
@@ -88,7 +88,7 @@ def _mend_bytes(header: Header, document: dict[str, Any], kind: str) -> None:
 
 
 def writes_bos(header: Header) -> bool:
-    """Whether the tokenizer begins every text with BOS, as the file says or its kind means."""
+    """Whether the tokenizer begins every text with BOS, by the file's statement or its kind."""
     stated = header.fields.get("tokenizer.ggml.add_bos_token")
     if stated is not None:
         return bool(stated)
@@ -97,7 +97,7 @@ def writes_bos(header: Header) -> bool:
 
 
 def _frame(header: Header, kind: str, without: Any) -> Any:
-    """What is put around every text: BOS before, EOS behind, as the file says."""
+    """The tokens added to every text: BOS before, EOS after, as the file says."""
     around = {
         "bos": writes_bos(header),
         "eos": bool(header.fields.get("tokenizer.ggml.add_eos_token", False)),
@@ -131,7 +131,7 @@ def _frame(header: Header, kind: str, without: Any) -> Any:
 
 
 def special(header: Header, name: str) -> int | None:
-    """Id of a special token, as the file says or its kind of vocabulary means."""
+    """Id of a special token, by the file's statement or its kind of vocabulary."""
     stated = header.token(name)
     usual: Mapping[str, int] = USUAL.get(str(header.fields.get("tokenizer.ggml.model")), {})
     return usual.get(name) if stated is None else stated
@@ -143,7 +143,7 @@ def token_text(header: Header, number: int) -> str:
 
 
 def _settings(header: Header) -> dict[str, Any]:
-    """tokenizer_config.json, with the class that takes tokenizer.json as it is."""
+    """tokenizer_config.json, with the class that uses tokenizer.json unchanged."""
     names = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
     ids = {key: special(header, name) for key, name in names.items()}
     tokens = {key: None if number is None else token_text(header, number) for key, number in ids.items()}
@@ -156,13 +156,13 @@ def _settings(header: Header) -> dict[str, Any]:
 
 
 def end_tokens(header: Header, folder: Path) -> list[int]:
-    """Tokens that end an answer: EOS, and what the file or its chat template ends a turn with."""
+    """Tokens that end an answer: EOS, and the end-of-turn token of the file or its chat template."""
     ends = [special(header, "eos"), header.token("eot"), _turn_end(folder)]
     return list(dict.fromkeys(number for number in ends if number is not None))
 
 
 def _turn_end(folder: Path) -> int | None:
-    """The special token that the written template puts behind a reply; None where it puts none."""
+    """The special token that the written template puts after a reply; None if there is none."""
     from transformers import PreTrainedTokenizerFast
 
     if not (folder / "chat_template.jinja").is_file():

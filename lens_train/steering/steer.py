@@ -1,12 +1,13 @@
 """Steering without training: language-specific parts removed and put back, or a language direction added.
 
-After arXiv 2505.15257 (language-reasoning disentanglement): in middle layers the part of a hidden
-state that lies in the language-specific subspace is taken out, h <- h - s P h, so that reasoning is
-less bound to a language; in upper layers it is put back, h <- h + s P h, so that the answer stays in
-its language. Plain addition, h <- h + s d, pushes along the direction of a language instead.
+The method follows arXiv 2505.15257 (language-reasoning disentanglement). In middle layers the part of a
+hidden state in the language-specific subspace is removed, h <- h - s P h, so that reasoning depends less on
+the language. In upper layers that part is put back, h <- h + s P h, so that the answer stays in its language.
+Plain addition, h <- h + s d, adds the direction of a language instead.
 
-`train` probes, and leaves a small folder: `steering.safetensors`, `steering.json`, `variant.json`.
-`Steerer` applies it to any causal model of transformers, `lens_eval.backends.steered` under lm_eval.
+`train` probes and writes a small folder: `steering.safetensors`, `steering.json`, `variant.json`.
+`Steerer` applies the steering to any causal model of transformers; `lens_eval.backends.steered` applies it
+under lm_eval.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ from lens_train.steering.steering import Edit, Steering
 from lens_train.subspace import Subspaces
 
 MIDDLE, UPPER = (0.3, 0.7), (0.7, 0.97)
-"""Shares of the depth in which parts are removed and put back where no layers are named."""
+"""Shares of the depth in which parts are removed and put back, if no layers are named."""
 
 
 @dataclass(frozen=True)
 class SteerSettings:
-    """What is done to which layers, and how the subspaces are found.
+    """The edits per layer, and how the subspaces are found.
 
-    Layers count from 0, negative ones from the end; the last layer's state is taken after the final norm.
+    Layers count from 0, negative indices from the end. The last layer's state is taken after the final norm.
     """
 
     remove_strength: float = 0.2
@@ -49,11 +50,11 @@ class SteerSettings:
     remove_layers: tuple[int, ...] | None = None
     """None: 30 to 70% of the depth."""
     restore_strength: float = 0.2
-    """s of h + s P h; 0 leaves it out. The paper takes 0 to 0.4."""
+    """s of h + s P h; 0 leaves the restoration out. The paper takes 0 to 0.4."""
     restore_layers: tuple[int, ...] | None = None
     """None: 70 to 97% of the depth."""
     add_strength: float = 0.0
-    """s of h + s d, with d the direction of the language of the answer wanted; 0 leaves it out."""
+    """s of h + s d, where d is the direction of the answer's language; 0 leaves the addition out."""
     add_layers: tuple[int, ...] | None = None
     """None: 70 to 97% of the depth."""
     subspaces: str | None = None
@@ -70,7 +71,7 @@ SETTINGS: Mapping[str, type[SteerSettings]] = {"steer": SteerSettings}
 
 
 def train(job: Job) -> None:
-    """Probe (unless subspaces are given) and write the steering folder to `job.output`."""
+    """Probe (unless subspaces are given), and write the steering folder to `job.output`."""
     begun = time.perf_counter()
     settings = methods.read_settings(SteerSettings, job.settings, job.method)
     config = LensConfig(
@@ -122,10 +123,10 @@ def train(job: Job) -> None:
 
 
 def make_edits(settings: SteerSettings, decoder: Any) -> tuple[Edit, ...]:
-    """The edits that the settings ask for, layers counted from 0.
+    """The edits that the settings ask for, with layers counted from 0.
 
     Raises:
-        UserError: a layer that the model does not have.
+        UserError: the settings name a layer that the model does not have.
     """
     count = len(decoder)
 
@@ -150,7 +151,7 @@ def make_edits(settings: SteerSettings, decoder: Any) -> tuple[Edit, ...]:
 
 
 def pick(edits: tuple[Edit, ...], subspaces: Any, base: Mapping[str, str]) -> Steering:
-    """The tensors that the edits need, out of the subspaces of all layers."""
+    """A steering with the tensors that the edits need, taken from the subspaces of all layers."""
     specific = {edit.layer: subspaces.specific[edit.layer] for edit in edits if edit.kind == "specific"}
     directions = {
         edit.layer: {code: tensor[edit.layer] for code, tensor in subspaces.directions.items()}

@@ -1,4 +1,4 @@
-"""A steering: what is added to hidden states; for any causal model of transformers."""
+"""A steering: tensors that are added to the hidden states of any causal model of transformers."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ TENSORS, RECORD = "steering.safetensors", "steering.json"
 
 @dataclass(frozen=True)
 class Edit:
-    """What is done to the output of one layer."""
+    """One change to the output of one layer."""
 
     layer: int
     kind: Literal["specific", "direction"]
-    """Add `strength` times the state's specific part, or times the direction of a language."""
+    """What is added, times `strength`: the state's specific part, or the direction of a language."""
     strength: float
 
 
 @dataclass(frozen=True)
 class Steering:
-    """Edits and the tensors they need.
+    """Edits and the tensors that they need.
 
     Attributes:
-        specific: layer -> orthonormal rows (rank, width).
-        directions: layer -> language -> (width,).
-        base: identity of the model they were read from.
+        specific: layer -> orthonormal rows, (rank, width).
+        directions: layer -> language -> direction, (width,).
+        base: identity of the model that the tensors were computed from.
     """
 
     edits: tuple[Edit, ...]
@@ -48,16 +48,16 @@ class Steering:
 
     @property
     def by_language(self) -> bool:
-        """Whether it matters which language is asked for."""
+        """Whether the steering depends on the answer's language."""
         return any(edit.kind == "direction" for edit in self.edits)
 
     @property
     def layers(self) -> list[int]:
-        """Layers whose output is changed; one whose edits all have strength 0 is not touched."""
+        """Layers whose output is changed; a layer whose edits all have strength 0 is not changed."""
         return sorted({edit.layer for edit in self.edits if edit.strength})
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Steering:
-        """The same steering with its tensors where, and in the type in which, they are used."""
+        """The same steering with its tensors on `device`, in `dtype`."""
         return replace(
             self,
             specific={layer: basis.to(device, dtype) for layer, basis in self.specific.items()},
@@ -68,10 +68,10 @@ class Steering:
         )
 
     def require(self, *, depth: int, width: int, name: str) -> None:
-        """See that a model of `depth` layers with states of `width` numbers can be steered.
+        """Check that the steering fits a model of `depth` layers with hidden states of `width` numbers.
 
         Raises:
-            UserError: naming the model `name`: it cannot.
+            UserError: the steering does not fit; the message names the model as `name`.
         """
         for edit in self.edits:
             if not 0 <= edit.layer < depth:
@@ -86,10 +86,10 @@ class Steering:
                 )
 
     def require_language(self, language: str | None) -> None:
-        """See that the answer can be asked for in `language`.
+        """Check that the steering can be used for answers in `language`.
 
         Raises:
-            UserError: directions are added, and there is none for it.
+            UserError: directions are added, and `language` has none.
         """
         for edit in self.edits:
             if edit.kind != "direction" or not edit.strength:
@@ -97,15 +97,15 @@ class Steering:
             known = self.directions[edit.layer]
             if language is None or language not in known:
                 raise UserError(
-                    f"this steering adds the direction of a language, and has none for {language!r}; "
+                    f"this steering adds the direction of a language, but has none for {language!r}; "
                     f"it has {', '.join(known)}"
                 )
 
     def change(self, layer: int, language: str | None) -> Callable[[Tensor], Tensor]:
-        """What is done to a layer: states (..., width) -> what is added to them, (..., width) or one zero.
+        """The function of a layer: states (..., width) -> tensor to add to them, (..., width) or a scalar 0.
 
         Raises:
-            UserError: directions are added, and there is none for `language`.
+            UserError: directions are added, and `language` has none.
         """
         self.require_language(language)
         edits = [edit for edit in self.edits if edit.layer == layer]
@@ -129,11 +129,11 @@ class Steering:
         """Steer every forward pass of any causal model of transformers until the `with` block ends.
 
         Args:
-            model: as `AutoModelForCausalLM` gives it; its weights stay as they are.
-            language: code of the answer wanted; only directions need it.
+            model: a model of `AutoModelForCausalLM`; its weights do not change.
+            language: code of the answer's language; only directions need it.
 
         Returns:
-            Yields layer -> how often it was steered so far: once per forward pass.
+            A context manager that yields layer -> number of times steered so far, once per forward pass.
 
         Raises:
             UserError: the layers cannot be found or do not fit, or there is no direction for `language`.
@@ -141,7 +141,7 @@ class Steering:
         return Steerer(model, self).active(language)
 
     def save(self, folder: Path) -> None:
-        """Write tensors and record."""
+        """Write `steering.safetensors` and `steering.json`."""
         tensors = {f"specific.{layer}": basis for layer, basis in self.specific.items()}
         for layer, directions in self.directions.items():
             tensors |= {f"direction.{layer}.{code}": tensor for code, tensor in directions.items()}
@@ -154,7 +154,7 @@ class Steering:
         """Read a steering folder.
 
         Raises:
-            UserError: it holds none.
+            UserError: the folder holds no steering.
         """
         try:
             record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -175,7 +175,7 @@ class Steering:
 
 
 class Steerer:
-    """Applies a steering to a loaded model, while `active`."""
+    """Applies a steering to a loaded model inside a `with` block of `active`."""
 
     def __init__(self, model: Any, steering: Steering) -> None:
         """Find the layers.
@@ -196,13 +196,13 @@ class Steerer:
         """Steer every forward pass of the model until the block ends.
 
         Args:
-            language: code of the answer wanted; only directions need it.
+            language: code of the answer's language; only directions need it.
 
         Yields:
-            Layer -> how often it was steered so far: once per forward pass.
+            Layer -> number of times steered so far, once per forward pass.
 
         Raises:
-            UserError: directions are added, and there is none for `language`.
+            UserError: directions are added, and `language` has none.
         """
         fired: dict[int, int] = {}
         with ExitStack() as stack:

@@ -1,1 +1,1 @@
-"""Many settings over one trunk, and the choice among them."""
+"""Many settings trained over one trunk, and the choice among them."""

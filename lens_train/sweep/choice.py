@@ -1,11 +1,11 @@
-"""Which setting of a sweep to take: a ranking, and the trade-off in words.
+"""The choice of a sweep's setting: a ranking, and the trade-off in words.
 
-A setting is worth what it adds to the usable replies: in the language asked for, and neither a loop nor an
-echo nor empty. So no gain is made of loops, or of replies too short to judge. It keeps the central language
-if the likelihood of held-back central text, and the share of usable (and, if it can be known, right) central
-replies stay within a margin. Each of these is exact for the untrained model, measured on the same prompts in
-the same batches, so what differs was done by training; but a share over n replies moves in steps of 1/n, and
-one reply is let through whatever the margin.
+A setting is ranked by the usable replies that it adds. A usable reply is in the language asked for, and is
+no loop, no echo and not empty. So loops, and replies too short to judge, count as no gain. A setting keeps
+the central language if three measures stay within a margin: the likelihood of held-back central text, the
+share of usable central replies and, if it is known, the share of right ones. The untrained model is measured
+on the same prompts in the same batches, so every difference comes from training. A share over n replies
+changes in steps of 1/n, so one reply is allowed whatever the margin.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from lens_train.sweep.rows import Row
 
 SHARES = {"central_usable": "usable {central} replies", "central_right": "right {central} replies"}
-"""Shares of central replies that a setting must not lower, where they are measured."""
+"""Shares of central replies that a setting must not lower, if they are measured."""
 
 
 def choose(rows: Sequence[Row], backbone: Row, margin: float, central: str, items: int) -> Choice:
     """Rank the settings of a sweep.
 
     Args:
-        rows: the settings; one that was stopped has a reason and no measures.
+        rows: the settings; a stopped setting has a reason and no measures.
         backbone: the untrained model.
-        margin: how much of the central language may be lost: of a share, and of the likelihood (relative).
+        margin: allowed loss in the central language: of a share, and of the likelihood (relative).
         central: the central language.
         items: dev prompts per language.
     """
@@ -58,7 +58,7 @@ def choose(rows: Sequence[Row], backbone: Row, margin: float, central: str, item
 
 
 def lost(now: Mapping[str, Any], before: Mapping[str, Any], margin: float, items: int) -> list[str]:
-    """What of the central language a setting lost, more than the margin: names of the measures."""
+    """Names of the central language's measures that a setting lowered by more than the margin."""
     least = max(margin, 1 / items)
     found = [name for name in SHARES if name in before and now[name] < before[name] - least - 1e-9]
     if now["central_loss"] > before["central_loss"] * (1 + margin) + 1e-9:
@@ -67,7 +67,7 @@ def lost(now: Mapping[str, Any], before: Mapping[str, Any], margin: float, items
 
 
 def strength(row: Row) -> float:
-    """How hard a setting trains: its learning rate, times its passes or steps where these vary."""
+    """Strength of a setting: its learning rate, times its passes or steps if these vary."""
     rate = float(row.settings.get("learning_rate") or 1.0)
     return rate * float(row.settings.get("epochs") or 1) * float(row.settings.get("steps") or 1)
 
@@ -124,7 +124,7 @@ def _words(
 
 
 def trade_off(row: Row, backbone: Row, central: str, items: int) -> str:
-    """One setting against the untrained model, in words."""
+    """The difference between one setting and the untrained model, in words."""
     now, before = row.measures, backbone.measures
     parts = [
         f"{words} {_percent(backbone, name)} -> {_percent(row, name)}%"

@@ -1,4 +1,4 @@
-"""A plot of a sweep: usable replies against what the central language lost."""
+"""A plot of a sweep: usable replies against the loss in the central language."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lens_train.watch.plots import MISSING, new_figure, save_figure, style_of
 
 
 def draw_tradeoff(outcome: Outcome, path: Path) -> None:
-    """Draw usable replies against what the central language lost; or say in one line why not."""
+    """Draw usable replies against the loss in the central language; or print one line that says why not."""
     try:
         figure, axes = new_figure(1, 1, 7, 4.8)
     except UserError:

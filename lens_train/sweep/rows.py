@@ -1,4 +1,4 @@
-"""What a sweep is asked for, and what comes of it: a row per setting, and the choice among them."""
+"""The request and the result of a sweep: one row per setting, and the choice among them."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from lens_train.job import Job
 
 @dataclass(frozen=True)
 class Request:
-    """A sweep as asked for."""
+    """The request of a sweep."""
 
     job: Job
-    """What all settings share; its output is the folder of the sweep."""
+    """The job that all settings share; its output is the folder of the sweep."""
     data: str
     """The training data as the user named them; for the command that trains the chosen setting."""
     dev_data: Path
     points: tuple[Point, ...]
     margin: float = 0.02
-    """How much of the central language the chosen setting may lose; see `lens_train.sweep.choice`."""
+    """Allowed loss of the chosen setting in the central language; see `lens_train.sweep.choice`."""
     dev_limit: int | None = None
     max_new_tokens: int = 64
 
 
 @dataclass(frozen=True)
 class Row:
-    """One setting and what came of it."""
+    """One setting and its result."""
 
     settings: Point
     measures: Mapping[str, Any] = field(default_factory=dict)
-    """See `lens_train.watch.dev`; shares from 0 to 1. Empty where training was stopped."""
+    """Measures of `lens_train.watch.dev`, shares from 0 to 1; empty if training was stopped."""
     losses: Mapping[str, float] = field(default_factory=dict)
-    """Terms of the last step."""
+    """Loss terms of the last step."""
     weights_sha256: str = ""
-    """Of the trained tensors as `lens train` writes them; see `hash_weights`."""
+    """Hash of the trained tensors as `lens train` writes them; see `hash_weights`."""
     reason: str = ""
-    """Why training was stopped."""
+    """Reason why training was stopped."""
     seconds: float = 0.0
 
 
@@ -53,7 +53,7 @@ class Outcome:
 
 
 Point = dict[str, Any]
-"""Setting -> value, of those that vary."""
+"""Setting -> value, for the settings that vary."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ class Choice:
     """The outcome of a sweep."""
 
     ranking: tuple[int, ...]
-    """Places of the settings, best first: those that gain and keep the central language, those that gain, the
-    others. Settings that were stopped are left out."""
+    """Indices of the settings, best first: those that gain and keep the central language, then those that
+    gain, then the others. Stopped settings are left out."""
     kept: frozenset[int]
-    """Places of the settings that keep the central language."""
+    """Indices of the settings that keep the central language."""
     chosen: int | None
     """The first of the ranking, if it improves on the untrained model."""
     gentle: int | None
     """The gentlest setting with at least half of the chosen one's gain; None if that is the chosen one."""
     rule: str
     words: tuple[str, ...]
-    """What was found, a sentence each."""
+    """The findings, one sentence each."""

@@ -1,13 +1,14 @@
-"""Many settings over one trunk: train each, judge it on dev prompts, and name one.
+"""Many settings over one trunk: train each, judge it on dev prompts, and choose one.
 
-Probing and the frozen layers are run once; each setting trains only the top, from the same weights, and its
-weights are bit for bit those that `lens train` gives with it. The folder of a sweep:
+Probing and the frozen layers are run once. Each setting trains only the top layers, from the same weights.
+Its weights are bit-identical to those of `lens train` with that setting. The folder of a sweep:
 
-    points/<key>.json     a finished setting: measures, losses, replies; the key hashes what decides it
+    points/<key>.json     a finished setting: measures, losses, replies; the key hashes all that decides it
     training/subspaces/   the probe, for training the chosen setting
     sweep.json table.md table.csv tradeoff.png chosen.yaml   the outcome
 
-Killed and started again, it goes on behind the last finished setting; a folder may get further settings.
+If a sweep is killed and started again, it resumes after the last finished setting. Settings can be added
+later.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ SWEPT = (
     "micro_batch_size",
     "seed",
 )
-"""Settings that leave probe and trunk as they are."""
+"""Settings that can vary, because they change neither probe nor trunk."""
 
 
 def make_points(
@@ -74,7 +75,7 @@ def make_points(
         varied: more axes of the grid.
 
     Raises:
-        UserError: nothing to vary, or a setting that is unknown or would need another trunk.
+        UserError: nothing varies, or a setting is unknown or would need another trunk.
     """
     for name in spec:
         if name not in ("grid", "list"):
@@ -118,10 +119,10 @@ def _require_swept(name: str) -> None:
 
 
 def sweep(request: Request, say: Callable[[str], None] = print) -> Outcome:
-    """Do what is not done yet, and write the outcome.
+    """Train and judge the settings that are not finished, and write the outcome.
 
     Raises:
-        UserError: anything wrong with what was asked for, before any work.
+        UserError: the request is wrong; raised before any work.
     """
     folder = request.job.output
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
@@ -158,7 +159,7 @@ def _check_judge(config: LensConfig) -> None:
 
 
 def _about(plan: plan.Plan, dev: DevData, request: Request) -> dict[str, Any]:
-    """What all rows of one folder share; without paths."""
+    """The facts that all rows of one folder share, without paths."""
     shared = {name: value for name, value in plan.job.settings.items() if name not in lens.RUN_SETTINGS}
     probed = plan.probe_data.sha256 if plan.probe_data is not None else ""
     given = dict(plan.subspaces.identity) if plan.subspaces is not None else {}
@@ -194,7 +195,7 @@ def _check_folder(folder: Path, about: Mapping[str, Any]) -> None:
         before = json.loads((folder / FILE).read_text(encoding="utf-8"))["about"]
     except (json.JSONDecodeError, KeyError, TypeError):
         raise UserError(
-            f"{folder / FILE} is damaged; remove it to go on with the points that are there"
+            f"{folder / FILE} is damaged; remove it to continue with the finished points"
         ) from None
     differing = [key for key in about if before.get(key) != about[key]]
     if differing:
@@ -204,7 +205,7 @@ def _check_folder(folder: Path, about: Mapping[str, Any]) -> None:
 
 
 class _Work:
-    """The points of a sweep, from disk or trained; the model is loaded once a point is missing."""
+    """The points of a sweep, from disk or newly trained; the model is loaded only if a point is missing."""
 
     def __init__(
         self,
@@ -222,7 +223,7 @@ class _Work:
         self.references: dict[Any, Any] = {}
 
     def rows(self, plans: Sequence[plan.Plan]) -> tuple[Row, ...]:
-        """Every row, in order; each is on disk once it is known."""
+        """Every row, in order; each is written to disk as soon as it is known."""
         points = self.request.points
         self.points.mkdir(exist_ok=True)
         found = [self._load(self._path(point)) for point in points]
@@ -256,7 +257,7 @@ class _Work:
             raise UserError(f"{path} is damaged; remove it to have that setting trained again") from None
 
     def _open(self, first: Mapping[str, Any] | None) -> None:
-        """Load the model, probe, run the trunk, and judge the model as it is."""
+        """Load the model, probe, run the trunk, and judge the untrained model."""
         plan = self.plan
         self.decoder = open_decoder(
             plan.job.model, plan.device, plan.dtype, plan.config.stream, len(plan.trained)
@@ -308,7 +309,7 @@ class _Work:
 
 
 def make_judge(plan: plan.Plan, decoder: Decoder, dev: DevData, tokens: int) -> DevJudge:
-    """A judge of what a plan trains, by replies of at most `tokens` tokens; no work yet."""
+    """A judge for the weights that a plan trains, by replies of at most `tokens` tokens; nothing runs yet."""
     render = renderer(plan.tokenizer, plan.config, "train")
     central, budget = plan.config.central, plan.config.batch_tokens
     return DevJudge.make(decoder, plan.tokenizer, dev, render, central, tokens, budget)

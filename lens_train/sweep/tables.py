@@ -36,7 +36,7 @@ EXPLAINED = (
 
 
 def names(outcome: Outcome) -> list[str]:
-    """Settings that the rows name, in the order of their first appearance."""
+    """Names of the settings in the rows, in the order of their first appearance."""
     return list(dict.fromkeys(name for row in outcome.rows for name in row.settings))
 
 
@@ -48,7 +48,7 @@ def header(outcome: Outcome) -> list[str]:
 
 
 def lines(outcome: Outcome) -> list[list[str]]:
-    """Cells, the untrained model first; a stopped setting says why in place of its measures."""
+    """Cells, the untrained model first; a stopped setting has its reason instead of measures."""
     found = [["untrained", *["" for _ in names(outcome)], *_shares(outcome, outcome.backbone)]]
     for place, row in enumerate(outcome.rows):
         mark = " *" if place == outcome.choice.chosen else ""
@@ -78,7 +78,7 @@ def _text(value: Any) -> str:
 
 
 def notes(outcome: Outcome) -> list[str]:
-    """What a reader must know: the measures, the rule, what was chosen, what was stopped."""
+    """Notes for the reader: the measures, the rule, the chosen setting, the stopped settings."""
     about = outcome.document["about"]
     found = [EXPLAINED.format(central=about["central"])]
     items = f"{about['dev']['items']} dev items ({about['dev']['name']}), {len(about['languages'])} languages"
@@ -130,7 +130,7 @@ def comma_separated(outcome: Outcome) -> str:
 
 
 def write_all(outcome: Outcome, folder: Path) -> None:
-    """Write `table.md`, `table.csv` and, where matplotlib is at hand, `tradeoff.png`."""
+    """Write `table.md`, `table.csv` and, if matplotlib is installed, `tradeoff.png`."""
     from lens_train.sweep.plots import draw_tradeoff
 
     write_text(folder / "table.md", markdown(outcome))
@@ -149,7 +149,7 @@ def write_chosen(request: Request, row: Row) -> None:
 
 
 def show(outcome: Outcome) -> None:
-    """Print the table, as much of it as fits 80 columns, and the notes."""
+    """Print the notes and as much of the table as fits 80 columns."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -173,7 +173,7 @@ def show(outcome: Outcome) -> None:
 
 
 def _always_none(outcome: Outcome) -> set[str]:
-    """Heads of the measures that are 0 in every row, which a terminal need not show."""
+    """Heads of the measures that are 0 in every row; a terminal does not show them."""
     rows = [outcome.backbone, *(row for row in outcome.rows if not row.reason)]
     empty = [name for name in ("undetermined", "echo") if not any(row.measures[name] for row in rows)]
     return {MEASURES[name] for name in empty}

@@ -1,1 +1,1 @@
-"""What training did: states, replies and weights before and after, in numbers, words and plots."""
+"""The effect of training: states, replies and weights before and after, in numbers, words and plots."""

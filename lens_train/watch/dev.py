@@ -1,17 +1,16 @@
-"""A model judged on dev prompts: in which language it replies, and whether the central one stays as it was.
+"""Judge a model on dev prompts: the language of its replies, and whether the central language is unchanged.
 
-The replies are generated greedily with the weights that are in place. What is measured, in shares:
+The replies are generated greedily with the current weights. The measures, as shares:
 
 - `off_target`, of it `central` and `other`, and `undetermined`: of the replies, by
   `lens_eval.language.off_target`;
 - `loop`, `echo`, `empty`: of the replies, by `lens_eval.language.reply_form`;
 - `usable`: of the replies, those on target that are none of the three;
-- `right`: of the replies, those that hold the item's `value` in the language asked or the central one; only
-  if the dev data have values;
+- `right`: of the replies, those that hold the item's `value` in the language asked for or in the central
+  one; only if the dev data have values;
 - `first`: of the central replies, those that begin with the same token as the untrained model's;
-- `central_loss`: mean negative log-likelihood of a token of the central prompts, in nats. They are read as
-  plain text, so that what a user writes is held back, not what the model itself would have said: a reply
-  worded otherwise is no loss.
+- `central_loss`: mean negative log-likelihood per token of the central prompts, in nats. The prompts are read
+  as plain text. So the measure uses text of users, not of the model, and a reply in other words is no loss.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ PROMPT_TOKENS = 1024
 """A dev prompt is cut to this many tokens, before templating."""
 
 LOSS_TOKENS = 256
-"""A text whose likelihood is asked is read up to this many tokens: logits over 262,144 then take 270 MB."""
+"""A text for the likelihood is cut to this many tokens; logits over 262,144 tokens then take 270 MB."""
 
 Replies = dict[str, list[list[int]]]
 """Language -> token ids of the reply to each item."""
@@ -44,18 +43,18 @@ Replies = dict[str, list[list[int]]]
 
 @dataclass(frozen=True)
 class DevData:
-    """Prompts to be answered, and the values that right answers hold."""
+    """Prompts to answer, and the values that right answers hold."""
 
     prompts: ParallelPrompts
     values: Mapping[str, Sequence[str]] | None
-    """Language -> value of each item; None where the data have none."""
+    """Language -> value of each item; None if the data have no values."""
 
     @staticmethod
     def read(path: Path, languages: Sequence[str], limit: int | None = None) -> DevData:
         """Read parallel data.
 
         Raises:
-            UserError: as `read_prompts`; or a language that the off-target judge cannot tell from the others.
+            UserError: as in `read_prompts`; or the off-target judge cannot tell a language from the others.
         """
         prompts = read_prompts(path, languages, limit)
         return DevData(prompts, _values(path, languages, len(prompts)))
@@ -64,7 +63,7 @@ class DevData:
 def _values(path: Path, languages: Sequence[str], count: int) -> dict[str, list[str]] | None:
     try:
         rows = read_rows(path)[:count]
-    except UserError:  # a folder with a file per language has prompts only
+    except UserError:  # a folder with one file per language has no values
         return None
     values = {code: [lookup(row.fields, code, ("value",)) for row in rows] for code in languages}
     known = all(isinstance(value, str) and value for column in values.values() for value in column)
@@ -73,7 +72,7 @@ def _values(path: Path, languages: Sequence[str], count: int) -> dict[str, list[
 
 @dataclass
 class DevJudge:
-    """Judges whatever weights are in place; the first time, those of the untrained model."""
+    """Judges the current weights; the first call must be on the untrained model."""
 
     decoder: Decoder
     tokenizer: Any
@@ -81,7 +80,7 @@ class DevJudge:
     central: str
     max_new_tokens: int
     budget: int
-    """Tokens per forward pass, padding and reply included."""
+    """Most tokens per forward pass, including padding and reply."""
     prompts: Mapping[str, list[list[int]]]
     """Language -> token ids of each prompt."""
     first: Replies = field(default_factory=dict)
@@ -97,13 +96,13 @@ class DevJudge:
         tokens: int,
         budget: int,
     ) -> DevJudge:
-        """Render the prompts; no work yet."""
+        """Render the prompts; nothing is run yet."""
         prompts = {code: render(texts, PROMPT_TOKENS) for code, texts in data.prompts.texts.items()}
         return DevJudge(decoder, tokenizer, data, central, tokens, budget, prompts)
 
     @torch.no_grad()
     def judge(self) -> tuple[dict[str, Any], dict[str, list[str]]]:
-        """Answer all prompts; returns the measures and the replies as text, by language."""
+        """Answer all prompts; returns the measures, and the replies as text by language."""
         replies = self._generate()
         self.first = self.first or replies
         texts = {code: [self._decode(reply) for reply in own] for code, own in replies.items()}
@@ -151,7 +150,7 @@ class DevJudge:
         return shares
 
     def _generate(self) -> Replies:
-        """Greedy replies to every prompt, up to and without the end-of-text token."""
+        """Greedy replies to every prompt, without the end-of-text token."""
         places = [(code, item) for code, own in self.prompts.items() for item in range(len(own))]
         flat = [self.prompts[code][item] for code, item in places]
         model, budget = self.decoder.model, self.budget
@@ -162,7 +161,7 @@ class DevJudge:
         return found
 
     def _central_loss(self) -> float:
-        """Mean loss of a token of the central prompts as plain text, in nats."""
+        """Mean loss per token of the central prompts as plain text, in nats."""
         texts = self.data.prompts.texts[self.central]
         losses = torch.cat(list(token_losses(self.decoder.model, self.tokenizer, texts)))
         return float(losses.mean())
@@ -173,9 +172,9 @@ class DevJudge:
 
 @torch.no_grad()
 def token_losses(model: Any, tokenizer: Any, texts: Sequence[str]) -> Iterator[Tensor]:
-    """Loss of every token but the first of each text, read as plain text; (tokens - 1,), nats.
+    """Loss of every token except the first of each text, read as plain text; (tokens - 1,), in nats.
 
-    It is the model's own forward pass that gives the logits: some families scale or cap them.
+    The model's own forward pass computes the logits, because some families scale or cap them.
     """
     for text in texts:
         ids = torch.tensor([tokenizer(text)["input_ids"][:LOSS_TOKENS]], device=model.device)
@@ -187,12 +186,12 @@ def token_losses(model: Any, tokenizer: Any, texts: Sequence[str]) -> Iterator[T
 def as_written(
     parameters: Mapping[str, nn.Parameter], dtype: torch.dtype, stored: torch.dtype | None = None
 ) -> Iterator[None]:
-    """Have the trained weights, float32 in training, as whoever loads the checkpoint will have them.
+    """Use the trained weights, which are float32 in training, as a user of the checkpoint will load them.
 
     Args:
-        parameters: what is trained.
+        parameters: the trained parameters.
         dtype: type in which the model computes.
-        stored: type of the file, by which they are rounded first; None = not at all.
+        stored: type of the file; the weights are rounded to it first. None = no rounding.
     """
     wide: dict[str, Tensor] = {name: parameter.data for name, parameter in parameters.items()}
     try:

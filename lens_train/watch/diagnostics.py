@@ -1,17 +1,17 @@
-"""What training did to the states of held-out prompts, layer by layer: `training/diagnostics.json`.
+"""The effect of training on the states of held-out prompts, layer by layer: `training/diagnostics.json`.
 
-The state of a prompt is that of its last token. All is read twice, before the first step and after the last.
+The state of a prompt is that of its last token. States are read before the first step and after the last.
 Keys of the file (lists run over `layers`; a language maps to such a list; shares and accuracies lie in 0-1):
 
     format            1
     held_out          which prompts: `source` (`dev`: the dev data; `rest`: items of the training data that
-                      were neither probed nor trained on; `train`: training prompts), `text` (the same in
+                      were neither probed nor trained on; `train`: training prompts), `text` (the source in
                       words), `items` per language, `sha256` of the prompts
     languages         codes; `central` names the central one
     layers            decoder layers that were read, counted from 0; of a streamed model only those from the
-                      first trained one on (the others would need another reading of the whole checkpoint)
-    trained_layers    those that were trained; below the first of them nothing changes
-    loss_layers       those that the losses read
+                      first trained one on (the others would need another pass over the whole checkpoint)
+    trained_layers    layers that were trained; layers below the first of them do not change
+    loss_layers       layers that the losses read
     before, after     each holds
       separability      share of prompts nearest to the mean of their own language; means are taken over every
                         other item, prompts from the rest, then the other way round
@@ -31,12 +31,13 @@ Keys of the file (lists run over `layers`; a language maps to such a list; share
     angles            degrees between the subspaces of these prompts' means `before` and after: `specific`
                       (the largest principal angle) and `agnostic`; `probe`: largest principal angle between
                       the specific subspace of the probe and that of these prompts, both before training
-    chance            what guessing gives: `separability`, `retrieval`
+    chance            values for random guesses: `separability`, `retrieval`
     projection        `layer`; `explained` (share of variance of each of two axes); `before` and `after`:
                       language -> [x, y] of each item. The axes are the two principal ones of both together
-    warnings          sentences, empty where nothing is wrong
-    seconds           time that all this took
-    skipped           only this, `format` and `warnings` where there are too few prompts: the reason
+    warnings          sentences; empty if nothing is wrong
+    seconds           time that the diagnostics took
+    skipped           the reason, if there are too few prompts; then only `format` and `warnings` are there,
+    too
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ from lens_train.walk import Kept
 FILE = "diagnostics.json"
 FORMAT = 1
 FEWEST = 4
-"""Prompts per language below which nothing is computed."""
+"""Fewest prompts per language; with fewer, nothing is computed."""
 COLLAPSE = 0.5
-"""A rank, spread or accuracy that falls below this share of what it was is warned about."""
+"""A rank, spread or accuracy below this share of its value before training gives a warning."""
 
 Rows = Mapping[str, Sequence[int]]
 """Language -> row in a trunk of each item."""
@@ -74,7 +75,7 @@ Rows = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True)
 class About:
-    """What is watched, and where."""
+    """The prompts, languages and layers that are watched."""
 
     held_out: HeldOut
     languages: tuple[str, ...]
@@ -116,15 +117,15 @@ class Watch:
     def on_trunk(
         trunk: Trunk, rows: Rows, about: About, lower: Tensor | None = None, begun: float | None = None
     ) -> Watch:
-        """Watch the first prompts of a trunk that is there anyway.
+        """Watch the first prompts of an existing trunk.
 
         Args:
-            trunk: of any prompts.
+            trunk: a trunk of any prompts.
             rows: language -> row in the trunk of each item.
-            about: what is watched.
+            about: the prompts, languages and layers that are watched.
             lower: states of the last token below the trunk's first layer, (prompts, layers, width); None =
-                watch from that layer on.
-            begun: when the work for it began; None = now.
+                watch only from that layer on.
+            begun: time at which the work began; None = now.
         """
         begun = time.monotonic() if begun is None else begun
         items = len(about.held_out.texts)
@@ -134,7 +135,7 @@ class Watch:
         return Watch(about, trunk, own, lower, _states(trunk, own, lower), time.monotonic() - begun)
 
     def write(self, folder: Path, subspaces: Subspaces) -> dict[str, Any]:
-        """Read the states again, write `diagnostics.json`, and give its warnings on standard error."""
+        """Read the states again, write `diagnostics.json`, and print its warnings on standard error."""
         begun = time.monotonic()
         after = _states(self.trunk, self.rows, self.lower)
         document = diagnose(self.before, after, self.about, subspaces)
@@ -147,7 +148,7 @@ class Watch:
 
 @torch.no_grad()
 def _states(trunk: Trunk, rows: Rows, lower: Tensor) -> Tensor:
-    """States at the last token, (languages, items, layers, width), with the weights as they are now."""
+    """States at the last token, (languages, items, layers, width), with the current weights."""
     every = [row for places in rows.values() for row in places]
     tops = trunk.top(every, range(trunk.start, len(trunk.decoder)), last_only=every)
     parts = [[torch.cat([lower[row], tops[row][:, -1].cpu()]) for row in places] for places in rows.values()]
@@ -155,7 +156,7 @@ def _states(trunk: Trunk, rows: Rows, lower: Tensor) -> Tensor:
 
 
 def diagnose(before: Tensor, after: Tensor, about: About, subspaces: Subspaces) -> dict[str, Any]:
-    """Compute the document from states, (languages, items, layers, width) each; see the module's text."""
+    """Compute the document from states, (languages, items, layers, width) each; see the module docstring."""
     items = before.shape[1]
     if items < FEWEST:
         reason = f"fewer than {FEWEST} prompts per language ({items})"
@@ -185,7 +186,7 @@ def diagnose(before: Tensor, after: Tensor, about: About, subspaces: Subspaces) 
 
 
 def measure(states: Tensor, about: About, subspaces: Subspaces) -> dict[str, Any]:
-    """All measures of one moment; states are (languages, items, layers, width)."""
+    """All measures before or after training; states are (languages, items, layers, width)."""
     codes, pivot = about.languages, about.languages.index(about.central)
     found: dict[str, Any] = {name: [] for name in ("separability", "language_variance")}
     found |= {name: [] for name in ("specific_share", "agnostic_share", "means_explained")}
@@ -216,8 +217,8 @@ def measure(states: Tensor, about: About, subspaces: Subspaces) -> dict[str, Any
 def separability(states: Tensor) -> float:
     """Share of prompts that lie nearest to the mean of their own language; (languages, items, width).
 
-    Means are taken over every other item, the prompts of the remaining items are sorted by them, then the
-    other way round: no prompt, and no translation of it, has a part in the means it is held against.
+    Means are taken over every other item, and the prompts of the remaining items are assigned to them; then
+    the halves are swapped. So no prompt and no translation of it enters the means that it is compared with.
     """
     right = 0
     for fold in (0, 1):
@@ -228,7 +229,7 @@ def separability(states: Tensor) -> float:
 
 
 def variance_shares(states: Tensor, specific: Tensor, line: Tensor) -> dict[str, float]:
-    """How the variance of states is spread over languages and subspaces.
+    """Shares of the variance of states between languages and in the subspaces.
 
     Args:
         states: (languages, items, width).
@@ -268,7 +269,7 @@ def effective_rank(states: Tensor) -> float:
 
 
 def retrieval(states: Tensor, central: Tensor) -> float:
-    """Share of prompts whose nearest central one by cosine is their translation; (items, width) each."""
+    """Share of prompts whose nearest central prompt, by cosine, is their translation; (items, width) each."""
     unit = torch.nn.functional.normalize
     nearest = (unit(states, dim=-1) @ unit(central, dim=-1).T).argmax(dim=-1)
     return float((nearest == torch.arange(len(states))).double().mean())
@@ -304,7 +305,7 @@ def projection(before: Tensor, after: Tensor, about: About) -> dict[str, Any]:
     flat = centred.flatten(0, 2)
     values, vectors = torch.linalg.eigh(flat @ flat.T)
     axes = torch.nn.functional.normalize(vectors[:, [-1, -2]].T @ flat, dim=-1)
-    # An axis has no sign of its own: let its largest part be positive, so that runs can be compared.
+    # The sign of an axis is arbitrary: its largest entry is made positive, so that runs can be compared.
     axes = axes * axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)).sign()
     points = centred @ axes.T
     document: dict[str, Any] = {
@@ -322,7 +323,7 @@ def projection(before: Tensor, after: Tensor, about: About) -> dict[str, Any]:
 def find_collapses(
     before: Mapping[str, Any], after: Mapping[str, Any], layers: Sequence[int], chance: float
 ) -> list[str]:
-    """Warnings, in words: per measure, the language and layer where it is worst."""
+    """Warnings in words: per measure, the language and layer with the worst value."""
     words = {
         "effective_rank": "effective rank (number of directions in which the prompts of a language differ)",
         "spread": "spread (distance of the prompts of a language from their mean)",
@@ -355,7 +356,7 @@ def load_diagnostics(run: Path) -> dict[str, Any]:
     """Read the document of a trained variant's folder.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: there is no document, or it is damaged.
     """
     path = run / "training" / FILE
     try:
@@ -372,12 +373,12 @@ def load_diagnostics(run: Path) -> dict[str, Any]:
 
 
 def _number(value: float) -> float | None:
-    """Four digits, which is more than the number of prompts bears; JSON has no NaN."""
+    """Round to four digits, more than the number of prompts justifies; None for NaN, which JSON lacks."""
     return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
 def _size(value: Tensor) -> float:
-    """A sum of squares as a divisor: states that are all alike have none."""
+    """A sum of squares as a divisor; never 0, also if all states are equal."""
     return max(float(value), torch.finfo(torch.float64).tiny)
 
 

@@ -1,20 +1,20 @@
-"""What training did, said at its end and kept: losses, weights as they are written, replies before and after.
+"""The outcome of training, printed at its end and kept: losses, written weights, replies before and after.
 
-The document is the field `outcome` of `variant.json`; a part that a method or a run does not have is absent:
+The document is the field `outcome` of `variant.json`. A part that a method or a run does not have is absent:
 
-    losses    `steps`; `averaged`: how many of the first and of the last steps a mean is taken over; `terms`:
+    losses    `steps`; `averaged`: number of first and of last steps that a mean is taken over; `terms`:
               term of the log -> [first, last]
-    weights   `trained`: numbers that were trained; `changed`: those whose value in the file differs from the
-              base's; `dtype` of the file (several: joined by commas); `wanted`, `written`: length of the
-              change before and after it was rounded to that type (rounding to the next value up lengthens
+    weights   `trained`: number of trained weights; `changed`: number of those whose value in the file differs
+              from the base's; `dtype` of the file (several: joined by commas); `wanted`, `written`: length of
+              the change before and after rounding to that type (rounding to the next value up lengthens
               it); `error`: length of the difference
     replies   `text`: which prompts; `items` per language; `most_tokens` of a reply; `before` and `after`:
               language -> `usable` (in the language asked for, no loop, no echo, not empty), `off_target`,
-              `undetermined`, `looping`, `echoing`, `empty`: numbers of replies, a reply may count in several;
-              `unwritten`: languages in which no reply is of any use, nor is it one in the central language.
+              `undetermined`, `looping`, `echoing`, `empty`: numbers of replies; a reply may count in several;
+              `unwritten`: languages in which no reply is usable or in the central language.
               The replies themselves are in `training/replies.jsonl`
     skipped   why there are no replies
-    warnings  sentences, empty where nothing is wrong
+    warnings  sentences; empty if nothing is wrong
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ BEFORE = "replies_before.json"
 SHOWN = 4
 """Prompts per language that are answered before and after training."""
 REPLY_TOKENS = 48
-"""Tokens of such a reply, at most."""
+"""Most tokens of such a reply."""
 AVERAGED = 3
-"""Steps at the start and at the end whose losses are averaged, at most."""
+"""Most steps at the start and at the end whose losses are averaged."""
 PART = 1 << 22
 """Numbers of a tensor that are compared at once."""
 
@@ -60,7 +60,7 @@ Counts = dict[str, dict[str, int]]
 
 
 def losses(log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """First and last values of every loss term of a log; empty where the log has none."""
+    """First and last values of every loss term of a log; empty if the log has none."""
     names = [name for name in (log[0] if log else {}) if _is_term(name)]
     size = max(1, min(AVERAGED, len(log) // 2))
     terms = {name: [_mean(log[:size], name), _mean(log[-size:], name)] for name in names}
@@ -76,11 +76,11 @@ def _mean(records: Sequence[Mapping[str, Any]], name: str) -> float:
 
 
 def weight_change(trained: Mapping[str, Tensor], base: Mapping[str, Place]) -> dict[str, Any]:
-    """What is left of the change of the weights once they are in the types of the base's file.
+    """How much of the weights' change remains in the types of the base's file.
 
     Args:
         trained: tensors under the names of the checkpoint, in the precision of training.
-        base: where the same tensors of the base lie.
+        base: locations of the same tensors in the base's files.
     """
     count = changed = 0
     wanted = written = error = 0.0
@@ -108,7 +108,7 @@ def _squares(values: Tensor) -> float:
 
 
 def _parts(place: Place, tensor: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """A tensor of the base's file as float32 and the trained one, on the CPU, piece by piece."""
+    """Slices of a tensor of the base's file in float32, and of the trained tensor, on the CPU."""
     flat = tensor.detach().reshape(-1)
     with place.file.open("rb") as file:
         for at in range(0, flat.numel(), PART):
@@ -120,7 +120,7 @@ def _parts(place: Place, tensor: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 @dataclass(frozen=True)
 class Shown:
-    """Held-out prompts, and how the untrained model answers them."""
+    """Held-out prompts, and the untrained model's replies to them."""
 
     held_out: HeldOut
     central: str
@@ -141,7 +141,7 @@ class Shown:
         folder: Path,
         run: str,
     ) -> Shown:
-        """Answer the prompts with the weights in place, or take up what the same `run` kept in `folder`."""
+        """Answer the prompts with the current weights, or read the replies that `run` kept in `folder`."""
         texts = held_out.texts.texts
         prompts = {code: render(texts[code], PROMPT_TOKENS) for code in texts}
         before = _kept(folder / BEFORE, run)
@@ -153,7 +153,7 @@ class Shown:
         return Shown(held_out, central, prompts, before, folder)
 
     def end(self, decoder: Decoder, tokenizer: Any, budget: int) -> dict[str, Any]:
-        """Answer again, write `replies.jsonl`, and return what is said of both."""
+        """Answer again, write `replies.jsonl`, and return the verdicts on both sets of replies."""
         after = answer(decoder, tokenizer, self.prompts, budget, "replies after")
         texts = self.held_out.texts.texts
         judged = [judge(replies, texts, self.central) for replies in (self.before, after)]
@@ -191,14 +191,14 @@ def begin(
     stored: torch.dtype | None,
     run: str,
 ) -> Shown | None:
-    """Have the untrained model answer, where replies are wanted and the model is in memory to give them.
+    """Generate the untrained model's replies, if replies are wanted and the model is in memory.
 
     Args:
         plan: of the run.
         decoder: the model.
         parameters: what will be trained.
         stored: see `lens_train.watch.dev.as_written`.
-        run: identity of the run; what another one has kept is not taken up.
+        run: identity of the run; replies kept by another run are ignored.
     """
     if plan.shown is None or _is_streamed(decoder):
         return None
@@ -248,7 +248,7 @@ def end(
 
 
 def stored_type(names: Iterable[str], base: Mapping[str, Place]) -> torch.dtype | None:
-    """The one type in which the base holds these tensors; None where there are several."""
+    """The type in which the base holds these tensors; None if there are several."""
     found = {base[name].dtype for name in names}
     return found.pop() if len(found) == 1 else None
 
@@ -287,7 +287,7 @@ def judge(
     """Language and form of each reply.
 
     Returns:
-        Language -> for each reply `outcome` (of `lens_eval.language.off_target`; `undetermined` too where the
+        Language -> for each reply `outcome` (of `lens_eval.language.off_target`; also `undetermined` if the
         judge cannot tell the language from others), `answered_in` and `form` (of
         `lens_eval.language.reply_form`).
     """
@@ -300,7 +300,7 @@ def judge(
         try:
             verdicts = judge_texts(own, code, prompts[code], central=central, candidates=candidates)
             languages = [(verdict.outcome, verdict.answered_in) for verdict in verdicts]
-        except UserError:  # a language the detector does not know is no reason to lose a trained model
+        except UserError:  # a language that the detector does not know must not cost the trained model
             languages = [(UNDETERMINED, UNDETERMINED)] * len(own)
         forms = [form_of(reply, prompt).name for reply, prompt in zip(own, prompts[code], strict=True)]
         found[code] = [

@@ -11,7 +11,7 @@ from lens_eval.base.errors import UserError
 from lens_eval.base.files import written_aside
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-"""Told apart by colour-blind readers too (Okabe and Ito)."""
+"""Colours that colour-blind readers can distinguish (Okabe and Ito)."""
 MARKERS = "osD^vP*X"
 MISSING = "plots need matplotlib: pip install 'lens-multilingual[report]'"
 
@@ -46,7 +46,7 @@ def draw_run(run: Path, document: Mapping[str, Any]) -> list[Path]:
     """Draw losses, layers and projection of a variant's folder into `training/plots`.
 
     Raises:
-        UserError: no matplotlib.
+        UserError: matplotlib is not installed.
     """
     folder = run / "training" / "plots"
     log = [

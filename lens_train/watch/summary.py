@@ -1,6 +1,6 @@
 """The outcome of a run in words: warnings, a table for a terminal, and the command to run next.
 
-What an outcome holds is described in `lens_train.watch.outcome`.
+`lens_train.watch.outcome` describes what an outcome holds.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 LINE = 80
-"""Columns of the summary."""
+"""Width of the summary, in characters."""
 FEW_CHANGED = 0.2
-"""Share of the trained weights that must differ as written for anything to be expected of them."""
+"""A smaller share of trained weights that differ as written gives a warning."""
 BROKEN_SHARE = 0.25
-"""Share of replies that loop or are empty from which on training has broken the model..."""
+"""Share of looping, echoing or empty replies from which on a model counts as broken by training..."""
 BROKEN_MARGIN = 0.1
 """...if it is by so much larger than before."""
 BROKEN_ALONE = 0.5
-"""The same for one language, where it must be larger than before by `BROKEN_SHARE`: its replies are few."""
+"""The same share for one language; it must have grown by `BROKEN_SHARE`, because its replies are few."""
 
 
 def warnings(found: Mapping[str, Any], central: str, rate: float | None) -> list[str]:
-    """What of an outcome needs a word; `rate` is the learning rate of the run."""
+    """Warnings about an outcome; `rate` is the learning rate of the run."""
     now = "" if rate is None else f" (now {rate:g})"
     said = _of_weights(found["weights"], now) if "weights" in found else []
     if "replies" not in found:
@@ -33,7 +33,7 @@ def warnings(found: Mapping[str, Any], central: str, rate: float | None) -> list
     if lost:
         said.append(
             f"no reply in {', '.join(lost)} is usable, before training or after: they loop, repeat the "
-            "prompt, are empty or in a third language. It may be that the model cannot write "
+            "prompt, are empty or in a third language. Perhaps the model cannot write "
             f"{'this language' if len(lost) == 1 else 'these languages'}, which Lens does not teach it: ask "
             "`lens assess`"
         )
@@ -71,7 +71,7 @@ def _broken(replies: Mapping[str, Any], now: str) -> list[str]:
         if sum(is_.values()) > BROKEN_SHARE * total and sum(more.values()) > BROKEN_MARGIN * total:
             was = sum(is_.values()) - sum(more.values())
             found = [f"broken: {sum(is_.values())} of {total} replies {what}, before training {was}"]
-        else:  # over all languages a few broken ones would go under
+        else:  # a mean over all languages would hide a few broken ones
             found = [
                 f"broken in {code}: {is_[code]} of {items} replies {what}, before training "
                 f"{before[code][kind]}"

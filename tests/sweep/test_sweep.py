@@ -91,7 +91,7 @@ BACKBONE = row(0.7, 0.3)
         ([row(0.3, 0.6), row(0.0, 0.9, central_right=0.8)], 0),
         ([row(0.3, 0.6), row(0.0, 0.9, central_usable=0.9)], 0),
         ([row(0.3, 0.6), row(0.0, 0.9, central_usable=0.95)], 1),
-        ([row(0.3, 0.6), Row({}, reason="step 3: loss not a finite number")], 0),
+        ([row(0.3, 0.6), Row({}, reason="step 3: not a finite number: loss")], 0),
         ([row(0.0, 0.9, central_loss=4.0), Row({}, reason="stopped")], 0),
         ([row(0.0, 0.3, loop=0.7), Row({}, reason="stopped")], None),
     ],

@@ -336,7 +336,7 @@ def test_files_that_are_none_or_not_whole_are_refused_before_work(tmp_path: Path
         "does not begin with the letters GGUF": b"{}" + data[2:],
         "version 1 of GGUF": data[:4] + (1).to_bytes(4, "little") + data[8:],
         "big-endian": data[:4] + (3).to_bytes(4, "big") + data[8:],
-        "its head does not fit": data[: first_tensor // 2],
+        "its header does not fit": data[: first_tensor // 2],
         "its tensors reach to byte": data[:-4000],
     }
     for words, content in damaged.items():
@@ -370,7 +370,7 @@ def test_files_that_are_none_or_not_whole_are_refused_before_work(tmp_path: Path
         ({"llama.expert_count": 8}, "llama.expert_count = 8"),
         ({"llama.rope.scaling.type": "mrope", "llama.rope.scaling.factor": 2.0}, "by 'mrope'"),
         ({"llama.rope.dimension_count": 8}, "turns 8 of 16 dimensions"),
-        ({"llama.attention.head_count_kv": [2, 2, 1]}, "another attention.head_count_kv in each layer"),
+        ({"llama.attention.head_count_kv": [2, 2, 1]}, "a different attention.head_count_kv per layer"),
         ({"llama.block_count": 4}, "needs model.layers.3"),
         ({"llama.block_count": 2}, "tensors that llama of transformers has no place for: blk.2."),
         ({"llama.embedding_length": None}, "does not state llama.embedding_length"),
