@@ -375,17 +375,16 @@ def test_replies_that_part_at_a_tie_are_no_fault(gap: float, precision: str, out
 def test_the_gap_is_that_of_the_tokens_at_which_two_replies_part(sound: Path) -> None:
     """After the same tokens, two others follow: the gap is the difference of their logits."""
     patient = _patient(sound, args={"dtype": "float32"})
-    tokenizer = patient.tokenizer
-    model = load_model(str(sound))
-    ids = tokenizer.encode("x")
-    begun = tokenizer.encode("the sun", add_special_tokens=False)
+    model, tokenizer = load_model(str(sound)), patient.tokenizer
+    ours, theirs = (tokenizer.encode(text, add_special_tokens=False) for text in ("abcd", "abef"))
+    (parting,) = [position for position in range(3) if ours[:position] == theirs[:position]][-1:]
+    ids = [*tokenizer.encode("x"), *ours[:parting]]
     with torch.no_grad():
-        logits = model(torch.tensor([ids + begun])).logits[0, -1]
-    first, second = (tokenizer.encode(word, add_special_tokens=False) for word in (" is", " of"))
-    ours, theirs = (tokenizer.decode(begun + more) for more in (first, second))
-    (gap,) = parity._gaps(patient, ["x"], [ours], [theirs])
-    assert gap == pytest.approx(float((logits[first[0]] - logits[second[0]]).abs()), rel=1e-4)
-    assert parity._gaps(patient, ["x"], [ours], [ours]) == []
+        logits = model(torch.tensor([ids])).logits[0, -1]
+    expected = float((logits[ours[parting]] - logits[theirs[parting]]).abs())
+    assert expected > 0
+    assert parity._gaps(patient, ["x"], ["abcd"], ["abef"]) == [pytest.approx(expected, rel=1e-4)]
+    assert parity._gaps(patient, ["x"], ["abcd"], ["abcd"]) == []
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
