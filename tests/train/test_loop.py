@@ -180,7 +180,7 @@ def test_same_seed_same_bits(model: str, data: Path, tmp_path: Path) -> None:
 def test_exploding_losses_stop_with_step_term_and_advice(model: str, data: Path, tmp_path: Path) -> None:
     message = r"step \d+: (retain|align|separate)\S* is .*untrained states .*Try a lower learning_rate"
     with pytest.raises(UserError, match=message):
-        run(model, data, tmp_path / "out", learning_rate=1.0, epochs=40, schedule="constant", clip_norm=0.0)
+        run(model, data, tmp_path / "out", learning_rate=10.0, epochs=40, schedule="constant", clip_norm=0.0)
     assert not (tmp_path / "out" / "variant.json").exists()
 
 
