@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import os
+import re
 import subprocess
 
 import pytest
@@ -56,7 +56,7 @@ def test_ci_runs_the_project_s_own_script_and_the_newest_versions() -> None:
     assert set(workflow[True]) == {"push", "pull_request"}  # YAML 1.1 takes `on` for true
     commands = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
     assert commands == ["bash .ci/run", "make test-newest"]
-    # Under `make test`, a make of our own would take over its flags and name the directory it enters and leaves.
+    # Under `make test`, a make of our own takes over its flags and names the directory it enters and leaves.
     outside = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     for command in ("test-newest", "test"):
         done = subprocess.run(
