@@ -17,7 +17,7 @@ step. A hidden state sums as many weights as it has dimensions, so the rate that
 falls with the width (Yang et al. 2022, arXiv 2203.03466). The released rate at width 4,096 and the best
 measured rates at widths 640 and 128 lie within a factor of 1.6 of this."""
 PASSES = 4
-RETAIN = 10.0
+RETAIN = 30.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class LensConfig:
     separate_weight: float = 1.0
     """Factor on the separate loss; 0 leaves the term out."""
     retain_weight: float | None = None
-    """Factor on the retain loss; 0 leaves the term out. None = 10; with `compat: official` or without
+    """Factor on the retain loss; 0 leaves the term out. None = 30; with `compat: official` or without
     `scale_free` None = 1."""
     retain_over: Literal["mean", "tokens", "reply"] | None = None
     """Which states of a central prompt are retained. `mean`: the mean over its tokens, as released. `tokens`:
