@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from lens_eval.language.reasoning import without_reasoning
+
 # Languages that write the decimal mark as a comma (CLDR); every other one writes a full stop.
 DECIMAL_COMMA = frozenset(
     re.findall(
@@ -137,7 +139,7 @@ def read_number(text: str, language: str) -> Fraction | None:
     answer is", "答案是", in any known language), unless a correction follows it; else the last number of the
     text. `language` (the one the text is written in) decides what "1.234" and "1,234" mean.
     """
-    visible = _without_thoughts(text)
+    visible = without_reasoning(text)
     boxed = _last_boxed(visible)
     if boxed is not None:
         found = _numbers(_plain(boxed), language)
@@ -155,14 +157,6 @@ def same_number(found: Fraction, gold: int | float | str | Fraction) -> bool:
     """Whether a number read from a response is the reference (a number, or digits with "," for thousands)."""
     reference = Fraction(gold.replace(",", "")) if isinstance(gold, str) else Fraction(gold)
     return abs(found - reference) <= Fraction(1, 10**6)
-
-
-def _without_thoughts(text: str) -> str:
-    """Drop `<think>` blocks. One that never closes was cut off: what stands in it is not an answer."""
-    closed = re.sub(r"<think>.*?</think>", " ", text, flags=re.DOTALL)
-    if "</think>" in closed:
-        closed = closed.rsplit("</think>", 1)[1]
-    return closed.split("<think>", 1)[0]
 
 
 def _last_boxed(text: str) -> str | None:

@@ -388,7 +388,7 @@ def test_the_gap_is_that_of_the_tokens_at_which_two_replies_part(sound: Path) ->
 
 
 def test_replies_are_compared_by_their_tokens_though_their_texts_differ(sound: Path) -> None:
-    """A limit of tokens cuts a character in two: one backend writes U+FFFD for half of it, the other nothing."""
+    """A limit of tokens cuts a character in two: one backend writes U+FFFD, the other nothing."""
 
     class Decoding:
         """What lm_eval sees of a backend; its texts hide that the tokens are equal."""
