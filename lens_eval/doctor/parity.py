@@ -11,7 +11,8 @@ of them, and the replies differ from there on. So hf is asked how far apart it h
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,7 +44,7 @@ class Asked:
 
 
 @dataclass
-class _Heard:
+class Heard:
     """Prompt and reply tokens that pass through a backend, of which lm_eval hands on texts alone."""
 
     ends: frozenset[int]
@@ -163,15 +164,15 @@ def _ask_backend(
     )
     arguments = model_arguments(patient.model, patient.adapter, backend)
     evaluator = Evaluator(arguments, settings, patient.device, "doctor", 0, Paths({}))
-    heard = _Heard(frozenset(end_tokens(patient)))
+    heard = Heard(frozenset(end_tokens(patient)))
     choices: list[int] = []
     try:
         with quiet():
             for task in tasks:
                 _build(patient, task, evaluator.model.apply_chat_template)
                 if task.OUTPUT_TYPE == "generate_until":
-                    _listen(evaluator.model, backend, heard)
-                    _reply(evaluator.model, task)
+                    with listening(evaluator.model, backend, heard):
+                        _reply(evaluator.model, task)
                 else:
                     choices += _choices(evaluator.model, task)
             asked = _sorted(heard, tuple(choices))
@@ -204,14 +205,15 @@ def _needed(patient: Patient, tasks: Sequence[Any]) -> int:
     return longest + TOKENS + 16
 
 
-def _sorted(heard: _Heard, choices: tuple[int, ...]) -> Asked:
+def _sorted(heard: Heard, choices: tuple[int, ...]) -> Asked:
     """The backends feed in orders of their own: both are put into one."""
     pairs = sorted(heard.replies.items())
     return Asked(tuple(reply for _, reply in pairs), choices, tuple(prompt for prompt, _ in pairs))
 
 
-def _listen(model: Any, backend: str, heard: _Heard) -> None:
-    """Let `heard` hold what the backend generates from now on."""
+@contextmanager
+def listening(model: Any, backend: str, heard: Heard) -> Iterator[None]:
+    """Let `heard` hold what the backend generates until the block ends."""
     generate = model._model_generate
 
     def by_hf(context: Any, max_length: int, stop: list[str], **settings: Any) -> Any:
@@ -231,6 +233,10 @@ def _listen(model: Any, backend: str, heard: _Heard) -> None:
         return found
 
     model._model_generate = by_hf if backend == "hf" else by_vllm
+    try:
+        yield
+    finally:
+        model._model_generate = generate
 
 
 def _reply(model: Any, task: Any) -> None:

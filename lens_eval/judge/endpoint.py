@@ -178,14 +178,14 @@ def _reply(answer: Any) -> Reply:
         ended = str(choice.get("finish_reason") or "")
         refusal = message.get("refusal")
         usage = document.get("usage") or {}
-        counts = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
+        read, written = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError):
         raise Rejected(f"the reply is no chat completion: {_short(answer.content)}") from None
     if text is None:
         raise Rejected(f"the reply's content is no text: {_short(answer.content)}")
     if not text.strip() and refusal:
         ended = "refusal"
-    return Reply(text, *counts, reasoning or "", ended)
+    return Reply(text, read, written, reasoning or "", ended)
 
 
 def _text(content: Any) -> str | None:

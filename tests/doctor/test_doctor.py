@@ -398,11 +398,15 @@ def test_replies_are_compared_by_their_tokens_though_their_texts_differ(sound: P
         def _model_generate(self, context: Any, max_length: int, stop: list[str], **_: Any) -> Any:
             return torch.tensor([[0, 5, 6, 8, 9, 2, 2]])
 
-    heard, model = parity._Heard(frozenset({2})), Decoding()
-    parity._listen(model, "hf", heard)
+    heard, model = parity.Heard(frozenset({2})), Decoding()
     context = torch.tensor([[0, 5, 6]])
-    model._model_generate(context, max_length=7, stop=[], attention_mask=torch.tensor([[0, 1, 1]]))
+    settings: dict[str, Any] = {"max_length": 7, "stop": [], "attention_mask": torch.tensor([[0, 1, 1]])}
+    with parity.listening(model, "hf", heard):
+        model._model_generate(context, **settings)
     assert heard.replies == {(5, 6): (8, 9)}
+    # What is generated to score options is no reply.
+    model._model_generate(torch.tensor([[0, 7, 6]]), **settings)
+    assert len(heard.replies) == 1
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
