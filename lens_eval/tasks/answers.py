@@ -256,8 +256,8 @@ def _stated(plain: str, language: str) -> Fraction | None:
         return later[-1].value if later else value
     for marker in reversed(list(_ALONE.finditer(plain))):
         own = [number for number in found if marker.start("said") <= number.start < marker.end()]
-        later = _CORRECTION.search(plain, marker.end())
-        if len(own) == 1 and later is None and not re.search(r"[=+*/×÷]", marker["said"]):
+        corrected = _CORRECTION.search(plain, marker.end()) is not None
+        if len(own) == 1 and not corrected and not re.search(r"[=+*/×÷]", marker["said"]):
             return own[0].value
     for marker in reversed(list(_WEAK.finditer(plain))):
         value, end = _after(plain, marker.end(), found, language)

@@ -1,4 +1,4 @@
-"""A chat template that fails, never ends, writes without end, or leaves the prompt out is told in one line."""
+"""A chat template that fails, never ends, writes too much, or leaves the prompt out is told in one line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_prompt_of_every_turn_is_in_it() -> None:
 
 TEMPLATES = [
     (
-        "{% for m in messages %}{% for p in m['content'] if p is mapping %}{{ p.text }}{% endfor %}{% endfor %}",
+        "{% for m in messages %}{% for p in m.content if p is mapping %}{{ p.text }}{% endfor %}{% endfor %}",
         "leaves",
     ),
     ("{{ raise_exception('not\\nthis') }}", "TemplateError: not this"),
