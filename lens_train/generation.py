@@ -399,6 +399,17 @@ def _settings_that_choose(model: Any) -> list[str]:
     return [name for name, value in values.items() if value is not None and value not in _NEUTRAL[name]]
 
 
+def weights_alone(model: Any) -> list[str]:
+    """Switch off what a model's `generation_config` says that changes greedy replies; returns the settings.
+
+    For evaluation: vLLM as lm_eval calls it reads none of them, so that the same model would differ.
+    """
+    found = _settings_that_choose(model) + (["repetition_penalty"] if _penalty(model) is not None else [])
+    for name in found:
+        setattr(model.generation_config, name, None)
+    return found
+
+
 def _penalty(model: Any) -> Any:
     from transformers import RepetitionPenaltyLogitsProcessor
 
