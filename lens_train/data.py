@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.templates import rendered
 from lens_eval.language.languages import find_code
 
 TEXT_KEYS = ("prompt", "instruction", "input", "inputs", "question", "text")
@@ -263,17 +264,16 @@ class Renderer:
         messages = [{"role": "user", "content": text}]
         if self.system_prompt is not None:
             messages.insert(0, {"role": "system", "content": self.system_prompt})
-        from jinja2.exceptions import TemplateError
-
         try:
-            return self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, **self.template_args
+            return rendered(
+                lambda: self.tokenizer.apply_chat_template(
+                    messages, tokenize=False, add_generation_prompt=True, **self.template_args
+                ),
+                messages,
+                str(self.tokenizer.name_or_path),
             )
-        except TemplateError as error:
-            raise UserError(
-                f"the chat template of {self.tokenizer.name_or_path} refuses these messages ({error}); "
-                "try without system_prompt, or `template: plain`"
-            ) from None
+        except UserError as error:
+            raise UserError(f"{error}; try without system_prompt, or `template: plain`") from None
 
     def _cut(self, text: str, max_tokens: int) -> str:
         if not self.tokenizer.is_fast:

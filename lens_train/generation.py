@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lens_eval.base.errors import UserError
 from lens_eval.base.progress import progress
 
 MEMORY = 512 << 20
@@ -128,11 +129,6 @@ def _cache_bytes(config: Any, dtype: torch.dtype) -> int:
     head = getattr(config, "head_dim", None) or config.hidden_size // heads
     kept = getattr(config, "num_key_value_heads", None) or heads
     return 2 * config.num_hidden_layers * kept * head * dtype.itemsize
-
-
-def _first(logits: Tensor) -> Tensor:
-    """Index of the largest logit, the first of equals; on a CPU `max` is far faster than `argmax`."""
-    return logits.max(dim=-1).indices
 
 
 @contextmanager
@@ -248,8 +244,10 @@ def reply_rows(
         looped = loops.add(tokens) & ~over if loops else torch.zeros_like(over)
         going: list[int] = []
         # One tensor, because each read of a tensor waits for the GPU.
-        signs = torch.stack([tokens, over.long(), looped.long()], dim=1).tolist()
-        for place, (row, (token, ends_here, loops_here)) in enumerate(zip(rows, signs, strict=True)):
+        assert state.broken is not None
+        signs = torch.stack([tokens, over.long(), looped.long(), state.broken.long()], dim=1).tolist()
+        _require_numbers(sum(sign[3] for sign in signs), len(rows))
+        for place, (row, (token, ends_here, loops_here, _)) in enumerate(zip(rows, signs, strict=True)):
             if not ends_here:
                 replies[row].append(token)
             ends_now = bool(ends_here) or (stop is not None and stop(replies[row]))
@@ -266,6 +264,14 @@ def reply_rows(
             if loops:
                 loops.keep(kept)
         state.add(tokens)
+
+
+def _require_numbers(broken: int, rows: int) -> None:
+    if broken:
+        raise UserError(
+            f"{broken} of {rows} replies have logits that are NaN or infinite: the weights hold "
+            "such numbers, or overflow in this dtype; try dtype=float32 or bfloat16"
+        )
 
 
 def _reply(tokens: list[int], ended: bool) -> Reply:
@@ -288,6 +294,9 @@ class _State:
     logits: Tensor | None = None
     """Logits of the next token, (rows, vocabulary); None once the token is chosen."""
 
+    broken: Tensor | None = None
+    """Which rows had logits that are no numbers when their last token was chosen, (rows,)."""
+
     @staticmethod
     def begin(model: Any, ids: Tensor, mask: Tensor) -> _State:
         """Run the prompts."""
@@ -300,7 +309,10 @@ class _State:
         """The most likely token of each row; the first of equals, as in `generate`."""
         logits, self.logits = self.logits, None
         assert logits is not None
-        return _first(logits if self.scores is None else self.scores(self.ids, logits.float()))
+        largest = (logits if self.scores is None else self.scores(self.ids, logits.float())).max(dim=-1)
+        # On a CPU `max` is far faster than `argmax`; its index is that of the first of equals.
+        self.broken = ~largest.values.isfinite()  # the largest of numbers with a NaN among them is NaN
+        return largest.indices
 
     def keep(self, rows: Tensor) -> None:
         """Keep only these rows."""
@@ -385,6 +397,17 @@ def _settings_that_choose(model: Any) -> list[str]:
     config = getattr(model, "generation_config", None)
     values = {name: getattr(config, name, None) for name in _NEUTRAL}
     return [name for name, value in values.items() if value is not None and value not in _NEUTRAL[name]]
+
+
+def weights_alone(model: Any) -> list[str]:
+    """Switch off what a model's `generation_config` says that changes greedy replies; returns the settings.
+
+    For evaluation: vLLM as lm_eval calls it reads none of them, so that the same model would differ.
+    """
+    found = _settings_that_choose(model) + (["repetition_penalty"] if _penalty(model) is not None else [])
+    for name in found:
+        setattr(model.generation_config, name, None)
+    return found
 
 
 def _penalty(model: Any) -> Any:

@@ -30,6 +30,9 @@ class GreedyRows(HFLM):
     - With `stop_loops`, a row that has fallen into a loop (see `lens_train.generation`) leaves too: it
       is written on to the limit of tokens, as the model does unless it finds a way out.
 
+    Settings of `generation_config.json` that change greedy replies, a `repetition_penalty` for instance, are
+    switched off, as vLLM does by not reading them; those in the generation settings of a task or run count.
+
     Sampled replies, beams, encoder-decoders and the like take the bare backend's way.
     """
 
@@ -39,12 +42,13 @@ class GreedyRows(HFLM):
         Raises:
             UserError: `stop_loops` is neither true nor false.
         """
-        from lens_train.generation import keep_contiguous
+        from lens_train.generation import keep_contiguous, weights_alone
 
         if not isinstance(stop_loops, bool):
             raise UserError(f"stop_loops must be true or false, not {stop_loops!r}")
         super().__init__(*positional, **arguments)
         self.stop_loops = stop_loops
+        weights_alone(self.model)
         if self.model.get_output_embeddings() is not None:
             keep_contiguous(self.model)
 

@@ -21,6 +21,8 @@ class Metric:
     """Empty where neither is better, or where that is not known."""
     main: bool = False
     """Whether tables for reading show it; the others go into JSON and CSV only."""
+    rate: bool = True
+    """Whether an item's number is 0, 1 or a share between, so that the mean is a rate; else it is a grade."""
 
     @property
     def sign(self) -> int:
@@ -41,8 +43,10 @@ REGISTRY: dict[str, Metric] = {
         Metric("exact_match", "exact match", "higher", main=True),
         Metric("off_target", "off-target", "lower", main=True),
         Metric("correct_on_target", "on target and correct", "higher", main=True),
-        Metric("judge_score", "judge's grade (100 is 10)", "higher", main=True),
-        Metric("judge_score_on_target", "judge's grade, off target counts 1", "higher", main=True),
+        Metric("judge_score", "judge's grade (100 is 10)", "higher", main=True, rate=False),
+        Metric(
+            "judge_score_on_target", "judge's grade, off target counts 1", "higher", main=True, rate=False
+        ),
         Metric("acc_norm", "acc_norm", "higher"),
         Metric("on_target", "on target", "higher"),
         Metric("central", "in the central language", "lower"),
@@ -57,6 +61,8 @@ CORRECTNESS = ("acc", "exact_match")
 """Whether an answer is right: an item has one of them, if any."""
 JUDGED = ("judge_score", "judge_score_on_target")
 """Grades of a judge model."""
+OF_JUDGED = ("on_target", "central", "other", "off_target", "correct_on_target")
+"""Shares that say nothing if the language of no response could be judged."""
 
 
 def plain_name(metric: str) -> str:

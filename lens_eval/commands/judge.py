@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,7 +41,8 @@ def judge(
     """Have the saved answers to lens_mtbench graded from 1 to 10 by a judge model.
 
     Grades are written beside the samples; `lens compare` shows them. What was judged is kept as it comes: the
-    same command goes on after a stop, and judges only what is new or has failed.
+    same command goes on after a stop, and judges only what is new or has failed. Ends with status 1 where no
+    answer got a grade.
     """
     from lens_eval.judge.endpoint import Endpoint
     from lens_eval.judge.grades import find_answers, folder_of, summarise
@@ -67,6 +69,12 @@ def judge(
         typer.echo(
             f"lens: {failed} answers have no grade (see {file}); they are left out of the means", err=True
         )
+        own = {answer.key(model) for answer in answers}
+        causes = Counter(judgements[key].error for key in own if key in judgements and judgements[key].error)
+        for cause, count in causes.most_common(3):
+            typer.echo(f"lens: {count} of them: {cause}", err=True)
+    if answers and failed == len(answers):
+        raise typer.Exit(1)
 
 
 def _extra(text: str | None) -> dict[str, Any]:

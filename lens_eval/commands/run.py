@@ -79,6 +79,10 @@ def evaluate(
     model_args: Annotated[
         str | None, typer.Option(help="More lm_eval model arguments: dtype=bfloat16,...")
     ] = None,
+    allow_cut_prompts: Annotated[
+        bool,
+        typer.Option("--allow-cut-prompts", help="Count results though over 1% of prompts were cut."),
+    ] = False,
     gen_kwargs: Annotated[
         str | None, typer.Option(help="For all generation: max_gen_toks=256,... (or the tasks').")
     ] = None,
@@ -103,7 +107,12 @@ def evaluate(
         variants=(VariantSpec(_folder_name(name), adapter=adapter),),
         tasks=tuple(part.strip() for part in tasks.split(",") if part.strip()),
         include_path=tuple(str(folder) for folder in include_path or ()),
-        backend=Backend(read_backend(backend), read_pairs(model_args), _batch(batch_size)),
+        backend=Backend(
+            read_backend(backend),
+            read_pairs(model_args),
+            _batch(batch_size),
+            allow_cut_prompts=allow_cut_prompts,
+        ),
         seeds=(seed,),
     )
     changed = with_changes(recipe, limit=limit, gen_kwargs=read_pairs(gen_kwargs, "--gen-kwargs"))

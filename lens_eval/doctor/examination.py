@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from lens_eval.doctor.machine_checks import check_data, check_disk, check_memory
-from lens_eval.doctor.patient import Patient, Result
+from lens_eval.doctor.patient import Patient, Result, isolated
 from lens_eval.doctor.task_checks import check_task, find_tasks, languages_of
 from lens_eval.doctor.template_checks import (
     check_special_tokens,
@@ -53,18 +54,27 @@ def examine(
     Raises:
         UserError: an unknown task or language, or no such data.
     """
-    results = [*check_template(patient), check_special_tokens(patient), check_training_prompt(patient)]
+    results = [
+        *_rows(isolated("chat template", lambda: check_template(patient))),
+        isolated("special tokens", lambda: check_special_tokens(patient)),
+        isolated("training prompt", lambda: check_training_prompt(patient)),
+    ]
     loaded, absent = find_tasks(tasks, languages, include_path)
     results += [Result("items", "skipped", reason, name) for name, reason in absent.items()]
     prompts: dict[str, str] = {}
     for task in loaded:
         on_progress(task.config.task)
-        found, prompts[task.config.task] = check_task(patient, task)
-        results += found
+        found = isolated("prompt", partial(check_task, patient, task), task.config.task)
+        if isinstance(found, Result):
+            results.append(found)
+        else:
+            results += found[0]
+            prompts[task.config.task] = found[1]
     if data is not None:
-        results.append(check_data(patient, data, languages or languages_of(loaded)))
-    results.append(check_disk(patient))
-    results.append(check_memory(patient))
+        asked = languages or languages_of(loaded)
+        results.append(isolated("training data", lambda: check_data(patient, data, asked)))
+    results.append(isolated("disk", lambda: check_disk(patient)))
+    results.append(isolated("memory", lambda: check_memory(patient)))
     from lens_eval.doctor import weight_checks
 
     if weights:
@@ -73,3 +83,7 @@ def examine(
     else:
         results += [Result(name, "skipped", "--quick") for name in weight_checks.NAMES]
     return Examination(tuple(results), prompts)
+
+
+def _rows(found: list[Result] | Result) -> list[Result]:
+    return [found] if isinstance(found, Result) else found

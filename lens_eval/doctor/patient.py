@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.templates import rendered
 
 if TYPE_CHECKING:
     from lens_eval.runs.recipe import Backend
 
 
+T = TypeVar("T")
 Outcome = Literal["ok", "warning", "failed", "skipped"]
 
 
@@ -108,9 +110,13 @@ class Prompter:
         return self.tokenizer.eos_token_id if bos is None else bos
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The template on `messages`; raises whatever it raises."""
-        return self.tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True, **self.chat_template_args
+        """The template on `messages`; raises `UserError` if it fails or does not end."""
+        return rendered(
+            lambda: self.tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=True, **self.chat_template_args
+            ),
+            (),
+            str(self.tokenizer.name_or_path),
         )
 
     def apply_chat_template(
@@ -119,7 +125,11 @@ class Prompter:
         """As lm_eval's models do it."""
         from lm_eval.models.huggingface import HFLM
 
-        return HFLM.apply_chat_template(self, chat_history, add_generation_prompt)
+        return rendered(
+            lambda: HFLM.apply_chat_template(self, chat_history, add_generation_prompt),
+            chat_history,
+            str(self.tokenizer.name_or_path),
+        )
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         """Tokens of a text to be scored by hf, and of any text by vLLM: both have the same rule."""
@@ -157,6 +167,16 @@ class _Padding:
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.bos_token
         self.add_bos_token = prompter.add_bos_token
+
+
+def isolated(name: str, check: Callable[[], T], task: str = "") -> T | Result:
+    """What a check finds; if it fails itself, a row that says how, so that the others go on."""
+    try:
+        return check()
+    except Exception as error:  # a patient can be ill in any way
+        words = first_line(error)
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        return Result(name, "failed", f"cannot be looked at: {kind}{words}", task)
 
 
 def first_line(error: BaseException) -> str:

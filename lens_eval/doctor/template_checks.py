@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.templates import rendered
 from lens_eval.doctor.patient import Patient, Prompter, Result, first_line, shortened
 
 USER, REPLY, SYSTEM = "USERTEXT", "REPLYTEXT", "SYSTEMTEXT"
@@ -123,7 +124,7 @@ def reply_end(patient: Patient) -> int | None:
         return None
     turns = [{"role": "user", "content": USER}, {"role": "assistant", "content": REPLY}]
     try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False)
+        text = rendered(lambda: tokenizer.apply_chat_template(turns, tokenize=False), (), "this model")
     except Exception:  # reported by `check_template`
         return None
     ids = tokenizer.encode(_behind_reply(text), add_special_tokens=False)
@@ -175,6 +176,7 @@ def bos_written(tokenizer: Any, users: int) -> int:
     user, reply = {"role": "user", "content": USER}, {"role": "assistant", "content": REPLY}
     turns = [user, *([reply, user] * (users - 1))]
     try:
-        return tokenizer.apply_chat_template(turns, tokenize=False).count(tokenizer.bos_token)
+        text = rendered(lambda: tokenizer.apply_chat_template(turns, tokenize=False), (), "this model")
+        return text.count(tokenizer.bos_token)
     except Exception:  # a template for single turns, or one that `check_template` reports
         return 0

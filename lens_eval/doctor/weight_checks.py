@@ -7,7 +7,7 @@ from typing import Any
 
 from lens_eval.base.errors import UserError
 from lens_eval.doctor.parity import check_parity
-from lens_eval.doctor.patient import Patient, Prompter, Result, first_line
+from lens_eval.doctor.patient import Patient, Prompter, Result, first_line, isolated
 from lens_eval.doctor.task_checks import requests
 
 NAMES = ("layers", "adapter", "hf and vllm")
@@ -15,7 +15,11 @@ NAMES = ("layers", "adapter", "hf and vllm")
 
 def check_weights(patient: Patient, tasks: Sequence[Any]) -> list[Result]:
     """All of them; `tasks` give the prompts."""
-    return [check_layers(patient), check_adapter(patient, tasks), check_parity(patient, tasks)]
+    return [
+        isolated("layers", lambda: check_layers(patient)),
+        isolated("adapter", lambda: check_adapter(patient, tasks)),
+        isolated("hf and vllm", lambda: check_parity(patient, tasks)),
+    ]
 
 
 def check_layers(patient: Patient) -> Result:

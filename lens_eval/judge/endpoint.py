@@ -38,6 +38,10 @@ class Reply:
     text: str
     prompt_tokens: int
     completion_tokens: int
+    reasoning: str = ""
+    """What the server hands over as reasoning beside the text."""
+    ended: str = ""
+    """Why it ended, in the server's word: `stop`, `length`, `content_filter`, ..."""
 
 
 @dataclass(frozen=True)
@@ -167,14 +171,31 @@ def _reply(answer: Any) -> Reply:
     """Read a chat completion; raises `Rejected` where it is none."""
     try:
         document = answer.json()
-        text = document["choices"][0]["message"].get("content") or ""
+        choice = document["choices"][0]
+        message = choice["message"]
+        text = _text(message.get("content"))
+        reasoning = _text(message.get("reasoning_content") or message.get("reasoning"))
+        ended = str(choice.get("finish_reason") or "")
+        refusal = message.get("refusal")
         usage = document.get("usage") or {}
-        counts = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        read, written = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError):
         raise Rejected(f"the reply is no chat completion: {_short(answer.content)}") from None
-    if not isinstance(text, str):
+    if text is None:
         raise Rejected(f"the reply's content is no text: {_short(answer.content)}")
-    return Reply(text, *counts)
+    if not text.strip() and refusal:
+        ended = "refusal"
+    return Reply(text, read, written, reasoning or "", ended)
+
+
+def _text(content: Any) -> str | None:
+    """A message's content as text: a string, nothing, or a list of parts; None if it is none of these."""
+    if content is None:
+        return ""
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if part.get("type", "text") in ("text", "output_text")]
+        return "".join(texts) if all(isinstance(each, str) for each in texts) else None
+    return content if isinstance(content, str) else None
 
 
 def _short(content: bytes) -> str:

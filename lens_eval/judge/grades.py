@@ -24,7 +24,9 @@ from typing import Any
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import write_text
 from lens_eval.base.metrics import JUDGED
+from lens_eval.judge.endpoint import Reply
 from lens_eval.language.languages import LANGUAGES
+from lens_eval.language.reasoning import read_reasoning, without_reasoning
 from lens_eval.results.read import model_label, read_json, read_lines, samples_file
 
 JUDGEMENTS = "judgements.jsonl"
@@ -121,7 +123,8 @@ class Judgement:
     @property
     def final(self) -> bool:
         """Whether asking again would give the same: a request that failed may succeed later."""
-        return not self.error
+        # Formerly, replies that were cut off or empty were kept without their cause.
+        return not self.error and (self.grade is not None or bool(without_reasoning(self.reply).strip()))
 
 
 def read_grade(reply: str) -> float | None:
@@ -131,10 +134,8 @@ def read_grade(reply: str) -> float | None:
     alone on the last line ("7", "[[7]]", "7/10"). What is out of range, or of another scale than 10, is no
     grade.
     """
-    text = unicodedata.normalize("NFKC", re.sub(r"(?s)^.*</think>", "", reply))
+    text = unicodedata.normalize("NFKC", without_reasoning(reply))
     text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
-    if "<think>" in text:
-        return None  # cut off while it was thinking
     stated = re.findall(rf"(?i)\bgrade\b(?:\s+is)?[\s\"'*_:=\[(]*{_GRADE}", text)
     if stated:
         return _in_range(*stated[-1])
@@ -202,10 +203,10 @@ def _answers(file: Path, model: str, task: str) -> list[Answer]:
 def _answer(file: Path, model: str, task: str, sample: Mapping[str, Any]) -> Answer:
     doc = sample["doc"]
     turn = 2 if "first_answer" in doc else 1
-    response = sample["filtered_resps"][0]
+    response = without_reasoning(str(sample["filtered_resps"][0]), fed_prompt(sample))
     questions = [str(question) for question in doc["turns"]]
     turns = (
-        (questions[0], str(doc["first_answer"]), questions[1], response)
+        (questions[0], without_reasoning(str(doc["first_answer"])), questions[1], response)
         if turn == 2
         else (questions[0], response)
     )
@@ -214,28 +215,55 @@ def _answer(file: Path, model: str, task: str, sample: Mapping[str, Any]) -> Ans
     return Answer(file, model, task, str(doc["language"]), turn, sample, tuple(turns), reference)
 
 
+def fed_prompt(sample: Mapping[str, Any]) -> str | None:
+    """The prompt of a saved sample as it was fed, where lm_eval logged it."""
+    arguments = sample.get("arguments")
+    first = arguments.get("gen_args_0") if isinstance(arguments, Mapping) else None
+    prompt = first.get("arg_0") if isinstance(first, Mapping) else None
+    return prompt if isinstance(prompt, str) else None
+
+
 # --- judging ----------------------------------------------------------------------------------------
 
 
-def judge_answer(
-    answer: Answer, judge: str, ask: Callable[[Sequence[Message]], tuple[str, int, int]]
-) -> Judgement:
-    """Have one answer graded. `ask` sends messages and returns the reply and its two token counts.
+def judge_answer(answer: Answer, judge: str, ask: Callable[[Sequence[Message]], Reply]) -> Judgement:
+    """Have one answer graded. `ask` sends messages and returns the reply.
 
-    An empty answer has the lowest grade unasked. A reply without a grade is asked once more for it alone.
+    An empty answer has the lowest grade unasked. A reply without a grade is asked once more for it alone; one
+    that holds no text, or was cut off, is asked again as it was. If no grade comes then, and a reply was
+    empty or cut off, the judgement is an error that says so: it is asked again by the next command.
     """
     key = answer.key(judge)
     if not answer.text.strip():
         return Judgement(key, float(LOWEST), "(an empty answer: not shown to the judge)")
     messages = answer.messages
-    reply, read, written = ask(messages)
-    grade = read_grade(reply)
-    if grade is None:
-        messages += [{"role": "assistant", "content": reply}, {"role": "user", "content": AGAIN}]
-        more, more_read, more_written = ask(messages)
-        reply, read, written = f"{reply}\n\n{more}", read + more_read, written + more_written
-        grade = read_grade(more)
-    return Judgement(key, grade, reply, "", read, written)
+    first = ask(messages)
+    grade, text, fault = read_grade(first.text), first.text, failing(first)
+    if grade is not None:
+        return Judgement(key, grade, text, "", first.prompt_tokens, first.completion_tokens)
+    if not fault:
+        messages += [{"role": "assistant", "content": text}, {"role": "user", "content": AGAIN}]
+    second = ask(messages)
+    grade, fault = read_grade(second.text), failing(second)
+    read = first.prompt_tokens + second.prompt_tokens
+    written = first.completion_tokens + second.completion_tokens
+    error = fault if grade is None else ""
+    return Judgement(key, grade, f"{text}\n\n{second.text}".strip(), error, read, written)
+
+
+def failing(reply: Reply) -> str:
+    """Why a reply can hold no grade though the judge may have one: it is empty, or cut off; else nothing."""
+    parts = read_reasoning(reply.text)
+    thought = bool(reply.reasoning.strip() or parts.thinking.strip())
+    if reply.ended in ("content_filter", "refusal"):
+        return f"the judge gave no grade ({reply.ended})"
+    if reply.ended == "length" or not parts.closed:
+        where = "inside its reasoning" if thought and not parts.answer.strip() else "before its grade"
+        return f"the judge's reply was cut off {where}: give it more --max-tokens, or let it reason less"
+    if not parts.answer.strip():
+        what = "reasoning and no answer" if thought else "an empty reply"
+        return f"the judge sent {what}" + (f" (finish_reason {reply.ended})" if reply.ended else "")
+    return ""
 
 
 def read_judgements(file: Path) -> dict[str, Judgement]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import lock
 from lens_eval.base.progress import progress
-from lens_eval.judge.endpoint import Endpoint, Message, Rejected, Unreachable
+from lens_eval.judge.endpoint import Endpoint, Message, Rejected, Reply, Unreachable
 from lens_eval.judge.grades import (
     JUDGEMENTS,
     Answer,
@@ -102,9 +102,8 @@ class _Judges:
     def judged(self, answer: Answer, patient: bool = True) -> Judgement | Exception:
         """The judgement of one answer, or what came in its way."""
 
-        def ask(messages: Sequence[Message]) -> tuple[str, int, int]:
-            reply = self.endpoint.complete(messages, patient)
-            return reply.text, reply.prompt_tokens, reply.completion_tokens
+        def ask(messages: Sequence[Message]) -> Reply:
+            return self.endpoint.complete(messages, patient)
 
         try:
             return judge_answer(answer, self.endpoint.model, ask)

@@ -14,6 +14,7 @@ from functools import lru_cache
 from lens_eval.base.errors import UserError
 from lens_eval.language.detectors import Detector, get_detector
 from lens_eval.language.languages import DEFAULT_LANGUAGES, LANGUAGES, chinese_script, normalise_code
+from lens_eval.language.reasoning import read_reasoning
 from lens_eval.language.scripts import (
     CASED,
     chinese_form,
@@ -39,7 +40,6 @@ from lens_eval.language.set_aside import (
     read_prompt,
     readable,
     set_aside,
-    split_thinking,
     without_list_mark,
     without_quotations,
 )
@@ -85,7 +85,7 @@ class Verdict:
 
     `outcome` is one of `OUTCOMES`; `answered_in` is a language code, the ISO 15924 code of a script that no
     candidate and no single known language uses, "undetermined" or "empty"; `letters` counts the letters of
-    each outcome (a Han character counts for several); `thinking` is the outcome of a `<think>` part, None
+    each outcome (a Han character counts for several); `thinking` is the outcome of the reasoning, None
     without one; `lines` are the lines with any text, in order.
     """
 
@@ -191,11 +191,11 @@ class Judge:
         target = self.target(language)
         given = _read_prompt(prompt)
         self._said = {}
-        answer, thinking = split_thinking(readable(text or ""))
-        verdict = self._judge_part(answer, target, given)
-        if not thinking.strip():
+        parts = read_reasoning(readable(text or ""), prompt)
+        verdict = self._judge_part(parts.answer, target, given)
+        if not parts.thinking.strip():
             return verdict
-        apart = self._judge_part(thinking, target, given)
+        apart = self._judge_part(parts.thinking, target, given)
         return Verdict(
             verdict.language,
             verdict.outcome,

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 
 from lens_eval.language.scripts import WORD
 
-_THINK_TAG = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
-
 _FENCE = re.compile(r"\s{0,3}(?:[-*+>]\s+|\d+[.)]\s+)?(```+|~~~+)")
 _INLINE_CODE = re.compile(r"(`+)[^`\n]{1,400}\1")
 _URL = re.compile(
@@ -94,30 +92,6 @@ def readable(text: str) -> str:
     if _UNREADABLE.search(text):
         text = _CONTROL.sub(" ", _INVISIBLE.sub("", _SURROGATE.sub("?", text)))
     return text if unicodedata.is_normalized("NFKC", text) else unicodedata.normalize("NFKC", text)
-
-
-def split_thinking(text: str) -> tuple[str, str]:
-    """Split a response into its answer and its thinking, `<think>...</think>` and relatives.
-
-    A closing tag with no opening one ends thinking that began in the prompt; an unclosed one runs to the
-    end.
-    """
-    if "<" not in text:
-        return text, ""
-    answer: list[str] = []
-    thinking: list[str] = []
-    inside, start = False, 0
-    for tag in _THINK_TAG.finditer(text):
-        closing = bool(tag[1])
-        part = text[start : tag.start()]
-        if closing and not inside and not thinking:
-            thinking.extend([*answer, part])
-            answer.clear()
-        else:
-            (thinking if inside else answer).append(part)
-        inside, start = not closing, tag.end()
-    (thinking if inside else answer).append(text[start:])
-    return "\n".join(answer), "\n".join(thinking)
 
 
 def set_aside(text: str) -> str:

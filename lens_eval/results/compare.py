@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lens_eval.base.errors import UserError, did_you_mean
-from lens_eval.base.metrics import metric_of, ordered
+from lens_eval.base.metrics import OF_JUDGED, REGISTRY, metric_of, ordered, plain_name
 from lens_eval.results.read import Hole, Scores, family_and_language
 
 if TYPE_CHECKING:
@@ -114,6 +114,11 @@ def compare(
     notes = check_comparable(scores, reference, allow)
     scores, incomplete = _complete(scores)
     notes += incomplete
+    notes += [
+        f"{s.variant}, {s.task}: {s.cut_prompts} of {len(s.items)} prompts were cut to fit the context"
+        for s in scores
+        if s.cut_prompts
+    ]
     notes += _left_out(run or {})
     builder = _Builder(scores, variants, reference, holes)
     return Comparison(
@@ -281,12 +286,42 @@ class _Builder:
         values = self._values(family, metric, variant, parts)
         if values is None:
             return None
+        if plain_name(metric) in OF_JUDGED and self._unjudged(family, metric, variant, parts):
+            return None
         design = self._design(family, variant, parts)
         base = None
-        if paired and variant != self.reference:
+        if paired and variant != self.reference and not self._unjudged(family, metric, self.reference, parts):
             base = self._values(family, metric, self.reference, parts)
         difference = None if base is None else design.difference(values, base)
-        return Entry(variant, family, language, metric, design.interval(values), difference)
+        return Entry(
+            variant,
+            family,
+            language,
+            metric,
+            design.interval(values, self._is_rate(family, metric)),
+            difference,
+        )
+
+    def _unjudged(self, family: str, metric: str, variant: str, parts: tuple[str, ...]) -> bool:
+        """Whether the language of no response of some part could be judged: a rate of it is no number."""
+        if plain_name(metric) not in OF_JUDGED:
+            return False
+        _, comma, filtered = metric.partition(",")
+        cells = [self.cells.get((family, variant, code)) for code in parts]
+        names = [cell.metrics.get(f"undetermined{comma}{filtered}") for cell in cells if cell is not None]
+        return any(values is not None and len(values) > 0 and bool((values == 1).all()) for values in names)
+
+    def _is_rate(self, family: str, metric: str) -> bool:
+        """Whether a metric is a rate: as it declares; an unknown one, if every value of it is 0 or 1."""
+        known = REGISTRY.get(plain_name(metric))
+        if known is not None:
+            return known.rate
+        own = [
+            cell.metrics[metric]
+            for cell in self.cells.values()
+            if cell.family == family and metric in cell.metrics
+        ]
+        return all(bool(((values == 0) | (values == 1)).all()) for values in own)
 
     def _values(self, family: str, metric: str, variant: str, parts: tuple[str, ...]) -> np.ndarray | None:
         import numpy as np
@@ -316,14 +351,13 @@ class _Design:
         self.counts = np.bincount(self.clusters, self.weights)
         self._balanced = bool(np.allclose(self.counts, self.counts[0]))
 
-    def interval(self, values: np.ndarray) -> Interval:
-        """Mean and interval: of a rate (Wilson), or of a number or grade that is no share (Student)."""
+    def interval(self, values: np.ndarray, rate: bool) -> Interval:
+        """Mean and interval: of a rate (Wilson), or of a number or grade that is none (Student)."""
         import numpy as np
 
         from lens_eval.base.statistics import interval_of_sums, paired_difference
 
-        grades = float(np.mean((values > 0) & (values < 1))) > 0.5
-        if grades or values.min() < 0 or values.max() > 1:
+        if not rate or values.min() < 0 or values.max() > 1:
             return paired_difference((values * self.weights).tolist(), [0.0] * self.n, self.clusters.tolist())
         sums = np.bincount(self.clusters, values * self.weights)
         interval = interval_of_sums(list(zip(self.counts.tolist(), sums.tolist(), strict=True)))

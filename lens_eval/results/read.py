@@ -45,6 +45,8 @@ class Scores:
     chat_template: str
     simulated: bool
     source: Path
+    cut_prompts: int = 0
+    """Prompts that did not fit in the model's context and were cut."""
 
 
 @dataclass(frozen=True)
@@ -265,6 +267,7 @@ def _read_samples(file: Path, results: Mapping[str, Any], task: str, variant: st
         chat_template=str(results.get("chat_template_sha")),
         simulated=simulated or bool(metadata.get("simulated")) or task.startswith("lens_mini"),
         source=file,
+        cut_prompts=int((results.get("config") or {}).get("cut_prompts") or 0),
     )
 
 

@@ -14,12 +14,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from lens_eval.base.errors import UserError
 from lens_eval.base.identity import environment
 from lens_eval.base.paths import Paths
 from lens_eval.runs.recipe import Backend
 from lens_eval.runs.task_index import EvalTask
 from lens_eval.upstream.evaluation import NoManager, no_work_twice, quiet
 from lens_eval.upstream.responses import Keep, keeping
+
+CUT_SHARE = 0.01
+"""Share of cut prompts above which a cell fails."""
 
 
 class Evaluator:
@@ -106,7 +110,7 @@ class Evaluator:
         aside.mkdir(parents=True)
         tracker = EvaluationTracker(output_path=str(aside / "results.json"))
         keep = Keep(folder.with_name(folder.name + ".responses.partial"), key, self.seed)
-        before = self._lm.seconds
+        before, self._lm.cut = self._lm.seconds, frozenset()
         with quiet(on_progress), no_work_twice(_environment()), self._lm.keeping(keep):
             results = simple_evaluate(
                 model=self._lm,
@@ -126,6 +130,7 @@ class Evaluator:
                 torch_random_seed=self.seed,
             )
             assert results is not None
+            self._check_cut(results, task)
             self._save(results, tracker, task, aside)
         old = folder.with_name(folder.name + ".old.partial")
         shutil.rmtree(old, ignore_errors=True)
@@ -135,6 +140,21 @@ class Evaluator:
         shutil.rmtree(old, ignore_errors=True)
         keep.file.unlink(missing_ok=True)
         return self._lm.seconds - before
+
+    def _check_cut(self, results: Any, task: EvalTask) -> None:
+        """Note how many prompts were cut.
+
+        Raises:
+            UserError: more than `CUT_SHARE` of the items, and the settings do not allow it.
+        """
+        cut, items = len(self._lm.cut), len(results["samples"][task.name])
+        results["config"]["cut_prompts"] = min(cut, items)
+        if cut > CUT_SHARE * items and not self.backend.allow_cut_prompts:
+            raise UserError(
+                f"{min(cut, items)} of {items} prompts do not fit in the context and were cut; "
+                "give the model a larger max_length, let it write less (max_gen_toks), "
+                "or allow it (allow_cut_prompts)"
+            )
 
     def _save(self, results: Any, tracker: Any, task: EvalTask, folder: Path) -> None:
         samples = results.pop("samples")[task.name]

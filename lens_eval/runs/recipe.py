@@ -44,6 +44,7 @@ _BACKEND = (
     "apply_chat_template",
     "system_instruction",
     "num_fewshot",
+    "allow_cut_prompts",
 )
 _NOT_SETTINGS = ("method", "model", "adapter", "data", "optional")
 PATH_SETTINGS = ("probe_data", "subspaces", "dictionary", "parallel_text")
@@ -83,6 +84,8 @@ class Backend:
     system_instruction: str | None = None
     num_fewshot: int | None = None
     """None: what each task says."""
+    allow_cut_prompts: bool = False
+    """Whether a cell counts though more than 1% of its prompts were cut to fit the context."""
 
 
 @dataclass(frozen=True)
@@ -318,8 +321,15 @@ def _backend(raw: Mapping[str, Any], where: str) -> Backend:
         gen_kwargs=dict(_mapping(raw.get("gen_kwargs"), f"{where}.gen_kwargs")),
         apply_chat_template=template,
         system_instruction=raw.get("system_instruction"),
+        allow_cut_prompts=_flag(raw.get("allow_cut_prompts", False), f"{where}.allow_cut_prompts"),
         num_fewshot=None if fewshot is None else _whole(fewshot, f"{where}.num_fewshot", 0),
     )
+
+
+def _flag(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"{where} must be true or false, not {value!r}")
+    return value
 
 
 def _methods() -> tuple[str, ...]:

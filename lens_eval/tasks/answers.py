@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from lens_eval.language.reasoning import without_reasoning
+
 # Languages that write the decimal mark as a comma (CLDR); every other one writes a full stop.
 DECIMAL_COMMA = frozenset(
     re.findall(
@@ -78,6 +80,23 @@ _CORRECTIONS = (
 )
 _STRONG = re.compile("|".join(_STRONG_MARKERS), re.IGNORECASE)
 _WEAK = re.compile(rf"(?:^|[\n.!?。！？।])\s*(?:[^\W\d_]+ )?(?:{_WEAK_MARKERS})\s*[:：ঃ=]", re.IGNORECASE)
+# An answer that is all its line says: what follows on other lines is about something else.
+_ALONE = re.compile(
+    rf"(?:^|\n)[\s#>-]*(?:[^\W\d_]+ )?(?:{_WEAK_MARKERS})\s*[:：ঃ=](?P<said>[^\n]{{1,60}})(?=\n|$)",
+    re.IGNORECASE,
+)
+_KEY = re.compile(
+    rf"[\"'](?:(?:final|correct|numeric|numerical)[_ -]?)?"
+    rf"(?:answer|solution|result|value|{_WEAK_MARKERS})[\"']\s*:\s*[\"']?",
+    re.IGNORECASE,
+)
+_NEXT_QUESTION = re.compile(
+    r"\n[\s#*>]*(?:(?:Next |New |Another )?(?:Question|Problem|Exercise|Q)|User|Human|Frage|Aufgabe|Pregunta|"
+    r"Problema|Problème|Exercice|Вопрос|Задача|Swali|Domanda|Pergunta|Pertanyaan|Soal|Câu hỏi|Soru|"
+    r"问题|問題|题目|質問|질문|문제|"
+    r"প্রশ্ন|คำถาม|โจทย์|ప్రశ్న|السؤال|سؤال|प्रश्न|سوال)(?:\s*\d{1,3})?\s*\**\s*[:：ঃ]",
+    re.IGNORECASE,
+)
 _CORRECTION = re.compile(_CORRECTIONS, re.IGNORECASE)
 
 _WORD_MULTIPLIERS = {
@@ -116,6 +135,11 @@ _NUMBER = re.compile(
     rf"(?P<digits>\d+(?:[.,'’٫٬ {_HARD_SPACES}]\d+)*|[.٫]\d+)"
     rf"(?:\s?/\s?(?P<under>\d+)(?![/\d]))?"
 )
+# Currencies that are written in letters and glued to the number.
+_GLUED_CURRENCY = re.compile(
+    r"(?<![A-Za-z])(?:Rp|Rs|RM|KSh|Ksh|TSh|Tsh|TZS|Sh|Tk|kr|Fr|CHF|USD|EUR|GBP|JPY|CNY|RMB|IDR|INR|KES|BDT|SEK|NOK|"
+    r"DKK|BRL|MXN|RUB|THB|VND|KRW|AUD|CAD|NGN|PHP|TRY|PLN|руб)$"
+)
 _CJK_DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2, "兩": 2}
 _CJK_UNITS = {"十": 10, "百": 100, "千": 1000}
 _CJK_MYRIADS = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
@@ -137,7 +161,7 @@ def read_number(text: str, language: str) -> Fraction | None:
     answer is", "答案是", in any known language), unless a correction follows it; else the last number of the
     text. `language` (the one the text is written in) decides what "1.234" and "1,234" mean.
     """
-    visible = _without_thoughts(text)
+    visible = _without_next_question(without_reasoning(text))
     boxed = _last_boxed(visible)
     if boxed is not None:
         found = _numbers(_plain(boxed), language)
@@ -157,12 +181,12 @@ def same_number(found: Fraction, gold: int | float | str | Fraction) -> bool:
     return abs(found - reference) <= Fraction(1, 10**6)
 
 
-def _without_thoughts(text: str) -> str:
-    """Drop `<think>` blocks. One that never closes was cut off: what stands in it is not an answer."""
-    closed = re.sub(r"<think>.*?</think>", " ", text, flags=re.DOTALL)
-    if "</think>" in closed:
-        closed = closed.rsplit("</think>", 1)[1]
-    return closed.split("<think>", 1)[0]
+def _without_next_question(text: str) -> str:
+    """Up to where a model that ran on asks itself the next question, if an answer can stand before it."""
+    for match in _NEXT_QUESTION.finditer(text):
+        if any(character.isdecimal() for character in text[: match.start()]):
+            return text[: match.start()]
+    return text
 
 
 def _last_boxed(text: str) -> str | None:
@@ -187,10 +211,27 @@ def _plain(text: str) -> str:
     text = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r" \1/\2 ", text)
     text = text.replace("{,}", ",")
     text = re.sub(r"(?<=\d)\\[,;! ](?=\d)", "\u202f", text)
+    text = _POWER.sub(_written_out, text)
     text = re.sub(r"\^\{?\d+\}?", "", text)  # an exponent is no answer: m^2
     text = re.sub(r"\\([$%#&_])", r"\1", text)
     text = re.sub(r"\\(?:[a-zA-Z]+|[()\[\],;!])", " ", text)
     return re.sub(r"\*\*|__|[{}`]|(?<=\s)\*(?=\d)|(?<=\d)\*(?=[\s.,]|$)", "", text)
+
+
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_POWER = re.compile(
+    r"(?<![\w.,^])(?:(?P<base>\d{1,12}(?:[.,]\d{1,12})?)\s*(?:[×xX*·⋅]|\\times|\\cdot)\s*)?"
+    r"10\s*(?:\^\s*[{(]?\s*(?P<up>[-+]?\d{1,2})\s*[})]?|\*\*\s*(?P<stars>[-+]?\d{1,2})|(?P<raised>⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,2}))"
+    r"|(?<![\w.,^])(?P<short>\d{1,12}(?:[.,]\d{1,12})?)[eE](?P<e>[-+]?\d{1,2})(?![\w])"
+)
+
+
+def _written_out(match: re.Match[str]) -> str:
+    """`5 × 10^3` and `5e3` -> 5000, `5e-3` -> 5/1000: a fraction means the same in every language."""
+    base = (match["base"] or match["short"] or "1").replace(",", ".")
+    raised = (match["raised"] or "").translate(_SUPERSCRIPTS)
+    value = Fraction(base) * Fraction(10) ** int(match["up"] or match["stars"] or raised or match["e"])
+    return str(value)
 
 
 def _ascii(character: str) -> str:
@@ -205,7 +246,7 @@ def _ascii(character: str) -> str:
 def _stated(plain: str, language: str) -> Fraction | None:
     """Return the number that follows the last statement of an answer, or None."""
     found = _numbers(plain, language)
-    strong = list(_STRONG.finditer(plain))
+    strong = sorted([*_STRONG.finditer(plain), *_KEY.finditer(plain)], key=lambda marker: marker.start())
     for marker in reversed(strong):
         value, end = _after(plain, marker.end(), found, language)
         if value is None:
@@ -213,6 +254,11 @@ def _stated(plain: str, language: str) -> Fraction | None:
         correction = _CORRECTION.search(plain, end)
         later = [number for number in found if correction and number.start >= correction.end()]
         return later[-1].value if later else value
+    for marker in reversed(list(_ALONE.finditer(plain))):
+        own = [number for number in found if marker.start("said") <= number.start < marker.end()]
+        corrected = _CORRECTION.search(plain, marker.end()) is not None
+        if len(own) == 1 and not corrected and not re.search(r"[=+*/×÷]", marker["said"]):
+            return own[0].value
     for marker in reversed(list(_WEAK.finditer(plain))):
         value, end = _after(plain, marker.end(), found, language)
         if value is not None and not any(number.start >= end for number in found):
@@ -272,7 +318,11 @@ def _numbers(plain: str, language: str) -> list[_Found]:
     while match := _NUMBER.search(plain, position):
         position = match.end()
         start = match.start("digits")
-        if start and re.match(r"[A-Za-z^_]", plain[start - 1]):
+        if (
+            start
+            and re.match(r"[A-Za-z^_]", plain[start - 1])
+            and not _GLUED_CURRENCY.search(plain[:start][-8:])
+        ):
             continue  # H2O, x2, m_2: part of a name
         values, ends = _parse_groups(match["digits"], start, language)
         for value, (begin, end) in zip(values, ends, strict=True):

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from lens_eval.language.reasoning import without_reasoning
 from lens_eval.mini import items_path, wordings, world
 
 
@@ -38,6 +39,7 @@ def load(language: str, split: str = "test", central: str = wordings.CENTRAL, **
 
 def is_right(doc: dict[str, Any], response: str) -> bool:
     """Whether the last value in the reply is the right one, named in the asked or the central language."""
+    response = without_reasoning(response)
     return any(
         world.last_value(response, world.values(doc["kind"], language)) == value
         for language, value in ((doc["language"], doc["value"]), (doc["central"], doc["central_value"]))

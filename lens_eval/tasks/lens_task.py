@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import lru_cache
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from lm_eval.api.group import Group
@@ -15,6 +15,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
 from lens_eval.base.errors import UserError
+from lens_eval.language.reasoning import continued
 from lens_eval.tasks import items
 from lens_eval.tasks.finding import DATA_DIR_VARIABLE, MissingItems
 from lens_eval.upstream import group_errors
@@ -53,6 +54,8 @@ class LensTask(ConfigurableTask):
         return task
 
     _tokenizer: Any = None
+    _prompts: Mapping[int | str, str] = MappingProxyType({})
+    """Prompts as they were fed, by item."""
 
     def __init__(self, *arguments: Any, config: dict[str, Any] | None = None, **keywords: Any) -> None:
         settings = {
@@ -90,13 +93,19 @@ class LensTask(ConfigurableTask):
                 keywords["chat_template"], self.config.metadata["system"]
             )
         super().build_all_requests(**keywords)
+        self._prompts = {}
+        if self.OUTPUT_TYPE == "generate_until":
+            self._prompts = {instance.doc["id"]: str(instance.args[0]) for instance in self.instances}
 
     def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:
         """Score one document; a generated response also gets `cut_off`, where the tokenizer is known.
 
         The numbers are kept by item, for the standard error of a group (`group_errors`).
         """
-        scores = super().process_results(doc, results)
+        prompt = self._prompts.get(doc["id"])
+        # A prompt that ends inside reasoning: the response alone does not tell.
+        read = [continued(result, prompt) if isinstance(result, str) else result for result in results]
+        scores = super().process_results(doc, read)
         tokenizer = self._find_tokenizer() if self.OUTPUT_TYPE == "generate_until" else None
         if tokenizer is not None:
             scores["cut_off"] = float(cut_off(results[0], tokenizer, self._token_limit()))

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lens_eval.base.errors import UserError
 from lens_eval.base.files import write_text
+from lens_eval.base.templates import rendered
 
 AT_ONCE = 512
 """Requests handed to vLLM together where its batch size is `auto`: it fills its batches itself."""
@@ -129,6 +132,20 @@ class KeepsResponses:
     seconds = 0.0
     """Time spent in the model since it was loaded."""
     _keep: Keep | None = None
+    cut: frozenset[str] = frozenset()
+    """Hashes of the prompts that did not fit in the context and were cut, since `cut` was last emptied."""
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], *arguments: Any, **settings: Any
+    ) -> str:
+        """As the backend's own.
+
+        Raises:
+            UserError: the template fails, does not end, or leaves a user message out.
+        """
+        name = str(getattr(getattr(self, "tokenizer", None), "name_or_path", "the model"))
+        own = super().apply_chat_template  # type: ignore[misc]
+        return rendered(lambda: own(chat_history, *arguments, **settings), chat_history, name)
 
     @contextmanager
     def keeping(self, keep: Keep) -> Iterator[None]:
@@ -141,6 +158,7 @@ class KeepsResponses:
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """As the backend's own."""
+        self._note_cut((request.args[0], self._room(request.args[1])) for request in requests)
         if self._keep is None or not requests:
             with self._timed():
                 return super().generate_until(requests, disable_tqdm=disable_tqdm)  # type: ignore[misc]
@@ -163,14 +181,49 @@ class KeepsResponses:
         return [found[index] for index in range(len(requests))]
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[Any]:
-        """As the backend's own."""
+        """As the backend's own.
+
+        Raises:
+            UserError: scores that are NaN or infinite.
+        """
         with self._timed():
-            return super().loglikelihood(requests, disable_tqdm=disable_tqdm)  # type: ignore[misc]
+            found = super().loglikelihood(requests, disable_tqdm=disable_tqdm)  # type: ignore[misc]
+        require_finite([score for score, _ in found])
+        return found
+
+    def _loglikelihood_tokens(self, requests: Sequence[Any], *arguments: Any, **settings: Any) -> Any:
+        """As the backend's own; contexts that do not fit are noted."""
+        limit = int(self.max_length)  # type: ignore[attr-defined]
+        long = [
+            r
+            for r in requests
+            if r[0] and len(r[1]) + len(r[2]) > limit + hasattr(self, "_detect_batch_size")
+        ]
+        self.cut |= {_digest(str(r[0][0])) for r in long}
+        return super()._loglikelihood_tokens(requests, *arguments, **settings)  # type: ignore[misc]
+
+    def _room(self, settings: Mapping[str, Any]) -> int:
+        """Tokens that a prompt may have beside its answer."""
+        names = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+        given = next((settings[name] for name in names if settings.get(name)), self.max_gen_toks)  # type: ignore[attr-defined]
+        return int(self.max_length) - int(given)  # type: ignore[attr-defined]
+
+    def _note_cut(self, prompts: Iterable[tuple[str, int]]) -> None:
+        for text, room in prompts:
+            # A token has at least a character, as a rule: only what could be too long is encoded.
+            if len(text.encode("utf-8", "replace")) > room and len(self.tok_encode(text)) > room:  # type: ignore[attr-defined]
+                self.cut |= {_digest(text)}
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[Any]:
-        """As the backend's own."""
+        """As the backend's own.
+
+        Raises:
+            UserError: scores that are NaN or infinite.
+        """
         with self._timed():
-            return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)  # type: ignore[misc]
+            found = super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)  # type: ignore[misc]
+        require_finite(found)
+        return found
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
@@ -203,6 +256,24 @@ class KeepsResponses:
         seeded = [_with_seed(request, seed + index) for index, request in enumerate(requests)]
         with self._timed():
             return super().generate_until(seeded, disable_tqdm=True)  # type: ignore[misc]
+
+
+def require_finite(scores: Sequence[float]) -> None:
+    """Refuse log-likelihoods that are none: the best of NaN is whichever stands first.
+
+    Raises:
+        UserError: with their number.
+    """
+    bad = sum(not math.isfinite(score) for score in scores)
+    if bad:
+        raise UserError(
+            f"{bad} of {len(scores)} scores are NaN or infinite: the weights hold such numbers, "
+            "or overflow in this dtype; try dtype=float32 or bfloat16, and `lens doctor`"
+        )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 @contextmanager

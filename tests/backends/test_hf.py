@@ -118,3 +118,18 @@ def test_stop_loops_is_checked_and_is_part_of_a_cells_key(folder: Path) -> None:
         for own in (recipe(), recipe(stop_loops=True), recipe(stop_loops=False))
     }
     assert len(keys) == 3
+
+
+def test_a_penalty_in_the_models_files_does_not_choose(folder: Path, tmp_path: Path) -> None:
+    """vLLM reads none either; the bare backend is the control."""
+    penalised = tmp_path / "model"
+    penalised.mkdir()
+    for file in folder.iterdir():
+        (penalised / file.name).write_bytes(file.read_bytes())
+    (penalised / "generation_config.json").write_text(
+        '{"repetition_penalty": 5.0, "no_repeat_ngram_size": 2}'
+    )
+    asked = {"until": [], "max_gen_toks": 30, "do_sample": False}
+    expected = load(folder).generate_until(requests(asked), True)
+    assert load(penalised, ours=False).generate_until(requests(asked), True) != expected
+    assert load(penalised).generate_until(requests(asked), True) == expected

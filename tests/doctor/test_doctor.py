@@ -349,12 +349,13 @@ def test_an_adapter_must_change_something(sound: Path, tasks: list[Any], tmp_pat
 
 
 def test_backends_are_compared_answer_by_answer() -> None:
-    hf = Asked(("a", "b"), (0, 1, 1))
+    hf = Asked(((1, 2), (3,)), (0, 1, 1))
     assert parity.judged(hf, hf, [], "float32").outcome == "ok"
-    one = parity.judged(hf, Asked(("a", "b"), (0, 1, 0)), [], "float32")
+    one = parity.judged(hf, Asked(hf.replies, (0, 1, 0)), [], "float32")
     assert one.outcome == "warning"
     assert "2 of 3 choices are equal" in one.words
-    assert parity.judged(hf, Asked(("x", "y"), (1, 0, 0)), [3.0, 4.0], "float32").outcome == "failed"
+    all_other = Asked(((9,), (8,)), (1, 0, 0))
+    assert parity.judged(hf, all_other, [3.0, 4.0], "float32").outcome == "failed"
 
 
 @pytest.mark.parametrize(
@@ -367,24 +368,45 @@ def test_backends_are_compared_answer_by_answer() -> None:
     ],
 )
 def test_replies_that_part_at_a_tie_are_no_fault(gap: float, precision: str, outcome: str) -> None:
-    found = parity.judged(Asked(("a", "b"), ()), Asked(("a", "x"), ()), [gap], precision)
+    found = parity.judged(Asked(((1,), (2,)), ()), Asked(((1,), (5,)), ()), [gap], precision)
     assert found.outcome == outcome
     assert f"at most {gap:.2g} logits apart" in found.words
 
 
 def test_the_gap_is_that_of_the_tokens_at_which_two_replies_part(sound: Path) -> None:
     """After the same tokens, two others follow: the gap is the difference of their logits."""
-    patient = _patient(sound, args={"dtype": "float32"})
-    model, tokenizer = load_model(str(sound)), patient.tokenizer
-    ours, theirs = (tokenizer.encode(text, add_special_tokens=False) for text in ("abcd", "abef"))
-    (parting,) = [position for position in range(3) if ours[:position] == theirs[:position]][-1:]
-    ids = [*tokenizer.encode("x"), *ours[:parting]]
+    model = load_model(str(sound))
+    prompt, one, other = (5, 6, 7), (8, 9, 10, 11), (8, 9, 12, 13)
     with torch.no_grad():
-        logits = model(torch.tensor([ids])).logits[0, -1]
-    expected = float((logits[ours[parting]] - logits[theirs[parting]]).abs())
+        logits = model(torch.tensor([[*prompt, 8, 9]])).logits[0, -1]
+    expected = float((logits[10] - logits[12]).abs())
     assert expected > 0
-    assert parity._gaps(patient, ["x"], ["abcd"], ["abef"]) == [pytest.approx(expected, rel=1e-4)]
-    assert parity._gaps(patient, ["x"], ["abcd"], ["abcd"]) == []
+    assert parity.gap(model, prompt, one, other, frozenset({2})) == pytest.approx(expected, rel=1e-4)
+    # One has ended: the other's token stands against the likeliest end token.
+    ended = float((logits[[2, 3]].max() - logits[12]).abs())
+    assert parity.gap(model, prompt, (8, 9), other, frozenset({2, 3})) == pytest.approx(ended, rel=1e-4)
+
+
+def test_replies_are_compared_by_their_tokens_though_their_texts_differ(sound: Path) -> None:
+    """A limit of tokens cuts a character in two: one backend writes U+FFFD, the other nothing."""
+
+    class Decoding:
+        """What lm_eval sees of a backend; its texts hide that the tokens are equal."""
+
+        tokenizer = patient.admit(str(sound), None, Backend(), "cpu").tokenizer
+
+        def _model_generate(self, context: Any, max_length: int, stop: list[str], **_: Any) -> Any:
+            return torch.tensor([[0, 5, 6, 8, 9, 2, 2]])
+
+    heard, model = parity.Heard(frozenset({2})), Decoding()
+    context = torch.tensor([[0, 5, 6]])
+    settings: dict[str, Any] = {"max_length": 7, "stop": [], "attention_mask": torch.tensor([[0, 1, 1]])}
+    with parity.listening(model, "hf", heard):
+        model._model_generate(context, **settings)
+    assert heard.replies == {(5, 6): (8, 9)}
+    # What is generated to score options is no reply.
+    model._model_generate(torch.tensor([[0, 7, 6]]), **settings)
+    assert len(heard.replies) == 1
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")

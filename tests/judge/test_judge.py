@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from lens_eval.base.errors import UserError
-from lens_eval.commands.cli import main
+from lens_eval.commands.cli import app, main
 from lens_eval.judge import endpoint
 from lens_eval.judge.endpoint import Endpoint, Rejected, Unreachable
 from lens_eval.judge.grades import (
@@ -85,10 +86,10 @@ class Server:
         return Handler
 
 
-def completion(text: str) -> bytes:
-    message = {"role": "assistant", "content": text}
+def completion(text: Any, ended: str = "stop", **more: Any) -> bytes:
+    message = {"role": "assistant", "content": text, **more}
     usage = {"prompt_tokens": 100, "completion_tokens": 10}
-    return json.dumps({"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}).encode()
+    return json.dumps({"choices": [{"message": message, "finish_reason": ended}], "usage": usage}).encode()
 
 
 @pytest.fixture
@@ -485,3 +486,51 @@ def test_results_without_open_questions_are_refused(tmp_path: Path) -> None:
     (folder / f"samples_lens_mtbench_zh_{STAMP}.jsonl").unlink()
     with pytest.raises(UserError, match="--log_samples"):
         find_answers(folder)
+
+
+CUT = [
+    ("", "length", {"reasoning_content": "The answer is fine, Grade: 3 or"}, "cut off inside its reasoning"),
+    (None, "length", {"reasoning": "Hm"}, "cut off inside its reasoning"),
+    ("<think>Grade: 3", "length", {}, "cut off inside its reasoning"),
+    ("[THINK]Grade: 3", "stop", {}, "cut off inside its reasoning"),
+    ("It is good and", "length", {}, "cut off before its grade"),
+    ("", "stop", {}, "sent an empty reply (finish_reason stop)"),
+    ("", "stop", {"reasoning_content": "Grade: 3"}, "sent reasoning and no answer"),
+    ("", "content_filter", {}, "content_filter"),
+    (None, "stop", {"refusal": "I cannot do that."}, "refusal"),
+]
+
+
+@pytest.mark.parametrize(("text", "ended", "more", "cause"), CUT)
+def test_an_empty_or_cut_reply_is_told_with_its_cause_and_asked_again(
+    text: str | None,
+    ended: str,
+    more: dict[str, str],
+    cause: str,
+    serve: Callable[[Responder], Server],
+    tmp_path: Path,
+) -> None:
+    replies: list[Any] = [(200, {}, completion(text, ended, **more))]
+    server = serve(lambda body, number: replies[0])
+    folder = write_samples(tmp_path, {"zh": ["回答"]})
+    command = ["judge", str(folder), "--endpoint", server.url, "--model", "org/judge"]
+    outcome = CliRunner().invoke(app, command)
+    assert outcome.exit_code == 1  # nothing was graded
+    assert cause in outcome.stderr
+    assert len(server.requests) == 2
+    # An empty reply is not shown to the judge as its own words.
+    assert server.requests[0]["messages"] == server.requests[1]["messages"]
+    # The same command asks again, and a whole reply counts, in parts or not.
+    replies[0] = (200, {}, completion([{"type": "text", "text": "Good.\nGrade: 8"}]))
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert len(server.requests) == 3
+    (judgement,) = read_judgements(folder / "judge_org_judge" / JUDGEMENTS).values()
+    assert judgement.grade == 8
+
+
+def test_the_judge_is_shown_the_answer_without_its_reasoning(tmp_path: Path) -> None:
+    texts = ["<thinking>secret</thinking>seen", "[THINK]never ended"]
+    first, second = find_answers(write_samples(tmp_path, {"zh": texts}))
+    assert first.text.strip() == "seen"
+    assert "secret" not in first.messages[1]["content"]
+    assert not second.text.strip()  # no answer: the lowest grade, unasked

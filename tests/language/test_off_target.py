@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from lens_eval.base.errors import UserError
 from lens_eval.language.calibrate import built_in_sample
 from lens_eval.language.off_target import OUTCOMES, Judge, get_judge, judge_texts, verdict_metrics
-from lens_eval.language.set_aside import is_code, read_prompt, readable, set_aside, split_thinking
+from lens_eval.language.reasoning import read_reasoning
+from lens_eval.language.set_aside import is_code, read_prompt, readable, set_aside
 
 ENGLISH = "The farmers are waiting for the rain to come."
 SWAHILI = "Wakulima wanasubiri mvua inyeshe, kwa sababu mashamba yamekauka."
@@ -167,7 +168,8 @@ def test_thinking_is_judged_apart() -> None:
     cut_off = get_judge().judge(f"<think>{ENGLISH}", "sw")
     assert (cut_off.empty, cut_off.thinking) == (True, "central")
     assert get_judge().judge(SWAHILI, "sw").thinking is None
-    assert split_thinking("a<think>b</think>c<THINK>d</THINK>e") == ("a\nc\ne", "b\nd")
+    parts = read_reasoning("a<think>b</think>c<THINK>d</THINK>e")
+    assert (parts.answer, parts.thinking) == ("a\nc\ne", "b\nd")
 
 
 @pytest.mark.parametrize(

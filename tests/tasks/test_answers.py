@@ -94,6 +94,33 @@ NUMBERS = [
     ("Answer: First 16 - 3 = 13. Then 13 * 2 = 26", "en", 26),
     ("<think>5</think> The answer is 7", "en", 7),
     ("<think> 5, so 7", "en", None),
+    ("[THINK]5[/THINK] The answer is 7", "en", 7),
+    # what follows the answer
+    ("**Answer: 18**\n\nLet me know if you want me to explain step 2 again!", "en", 18),
+    ("Answer: 18 dollars\n\nNote: 3 eggs are eaten.", "en", 18),
+    ("答案：18\n\n如果需要，我可以再解释第 2 步。", "zh", 18),
+    ("She sells 9 eggs for 18 dollars.\n\nQuestion: Tom has 5 apples. Answer: 5", "en", 18),
+    ("The answer is 18.\n\nQ: Tom has 5 apples.\nA: The answer is 5.", "en", 18),
+    ("Jibu ni 18.\nSwali: Tom ana matofaa 5. Jibu ni 5.", "sw", 18),
+    ("**Question:** What is 9 * 2?\n18", "en", 18),
+    # JSON
+    ('{"answer": 18, "confidence": 0.95}', "en", 18),
+    ('{"steps": [1, 2], "final_answer": "18", "confidence": 95}', "en", 18),
+    ('{"answer": 18.5, "unit": 3}', "de", "18.5"),
+    # powers of ten
+    ("5 × 10^3", "en", 5000),
+    ("$5 \\times 10^{3}$", "en", 5000),
+    ("1.5 x 10^6 people", "en", 1_500_000),
+    ("5 × 10³", "en", 5000),
+    ("5e3", "en", 5000),
+    ("1.5E+6", "en", 1_500_000),
+    ("2,5e3", "de", 2500),
+    ("5e-3", "de", "0.005"),
+    ("10^4", "en", 10_000),
+    # glued currencies
+    ("Rp70.000", "id", 70_000),
+    ("USD18", "en", 18),
+    ("KSh1,250", "sw", 1250),
     ("no number", "en", None),
     ("", "en", None),
 ]

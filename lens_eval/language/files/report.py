@@ -7,7 +7,9 @@ import io
 import math
 from typing import Any
 
+from lens_eval.base.metrics import OF_JUDGED
 from lens_eval.base.project import VERSION
+from lens_eval.base.statistics import Interval
 from lens_eval.language.files.score import Scores, make_judge
 from lens_eval.language.files.tally import Tally
 from lens_eval.language.languages import chinese_script
@@ -76,7 +78,13 @@ def _rates(tally: Tally) -> dict[str, Any]:
         for name in ("correct", "correct_on_target"):
             intervals[name] = tally.interval(name, "has_correct")
             rates[name] = intervals[name].mean
-    rates["intervals"] = {name: [interval.low, interval.high] for name, interval in intervals.items()}
+    if tally.count("undetermined") == tally.count():
+        # Of nothing judged there is no rate; a 0 would read as the best there is.
+        for name in set(OF_JUDGED) & rates.keys():
+            rates[name], intervals[name] = None, Interval(math.nan, math.nan, math.nan, 0)
+    rates["intervals"] = {
+        name: [_number(interval.low), _number(interval.high)] for name, interval in intervals.items()
+    }
     rates["lines"] = {"n": sum(tally.lines.values()), **{k: tally.lines[k] for k in (*OUTCOMES, "set_aside")}}
     letters = math.fsum(tally.letters.values())
     rates["characters"] = {
@@ -85,6 +93,10 @@ def _rates(tally: Tally) -> dict[str, Any]:
     if tally.thinking:
         rates["thinking"] = {"n": sum(tally.thinking.values()), **{k: tally.thinking[k] for k in OUTCOMES}}
     return rates
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def render(report: dict[str, Any], form: str) -> str:
