@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lens_eval.base.files import write_text
+from lens_eval.base.files import append_text, write_text
 
 AT_ONCE = 512
 """Requests handed to vLLM together where its batch size is `auto`: it fills its batches itself."""
@@ -54,7 +53,7 @@ class KeptResponses:
         """Read what is there of these requests under this key; start anew where it is of something else."""
         text = json.dumps(requests, sort_keys=True, ensure_ascii=False, default=str)
         identity = {"key": key, "requests": hashlib.sha256(text.encode()).hexdigest()}
-        lines = list(_whole_lines(file))
+        lines = list(_whole_lines(file)) if not file.is_symlink() else []
         if lines and {name: lines[0].get(name) for name in identity} == identity:
             kept = KeptResponses(file, identity, int(lines[0]["size"]))
             for line in lines[1:]:
@@ -67,10 +66,7 @@ class KeptResponses:
     def add(self, responses: Sequence[str]) -> None:
         """Keep one more batch; it is on the disk when this returns."""
         self.batches.append(list(responses))
-        with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(_line({"responses": list(responses)}))
-            stream.flush()
-            os.fsync(stream.fileno())
+        append_text(self.file, _line({"responses": list(responses)}))
 
     def _rewrite(self) -> None:
         """Without the line that a kill cut short, nothing can be written behind it."""
