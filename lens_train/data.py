@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from lens_eval.base import reading
 from lens_eval.base.errors import UserError
 from lens_eval.base.templates import rendered
 from lens_eval.language.languages import find_code
@@ -115,6 +116,11 @@ def _prompt(row: Row, language: str) -> str:
     text = lookup(row.fields, language, ("prompt", "input"))
     if text is None:
         text = _by_language(row.fields, language)
+        if language in _USUAL_COLUMNS and _is_number_of_item(text):
+            raise UserError(
+                f"{row.where}: the field {language!r} holds {text!r}, which is the item's number and no "
+                'prompt in that language; write the prompts as {"prompt": {"en": ..., "id": ...}}'
+            )
     if text is None:
         raise UserError(
             f"{row.where}: no prompt in {language!r}; the item holds: {', '.join(_columns(row.fields))}. "
@@ -125,6 +131,16 @@ def _prompt(row: Row, language: str) -> str:
             f"{row.where}: the prompt in {language!r} is empty; give it a text or remove the item"
         )
     return text
+
+
+_USUAL_COLUMNS = ("id", "no")
+"""Language codes (Indonesian, Norwegian) that are also usual names of the column that numbers the items."""
+
+
+def _is_number_of_item(text: Any) -> bool:
+    if isinstance(text, int | float):
+        return True
+    return isinstance(text, str) and len(text.split()) == 1 and any(sign.isdigit() for sign in text)
 
 
 def _columns(fields: Mapping[str, Any]) -> list[str]:
@@ -148,15 +164,13 @@ def _data_file(path: Path) -> Path:
 
 
 def _json_lines(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                where = f"{path}, line {number}"
-                yield _row(where, _parse(where, line))
+    for where, line in reading.read_lines(path):
+        if line.strip():
+            yield _row(where, reading.parse_json(line, where))
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
-    content = _parse(str(path), path.read_text(encoding="utf-8"))
+    content = reading.read_json(path)
     if isinstance(content, Mapping) and "Instances" in content:
         content = content["Instances"]
     if not isinstance(content, list):
@@ -164,13 +178,6 @@ def _json_rows(path: Path) -> Iterator[Row]:
     for number, fields in enumerate(content, 1):
         where = f"{path}, item {number}"
         yield _row(where, fields)
-
-
-def _parse(where: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON ({error.msg}, column {error.colno})") from None
 
 
 def _row(where: str, fields: Any) -> Row:
@@ -205,16 +212,14 @@ def _read_columns(files: Mapping[str, Path], limit: int | None) -> dict[str, tup
 
 
 def _column(file: Path) -> Iterator[str]:
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            where = f"{file}, line {number}"
-            text: Any = line
-            if file.suffix == ".jsonl":
-                fields = _row(where, _parse(where, line)).fields
-                text = next((fields[key] for key in TEXT_KEYS if key in fields), None)
-            if not isinstance(text, str) or not text.strip():
-                raise UserError(f"{where}: the prompt is empty or missing")
-            yield text
+    for where, line in reading.read_lines(file):
+        text: Any = line
+        if file.suffix == ".jsonl":
+            fields = _row(where, reading.parse_json(line, where)).fields
+            text = next((fields[key] for key in TEXT_KEYS if key in fields), None)
+        if not isinstance(text, str) or not text.strip():
+            raise UserError(f"{where}: the prompt is empty or missing")
+        yield text
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.files import need_disk, written_aside
+from lens_eval.base.files import PARTIAL, holds_nothing, lock, need_disk, written_aside
 from lens_eval.base.progress import progress
 from lens_train.checkpoint import checkpoint_folder, model_identity, weight_files
 from lens_train.files import TYPES, tensor_entries, write_tensors
@@ -148,12 +148,18 @@ def merge(delta: Path, base: str, output: Path) -> None:
             f"(weights {variant.base['weights_sha256'][:12]}), "
             f"not from {base} (weights {identity['weights_sha256'][:12]})"
         )
-    if output.exists() and any(output.iterdir()):
+    if not holds_nothing(output):
         raise UserError(f"output {output} is not empty; name another folder")
     folder = checkpoint_folder(base)
     need_disk(output, checkpoint_bytes(folder))
-    merge_tensors(folder, changed, output)
-    Variant(**{**variant.__dict__, "kind": "checkpoint"}).save(output)
+    aside = output / f"merge{PARTIAL}"  # a killed merge leaves nothing else
+    with lock(output):
+        shutil.rmtree(aside, ignore_errors=True)
+        merge_tensors(folder, changed, aside)
+        Variant(**{**variant.__dict__, "kind": "checkpoint"}).save(aside)
+        for file in sorted(aside.iterdir(), key=lambda file: file.name == VARIANT_FILE):
+            file.replace(output / file.name)
+        aside.rmdir()
 
 
 def checkpoint_bytes(folder: Path) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lens_eval.base.errors import UserError
 from lens_eval.base.files import written_aside
+from lens_eval.base.reading import parse_json, shaped, text
 
 
 def write_tensors(
@@ -27,6 +29,8 @@ def write_tensors(
         aside.chmod(mode)  # files of safetensors are readable by their owner only
 
 
+LARGEST_HEADER = 100_000_000
+"""Bytes, as in the safetensors library."""
 TYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -36,9 +40,24 @@ TYPES = {
 
 
 def tensor_entries(file: Path) -> tuple[int, dict[str, Any]]:
-    """Offset of the data in a safetensors file, and the header's entry of each tensor."""
+    """Offset of the data in a safetensors file, and the header's entry of each tensor.
+
+    Raises:
+        UserError: it is no safetensors file, or cut short.
+    """
+    whole = file.stat().st_size
     with file.open("rb") as stream:
-        (size,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(size))
-    header.pop("__metadata__", None)
+        start = stream.read(8)
+        size = struct.unpack("<Q", start)[0] if len(start) == 8 else whole
+        if 8 + size > whole or size > LARGEST_HEADER:
+            raise UserError(f"{file} is no safetensors file, or cut short (its header would end behind it)")
+        header = parse_json(text(stream.read(size), str(file)), str(file))
+    with shaped(file, "safetensors file"):
+        header.pop("__metadata__", None)
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]
+            count = prod(entry["shape"])
+            width = TYPES[entry["dtype"]].itemsize if entry["dtype"] in TYPES else None
+            if not 0 <= begin <= end <= whole - 8 - size or (width and count * width != end - begin):
+                raise UserError(f"{file} is damaged or cut short: the tensor {name} lies outside of it")
     return 8 + size, header

@@ -7,6 +7,7 @@ the folder is and how it was made.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lens_eval.base.files import write_text
+from lens_eval.base.reading import read_object, shaped
 
 VARIANT_FILE = "variant.json"
 
@@ -77,6 +79,10 @@ class Variant:
         Raises:
             FileNotFoundError: the folder holds no finished variant.
         """
-        raw = json.loads((folder / VARIANT_FILE).read_text(encoding="utf-8"))
-        raw["languages"] = tuple(raw["languages"])
-        return Variant(**raw)
+        file = folder / VARIANT_FILE
+        if not file.is_file():
+            raise FileNotFoundError(errno.ENOENT, "no finished variant", str(file))
+        raw = read_object(file, "record of a variant")
+        with shaped(file, "record of a variant"):
+            raw["languages"] = tuple(raw["languages"])
+            return Variant(**raw)

@@ -16,6 +16,7 @@ import torch
 
 from lens_eval.base import files
 from lens_eval.base.errors import UserError
+from lens_eval.base.files import is_leftover, lock
 from lens_eval.mini import resolve_data
 from lens_train import export, methods
 from lens_train.checkpoint import causal_config, checkpoint_folder, load_tokenizer, model_identity
@@ -41,6 +42,7 @@ from lens_train.probing import expected_identity, probe, probe_identity, probe_p
 from lens_train.processes import join, rank
 from lens_train.stream import open_decoder
 from lens_train.subspace import RECORD, Subspaces
+from lens_train.subspace import TENSORS as SUBSPACE_TENSORS
 from lens_train.trunk import Trunk
 from lens_train.walk import Kept, WalkState
 from lens_train.watch import outcome
@@ -427,8 +429,23 @@ def probe_folder(
     Raises:
         UserError: a setting or an input is wrong; raised before any work.
     """
-    if output.exists() and (not output.is_dir() or {file.name for file in output.iterdir()} - {PROBE_STATE}):
+    _check_probe_folder(output)
+    with lock(output):
+        _check_probe_folder(output)
+        return _probe_into(output, model, data, config, device)
+
+
+def _check_probe_folder(output: Path) -> None:
+    """Refuse a folder that holds more than a killed probing leaves; the record, written last, is not left."""
+    ours = {PROBE_STATE, SUBSPACE_TENSORS}
+    if output.exists() and (
+        not output.is_dir()
+        or any(file.name not in ours and not is_leftover(file) for file in output.iterdir())
+    ):
         raise UserError(f"output {output} is not empty; name another folder")
+
+
+def _probe_into(output: Path, model: str, data: str | Path, config: LensConfig, device: str) -> Subspaces:
     place = resolve_device(device)
     texts = read_prompts(resolve_data(data), config.languages, config.most_probed)
     tokenizer = load_tokenizer(model)

@@ -18,8 +18,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, distributed, nn
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.files import write_text
+from lens_eval.base.files import append_text, write_text
 from lens_eval.base.progress import progress
+from lens_eval.base.reading import read_text, shaped
 from lens_train.config import LensConfig
 from lens_train.files import write_tensors
 from lens_train.losses import Objective
@@ -401,16 +402,16 @@ class TopTrainer:
             return []
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / LOG
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        records = [json.loads(line) for line in lines[:done]]
+        lines = read_text(path).splitlines() if path.is_file() else []
+        with shaped(path, "log of training; remove the folder's training/ to begin anew"):
+            records = [json.loads(line) for line in lines[:done]]
         if rank() == 0:
             write_text(path, "".join(json.dumps(record) + "\n" for record in records))
         return records
 
     def _append_log(self, record: Mapping[str, Any]) -> None:
         if rank() == 0 and self.folder is not None:
-            with (self.folder / LOG).open("a", encoding="utf-8") as log:
-                log.write(json.dumps(record) + "\n")
+            append_text(self.folder / LOG, json.dumps(record) + "\n")
 
 
 @contextmanager

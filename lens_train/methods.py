@@ -14,11 +14,13 @@ import os
 import types
 import typing
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lens_eval.base.errors import UserError, did_you_mean
-from lens_eval.base.files import write_text
+from lens_eval.base.files import holds_nothing, lock, make_folder, write_text
+from lens_eval.base.reading import read_object
 from lens_train.job import VARIANT_FILE, Job
 
 METHODS: dict[str, str] = {
@@ -53,9 +55,12 @@ def train(job: Job) -> None:
     from lens_train.memory import reset_peak
 
     reset_peak()
-    if job.method not in METHODS:
-        begin(job)  # so that a user's own method can be killed and started again, too
-    getattr(module, function)(job)
+    # Of several processes the first holds the folder for all.
+    with lock(job.output) if not process() else nullcontext():
+        check_output(job)  # another run may have ended here meanwhile
+        if job.method not in METHODS:
+            begin(job)  # so that a user's own method can be killed and started again, too
+        getattr(module, function)(job)
 
 
 def load(method: str) -> tuple[types.ModuleType, str]:
@@ -119,13 +124,13 @@ def check_output(job: Job) -> None:
         return  # the first process checks for all
     if output.exists() and not output.is_dir():
         raise UserError(f"output {output} is a file; name a folder that does not exist yet")
-    if not output.exists() or not any(output.iterdir()):
+    if holds_nothing(output):
         return
     if (output / VARIANT_FILE).exists():
         raise UserError(f"output {output} holds a finished variant; name another folder, or remove it first")
     if not (output / JOB_FILE).exists():
         raise UserError(f"output {output} is not empty and holds no run; name another folder")
-    before, now = json.loads((output / JOB_FILE).read_text(encoding="utf-8")), describe(job)
+    before, now = read_object(output / JOB_FILE, "description of a run"), describe(job)
     changed = sorted(key for key in now if before.get(key) != now[key])
     if changed:
         raise UserError(
@@ -146,7 +151,7 @@ def begin(job: Job) -> None:
     if process():
         return
     file = job.output / JOB_FILE
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent, below=job.output)
     write_text(file, json.dumps(describe(job), indent=2, ensure_ascii=False) + "\n")
 
 

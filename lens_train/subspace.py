@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import write_text
+from lens_eval.base.reading import read_object, shaped
 from lens_train.files import write_tensors
 
 TENSORS = "subspace.safetensors"
@@ -110,19 +111,20 @@ class Subspaces:
             UserError: the folder holds no complete set of subspaces.
         """
         try:
-            identity = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
+            identity = read_object(Path(folder) / RECORD, "record of subspaces")
             with safe_open(str(Path(folder) / TENSORS), framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        except (OSError, SafetensorError, UserError) as error:
             raise UserError(f"{folder} holds no subspaces ({error}); make them with `lens probe`") from None
         named: dict[str, dict[str, Tensor]] = {"direction": {}, "mean": {}}
-        for name, value in tensors.items():
-            kind, dot, code = name.partition(".")
-            if dot:
-                named[kind][code] = value
-        return Subspaces(
-            tensors["agnostic"], tensors["specific"], named["direction"], identity, named["mean"]
-        )
+        with shaped(folder, "folder of subspaces; make them with `lens probe`"):
+            for name, value in tensors.items():
+                kind, dot, code = name.partition(".")
+                if dot:
+                    named[kind][code] = value
+            return Subspaces(
+                tensors["agnostic"], tensors["specific"], named["direction"], identity, named["mean"]
+            )
 
     def require(self, expected: Mapping[str, Any]) -> None:
         """Check that every entry of `expected` equals that of the identity.

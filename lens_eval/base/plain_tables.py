@@ -26,9 +26,9 @@ def bounds(interval: Interval, write: Callable[[float], str] = percent) -> str:
 
 
 def markdown_cell(text: str) -> str:
-    """Text that stays text in Markdown: no table breaks, no markup, no HTML."""
-    for sign in "\\|`*_<>[]":
-        # Interval brackets and underscores in names read better unescaped and do no harm in a cell.
-        if sign not in "[]_":
-            text = text.replace(sign, "\\" + sign)
-    return " ".join(text.split())
+    """Text that stays text in Markdown: no table breaks, no markup, no HTML, no links, no pictures."""
+    # Interval brackets and underscores in names read better unescaped, and do no harm without a link.
+    for sign in ("\\", "|", "`", "*", "<", ">"):
+        text = text.replace(sign, "\\" + sign)
+    text = text.replace("![", "\\!\\[").replace("](", "]\\(").replace("][", "]\\[").replace("]:", "]\\:")
+    return "".join(sign for sign in " ".join(text.split()) if sign.isprintable())

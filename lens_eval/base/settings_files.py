@@ -14,7 +14,12 @@ from typing import Any
 import yaml
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.reading import read_text
 
+LARGEST = 4 << 20
+"""Characters of settings."""
+MOST_VALUES = 100_000
+"""Values in settings, those of an alias counted every time."""
 _FLOAT_TAG, _BOOL_TAG = "tag:yaml.org,2002:float", "tag:yaml.org,2002:bool"
 _FLOAT = re.compile(
     r"""^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?
@@ -57,10 +62,26 @@ def parse(text: str, what: str) -> Any:
     Raises:
         UserError: not YAML.
     """
+    if len(text) > LARGEST:
+        raise UserError(f"{what} is too large to be settings")
     try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{what} is not readable YAML: {error}") from None
+        value = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError, TypeError, KeyError) as error:
+        raise UserError(f"{what} is not readable YAML: {str(error)[:500] or type(error).__name__}") from None
+    if _count(value) > MOST_VALUES:
+        raise UserError(f"{what} is too large, or repeats itself too often, to be settings")
+    return value
+
+
+def _count(value: Any) -> int:
+    """Values inside of a value, as far as `MOST_VALUES`: aliases can repeat without end."""
+    count, waiting = 0, [value]
+    while waiting and count <= MOST_VALUES:
+        each = waiting.pop()
+        count += 1
+        if isinstance(each, dict | list):
+            waiting += each.values() if isinstance(each, dict) else each
+    return count
 
 
 def read(path: Path) -> Any:
@@ -70,9 +91,10 @@ def read(path: Path) -> Any:
         UserError: no such file, or not YAML.
     """
     try:
-        return parse(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except UserError as error:
         raise UserError(f"cannot read the settings in {path}: {error}") from None
+    return parse(text, str(path))
 
 
 def write(settings: Any, width: int = 80) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -83,16 +87,54 @@ def languages() -> None:
 
 
 def main() -> None:
-    """Run `lens`; a mistake of the user's ends with one message and status 2, Ctrl-C with 130."""
+    """Run `lens`; a mistake of the user's ends with one message and status 2, Ctrl-C with 130.
+
+    What the machine refuses (disk, rights, memory) and what nobody foresaw end the same way, in one line;
+    `LENS_TRACEBACK=1` shows where.
+    """
+    from lens_eval.base.redaction import note_environment, visible
+
+    note_environment()
     try:
         app()
-    except UserError as error:
-        typer.echo(f"lens: {error}", err=True)
-        sys.exit(2)
     except SystemExit as end:
         if end.code == 130:  # Typer turns Ctrl-C into this, without a word
             typer.echo("lens: stopped; run the same command again to go on where that is possible", err=True)
         raise
+    except Exception as error:
+        if os.environ.get("LENS_TRACEBACK") and not isinstance(error, UserError):
+            typer.echo(visible("".join(traceback.format_exception(error))), err=True)
+        typer.echo(visible(f"lens: {in_words(error)}"), err=True)
+        sys.exit(2)
+
+
+def in_words(error: Exception) -> str:
+    """One line on what ended a command."""
+    text = " ".join(str(error).split())[:500]
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        file = f"{error.filename}: " if error.filename is not None else ""
+        return f"{file}{error.strerror}{_ADVICE.get(error.errno, '')}"
+    if isinstance(error, MemoryError):
+        return "not enough memory; take a smaller model, batch or file"
+    if type(error).__name__ == "BrokenProcessPool":
+        return "a worker process was killed (out of memory, as a rule); try again with --processes 1"
+    frame = traceback.extract_tb(error.__traceback__)[-1:]
+    place = f" ({Path(frame[0].filename).name}, line {frame[0].lineno})" if frame else ""
+    return f"{type(error).__name__}: {text}{place}; this was not foreseen, LENS_TRACEBACK=1 shows where"
+
+
+_ADVICE = {
+    errno.ENOSPC: "; make room, and run the same command again",
+    errno.EDQUOT: "; make room, and run the same command again",
+    errno.EFBIG: "; the file system takes no larger files",
+    errno.EMFILE: "; raise the limit of open files: ulimit -n 4096",
+    errno.ENFILE: "; the machine has too many files open",
+    errno.EROFS: "; name an output elsewhere",
+    errno.EACCES: "; name an output where you may write",
+    errno.ENAMETOOLONG: "; name a shorter one",
+}
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.redaction import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,7 +79,7 @@ def show(found: Examination, full: bool = False, console: Console | None = None)
 
     console = console or Console(highlight=False)
     for task, prompt in found.prompts.items():
-        console.print(Text(task, style="bold"))
+        console.print(Text(visible(task), style="bold"))
         console.print(Text(_visible(prompt if full else _cut(prompt))), soft_wrap=True)
         console.print()
     styles = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
@@ -87,7 +88,9 @@ def show(found: Examination, full: bool = False, console: Console | None = None)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for result, words in lines(found.results):
-        table.add_row(Text(result.check), Text(result.outcome, style=styles[result.outcome]), Text(words))
+        table.add_row(
+            Text(result.check), Text(result.outcome, style=styles[result.outcome]), Text(visible(words))
+        )
     console.print(table)
 
 
@@ -122,5 +125,5 @@ def _cut(prompt: str) -> str:
 
 def _visible(prompt: str) -> str:
     """Control characters, which could move the cursor, as escapes; a space at the end as a dot."""
-    text = "".join(c if c == "\n" or c.isprintable() or c == "\u200d" else repr(c)[1:-1] for c in prompt)
+    text = visible(prompt)
     return f"{text}·" if text.endswith(" ") else text

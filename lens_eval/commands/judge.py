@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.reading import parse_json
+from lens_eval.commands.options import say
 from lens_eval.judge.judging import judge_what_is_new
 
 if TYPE_CHECKING:
@@ -59,30 +61,26 @@ def judge(
     )
     answers = find_answers(run)
     folder = run / folder_of(model)
-    file, judgements = judge_what_is_new(answers, folder, target, concurrency, typer.echo)
+    file, judgements = judge_what_is_new(answers, folder, target, concurrency, say)
     rows = summarise(answers, judgements, model)
     _show(rows)
     _show_tokens([judgements[key] for key in {a.key(model) for a in answers} if key in judgements], prices)
     failed = sum(row.failed for row in rows)
-    typer.echo(f"grades: {folder}; `lens compare {run}` shows them with intervals")
+    say(f"grades: {folder}; `lens compare {run}` shows them with intervals")
     if failed:
-        typer.echo(
-            f"lens: {failed} answers have no grade (see {file}); they are left out of the means", err=True
-        )
+        say(f"lens: {failed} answers have no grade (see {file}); they are left out of the means", err=True)
         own = {answer.key(model) for answer in answers}
         causes = Counter(judgements[key].error for key in own if key in judgements and judgements[key].error)
         for cause, count in causes.most_common(3):
-            typer.echo(f"lens: {count} of them: {cause}", err=True)
+            say(f"lens: {count} of them: {cause}", err=True)
     if answers and failed == len(answers):
         raise typer.Exit(1)
 
 
 def _extra(text: str | None) -> dict[str, Any]:
-    import json
-
     try:
-        extra = json.loads(text) if text else {}
-    except json.JSONDecodeError as error:
+        extra = parse_json(text, "--extra") if text else {}
+    except UserError as error:
         raise UserError(f"--extra is no JSON: {error}") from None
     if not isinstance(extra, dict):
         raise UserError(f'--extra takes a JSON object such as {{"seed": 1}}, not {text}')
@@ -121,4 +119,4 @@ def _show_tokens(judgements: Sequence[Judgement], prices: tuple[float, float] | 
     line = f"tokens of these judgements: {read:,} read, {written:,} written"
     if prices:
         line += f"; cost {(read * prices[0] + written * prices[1]) / 1e6:,.2f}"
-    typer.echo(line)
+    say(line)

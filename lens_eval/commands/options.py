@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
+
 from lens_eval.base.errors import UserError, did_you_mean
+from lens_eval.base.redaction import is_secret_name, note, visible
 
 
 def read_codes(languages: str | None) -> tuple[str, ...]:
     from lens_eval.language.languages import normalise_code
 
-    return tuple(normalise_code(code.strip()) for code in (languages or "").split(",") if code.strip())
+    codes = [code.strip() for code in (languages or "").split(",") if code.strip()]
+    for code in codes:
+        if " " in code and len(code.split()[0]) <= 3:
+            raise UserError(
+                f"{code!r} is no language code; separate codes with commas: {code.replace(' ', ',')}"
+            )
+    return tuple(normalise_code(code) for code in codes)
 
 
 def read_backend(name: str) -> str:
@@ -32,7 +41,14 @@ def read_pairs(text: str | None, option: str = "--model-args") -> dict[str, Any]
             if not separator:
                 raise UserError(f"{option}: {part!r} is not key=value")
             pairs[key.strip()] = _plain_value(value.strip())
+            if is_secret_name(key.strip()):
+                note(value.strip())
     return pairs
+
+
+def say(text: str, nl: bool = True, err: bool = False) -> None:
+    """Print text for a reader: without secrets and without control characters."""
+    typer.echo(visible(text), nl=nl, err=err)
 
 
 def _plain_value(text: str) -> Any:

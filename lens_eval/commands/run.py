@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lens_eval.base.errors import UserError, did_you_mean
-from lens_eval.commands.options import read_backend, read_codes, read_pairs
+from lens_eval.base.files import check_outputs, make_folder
+from lens_eval.base.redaction import hide, visible
+from lens_eval.commands.options import read_backend, read_codes, read_pairs, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,6 +150,8 @@ def compare(
     from lens_eval.results.read import load
 
     _check_format(format, paper is not None, checks)
+    if output is not None:
+        _check_folder(output, runs, paper)
     numbers = None if paper is None else published.read_published(paper)
     scores, document, holes = load(runs)
     allowed = [word.strip() for word in allow.split(",") if word.strip()]
@@ -163,18 +167,29 @@ def compare(
     pairs = None if numbers is None else published.pair(result, numbers)
     checked = findings.check_findings(scores, result.reference) if checks else None
     if format in ("csv", "json") and (pairs is not None or checked is not None):
-        typer.echo(_beside(format, pairs, checked), nl=False)
+        say(_beside(format, pairs, checked), nl=False)
         return
     if format is None:
         tables.show(result)
     else:
-        typer.echo(tables.FORMATS[format][1](result), nl=False)
+        say(tables.FORMATS[format][1](result), nl=False)
     if pairs is not None:
-        published.show(pairs) if format is None else typer.echo("\n" + published.to_markdown(pairs), nl=False)
+        published.show(pairs) if format is None else say("\n" + published.to_markdown(pairs), nl=False)
     if checked is not None:
-        findings.show(checked) if format is None else typer.echo(
-            "\n" + findings.to_markdown(checked), nl=False
-        )
+        findings.show(checked) if format is None else say("\n" + findings.to_markdown(checked), nl=False)
+
+
+def _check_folder(output: Path, runs: Sequence[str], paper: Path | None) -> None:
+    """Refuse a folder for tables that cannot be written, or whose files are what is compared."""
+    from lens_eval.page import report as page
+    from lens_eval.results import tables
+
+    folders = [Path(run) if Path(run).exists() else Path(run.partition("=")[2]) for run in runs]
+    if len(runs) > 1 and any(folder.resolve() == output.resolve() for folder in folders):
+        raise UserError(f"--output {output} is one of the runs compared; name another folder")
+    make_folder(output)
+    names = [name for name, _ in tables.FORMATS.values()]
+    check_outputs([output / name for name in (*names, page.FILE)], [paper] if paper else ())
 
 
 def _check_format(format: str | None, paper: bool, checks: bool) -> None:
@@ -221,9 +236,12 @@ def report(
     file = output or (run if run.is_dir() else run.parent) / page.FILE
     if file.is_dir() or not file.parent.is_dir():
         raise UserError(f"--output {file} is {'a folder' if file.is_dir() else 'in no folder'}; name a file")
+    folder = run if run.is_dir() else run.parent
+    inside = file.exists() and file.resolve().is_relative_to(folder.resolve())
+    check_outputs([file], [file] if inside and file.suffix not in (".html", ".htm") else ())
     name = str(document.get("name") or run.resolve().name)
     result = compare_scores(scores, name=name, holes=holes, run=document)
-    typer.echo(page.write_of_run(run, result, scores, output=file))
+    say(str(page.write_of_run(run, result, scores, output=file)))
 
 
 def _end(outcome: Outcome, directions: Path | None = None) -> None:
@@ -231,7 +249,7 @@ def _end(outcome: Outcome, directions: Path | None = None) -> None:
     if outcome.comparison is not None:
         from lens_eval.results.tables import show
 
-        typer.echo("")
+        say("")
         show(outcome.comparison)
         if directions is not None:
             from lens_eval.results import findings
@@ -239,9 +257,9 @@ def _end(outcome: Outcome, directions: Path | None = None) -> None:
 
             findings.show(findings.check_findings(load([directions])[0], outcome.comparison.reference))
     for line in outcome.failed if outcome.comparison is None else ():
-        typer.echo(f"failed: {line}", err=True)
+        say(f"failed: {line}", err=True)
     if outcome.status:
-        typer.echo(
+        say(
             f"lens: {len(outcome.failed)} cells failed (see errors/); the same command tries them again",
             err=True,
         )
@@ -252,12 +270,12 @@ def _say(line: str) -> None:
     """One line on standard output, also while a bar is on the screen."""
     from tqdm import tqdm
 
-    tqdm.write(line, file=sys.stdout)
+    tqdm.write(visible(line), file=sys.stdout)
     sys.stdout.flush()
 
 
 def _command() -> str:
-    return " ".join(["lens", *sys.argv[1:]])
+    return hide(" ".join(["lens", *sys.argv[1:]]))
 
 
 def _batch(text: str) -> int | str:

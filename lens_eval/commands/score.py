@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.files import write_text
+from lens_eval.base.files import check_outputs, write_text
+from lens_eval.commands.options import read_codes, say
 
 _Detector = Annotated[str, typer.Option("--detector", help="lingua, langdetect, or fasttext:FILE.")]
 _Central = Annotated[str, typer.Option("--central", help="The central language.")]
@@ -54,6 +54,10 @@ _SplitChinese = Annotated[
     ),
 ]
 _Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first line that cannot be read.")]
+_DelimiterOption = Annotated[
+    str | None,
+    typer.Option("--delimiter", help="Between cells of CSV or TSV: one sign, or tab; else guessed."),
+]
 _Format = Annotated[str | None, typer.Option("--format", help="md, csv or json.")]
 _Output = Annotated[Path | None, typer.Option("--output", help="Write the report here, too.")]
 _Verdicts = Annotated[
@@ -76,6 +80,7 @@ def score(
     words: _Words = None,
     split_chinese: _SplitChinese = False,
     strict: _Strict = False,
+    delimiter: _DelimiterOption = None,
     format: _Format = None,
     output: _Output = None,
     verdicts: _Verdicts = None,
@@ -88,49 +93,48 @@ def score(
     from lens_eval.language.files.read import Fields
     from lens_eval.language.files.report import make_report, render
     from lens_eval.language.files.score import Settings, score_files, verdict_file
-    from lens_eval.language.languages import DEFAULT_LANGUAGES, normalise_code
+    from lens_eval.language.languages import DEFAULT_LANGUAGES
 
     form = _format(format, output)
-    _check(protocol, words, (output, verdicts))
+    _check(protocol, words)
     names = files or (["-"] if not sys.stdin.isatty() else [])
     if not names:
         raise UserError("name files to score, or pipe responses in: lens score samples_*.jsonl")
     candidates = DEFAULT_LANGUAGES
     if languages:
-        candidates = tuple(normalise_code(code) for code in languages.split(",") if code.strip())
+        candidates = read_codes(languages)
+    check_outputs((output, verdicts), [*(name for name in names if name != "-"), *([words] if words else [])])
     settings = Settings(central, candidates, detector, split_chinese, protocol, str(words) if words else None)
     fields = Fields(text, language, prompt, item, correct)
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with verdict_file(verdicts) as on_verdict:
-        scores = score_files(
-            names,
-            fields,
-            settings,
-            strict=strict,
-            processes=processes or available,
-            on_verdict=on_verdict,
-        )
+        options = {"strict": strict, "processes": processes or available, "delimiter": _delimiter(delimiter)}
+        scores = score_files(names, fields, settings, on_verdict=on_verdict, **options)  # type: ignore[arg-type]
     report = make_report(scores)
     if output:
         write_text(output, render(report, form or "md"))
-        typer.echo(render(report, "md"), nl=False)
+        say(render(report, "md"), nl=False)
     else:
-        typer.echo(render(report, form or "md"), nl=False)
+        say(render(report, form or "md"), nl=False)
     if scores.broken_count:
         typer.echo(
             f"lens: {scores.broken_count} lines could not be read; --strict stops at the first", err=True
         )
 
 
-def _check(protocol: str, words: Path | None, outputs: Sequence[Path | None]) -> None:
+def _delimiter(given: str | None) -> str | None:
+    sign = {"tab": "\t", "\\t": "\t"}.get(given or "", given)
+    if sign is not None and (len(sign) != 1 or sign in '"\r\n'):
+        raise UserError(f"--delimiter is {given!r}; give one sign, or tab")
+    return sign
+
+
+def _check(protocol: str, words: Path | None) -> None:
     """Refuse what can be refused before any response is read."""
     if protocol not in ("lens", "lcb"):
         raise UserError(f"unknown protocol {protocol!r}; known: lens, lcb")
     if words and not words.is_file():
         raise UserError(f"no word list at {words}")
-    for path in outputs:
-        if path and not path.absolute().parent.is_dir():
-            raise UserError(f"cannot write {path}: there is no folder {path.parent}")
 
 
 def _format(format: str | None, output: Path | None) -> str | None:
@@ -172,6 +176,7 @@ def calibrate(
     from lens_eval.language.off_target import Judge
 
     form = _format(format, output)
+    check_outputs((output,), files or ())
     try:
         cuts = [int(length) for length in lengths.split(",")]
     except ValueError:
@@ -191,6 +196,6 @@ def calibrate(
     report = calibration.report(results, judge, other, source)
     if output:
         write_text(output, render_calibration(report, form or "md"))
-        typer.echo(render_calibration(report, "md"), nl=False)
+        say(render_calibration(report, "md"), nl=False)
     else:
-        typer.echo(render_calibration(report, form or "md"), nl=False)
+        say(render_calibration(report, form or "md"), nl=False)

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.redaction import visible
+from lens_eval.commands.options import read_codes, say
 
 Model = Annotated[
     str, typer.Option("--model", help="Hub id, folder or GGUF file of the model, or `builtin`.")
@@ -53,7 +55,7 @@ def probe(
         settings["probe_items"] = limit
     codes, pivot = _languages(languages, central)
     written = probe_folder(model, data, LensConfig.build(codes, pivot, settings), output, device)
-    typer.echo(f"subspaces of {written.agnostic.shape[0]} layers, rank {written.specific.shape[1]}: {output}")
+    say(f"subspaces of {written.agnostic.shape[0]} layers, rank {written.specific.shape[1]}: {output}")
 
 
 def train(
@@ -147,9 +149,9 @@ def sweep(
     job = Job("lens", model, resolve_data(data), codes, output, pivot, seed, device, settings)
     request = Request(job, data, resolve_data(dev_data), asked, margin / 100, dev_limit, max_new_tokens)
     outcome = run(request, _say)
-    typer.echo("")
+    say("")
     tables.show(outcome)
-    typer.echo(f"written: {output}")
+    say(f"written: {output}")
 
 
 def assess(
@@ -183,12 +185,12 @@ def diagnose(
 
     document = load_diagnostics(run)
     for line in summary(document):
-        typer.echo(line)
+        say(line)
     if plots:
         from lens_train.watch.plots import draw_run
 
         for path in draw_run(run, document):
-            typer.echo(f"written: {path}")
+            say(f"written: {path}")
 
 
 def merge(
@@ -200,7 +202,7 @@ def merge(
     from lens_train.export import merge as merge_delta
 
     merge_delta(delta, model, output)
-    typer.echo(f"written: {output}")
+    say(f"written: {output}")
 
 
 def _show_outcome(job: Any) -> None:
@@ -212,17 +214,16 @@ def _show_outcome(job: Any) -> None:
     variant = Variant.load(job.output)
     said = summary.lines(variant.outcome, variant.languages)
     for line in [*said, *([""] if said else [])]:
-        typer.echo(line)
-    typer.echo(f"written: {job.output}")
+        say(line)
+    say(f"written: {job.output}")
     for command in next_commands.next_commands(job, variant):
-        typer.echo(f"next: {command}")
+        say(f"next: {command}")
 
 
 def _languages(languages: str, central: str) -> tuple[tuple[str, ...], str]:
     from lens_eval.language.languages import normalise_code
 
-    codes = tuple(normalise_code(code) for code in languages.split(",") if code.strip())
-    return codes, normalise_code(central)
+    return read_codes(languages), normalise_code(central)
 
 
 def _settings(config: Path | None, assignments: list[str] | None, template: str | None) -> dict[str, Any]:
@@ -263,5 +264,5 @@ def _say(line: str) -> None:
     """One line on standard output, also while a bar is on the screen."""
     from tqdm import tqdm
 
-    tqdm.write(line)
+    tqdm.write(visible(line))
     sys.stdout.flush()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.reading import read_object
 from lens_eval.base.templates import rendered
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def admit(model: str, adapter: str | None, backend: Backend, device: str = "auto
     if adapter is not None and not (Path(adapter) / "adapter_config.json").is_file():
         raise UserError(f"no adapter in {adapter}: it holds no adapter_config.json")
     file = checkpoint_folder(name) / "generation_config.json"
-    generation = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    generation = read_object(file, "generation configuration") if file.is_file() else {}
     return Patient(name, adapter, backend, device, load_tokenizer(name), causal_config(name), generation)
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import email.utils
+import queue
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.redaction import note, note_settings, visible
 
 Message = Mapping[str, str]
 
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 60.0
+LARGEST_REPLY = 8 << 20
+"""Bytes of a reply."""
 # The server is busy or was hit by an accident: the same request can succeed later.
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 # No request will succeed before the user changes something.
@@ -70,6 +74,15 @@ class Endpoint:
             raise UserError(f"the endpoint {self.url!r} is no address such as http://localhost:8000/v1")
         if parts.username or parts.password:
             raise UserError("leave user and password out of the endpoint; the key comes from the environment")
+        if self.key is not None:
+            note(self.key)
+            object.__setattr__(self, "key", self.key.strip() or None)
+            if self.key and not (self.key.isascii() and self.key.isprintable()):
+                raise UserError(
+                    "the API key holds characters that no header can hold; set it anew (not shown here)"
+                )
+        note_settings(self.extra)
+        note_settings(dict(parse_qsl(parts.query)))
 
     @property
     def address(self) -> str:
@@ -108,12 +121,9 @@ class Endpoint:
         }
         body = {name: value for name, value in body.items() if value is not None}
         try:
-            # No redirects: a key goes to the address the user named, or nowhere.
-            answer = requests.post(
-                self.address, json=body, auth=self._sign, timeout=self.timeout, allow_redirects=False
-            )
+            answer = _in_time(lambda deadline: self._post(body, deadline), self.timeout)
             content = answer.content
-        except requests.RequestException as error:
+        except (requests.RequestException, TimeoutError) as error:
             raise _Passing(f"{self.address} does not answer ({_why(error)})", silent=True) from None
         if answer.status_code == 200:
             return _reply(answer)
@@ -125,11 +135,56 @@ class Endpoint:
             raise _Passing(said, wait, broken=answer.status_code not in (429, 503, 529))
         raise Rejected(said)
 
+    def _post(self, body: Mapping[str, Any], deadline: float) -> Any:
+        """The server's answer, with a body of at most `LARGEST_REPLY` bytes.
+
+        Raises:
+            TimeoutError: it took longer than the deadline.
+        """
+        import requests
+
+        # No redirects: a key goes to the address the user named, or nowhere.
+        with requests.post(
+            self.address, json=body, auth=self._sign, timeout=self.timeout, allow_redirects=False, stream=True
+        ) as answer:
+            found = bytearray()
+            for block in answer.iter_content(4096):
+                found += block
+                if len(found) > LARGEST_REPLY:
+                    raise Rejected(f"{self.address} sent a reply of more than {LARGEST_REPLY >> 20} MB")
+                if time.monotonic() > deadline:
+                    raise TimeoutError("timed out")
+            answer._content = bytes(found)
+            return answer
+
     def _sign(self, request: Any) -> Any:
         """Set the header here: `requests` would else take a password for this host out of ~/.netrc."""
         if self.key:
             request.headers["Authorization"] = f"Bearer {self.key}"
         return request
+
+
+def _in_time(ask: Callable[[float], Any], seconds: float) -> Any:
+    """What `ask` returns, or its exception, or `TimeoutError` after `seconds`, however slowly a server sends.
+
+    The time limit of a socket begins anew with every byte, so it ends no reply that comes byte by byte.
+    """
+    found: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            found.put((ask(time.monotonic() + seconds), None))
+        except Exception as error:
+            found.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        answer, error = found.get(timeout=seconds + 1)
+    except queue.Empty:
+        raise TimeoutError("timed out") from None
+    if error is not None:
+        raise error
+    return answer
 
 
 class _Passing(Exception):
@@ -200,7 +255,7 @@ def _text(content: Any) -> str | None:
 
 def _short(content: bytes) -> str:
     """One line of what a server said."""
-    text = " ".join(content[:2000].decode("utf-8", "replace").split())
+    text = visible(" ".join(content[:2000].decode("utf-8", "replace").split()))
     return text[:200] or "nothing"
 
 

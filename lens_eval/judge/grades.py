@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.files import write_text
+from lens_eval.base.files import append_text, make_folder, plain_name, write_text
 from lens_eval.base.metrics import JUDGED
+from lens_eval.base.reading import parse_json, text
 from lens_eval.judge.endpoint import Reply
 from lens_eval.language.languages import LANGUAGES
 from lens_eval.language.reasoning import read_reasoning, without_reasoning
@@ -174,6 +174,7 @@ def find_answers(run: Path) -> list[Answer]:
         model = str(results.get("model_name") or file.parent.name)
         for task, settings in (results.get("configs") or {}).items():
             seen.append(task)
+            plain_name(task, f"{file}: a task")
             if (settings.get("metadata") or {}).get("family") == FAMILY:
                 latest[file.parent, model_label(model), task] = file
     if not latest:
@@ -196,7 +197,7 @@ def _answers(file: Path, model: str, task: str) -> list[Answer]:
         raise UserError(f"{file}: the answers of {task} are missing; run lm_eval with --log_samples")
     try:
         return [_answer(file, model, task, sample) for sample in read_lines(samples)]
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise UserError(f"{samples} holds records that are no samples of {task} ({error!r})") from error
 
 
@@ -276,6 +277,8 @@ def read_judgements(file: Path) -> dict[str, Judgement]:
     """
     if not file.is_file():
         return {}
+    if file.is_symlink():
+        raise UserError(f"{file} is a symbolic link; remove it, nothing is written through it")
     data = file.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
     if len(whole) < len(data):
@@ -284,8 +287,8 @@ def read_judgements(file: Path) -> dict[str, Judgement]:
     found = {}
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
-            judgement = Judgement(**json.loads(line))
-        except (ValueError, TypeError) as error:
+            judgement = Judgement(**parse_json(text(line, "it"), "it"))
+        except (UserError, TypeError) as error:
             raise UserError(f"{file}, line {number}: no judgement ({error}); mend or delete it") from error
         found[judgement.key] = judgement
     return found
@@ -293,12 +296,7 @@ def read_judgements(file: Path) -> dict[str, Judgement]:
 
 def append_judgement(file: Path, judgement: Judgement) -> None:
     """Add one line in one write: a kill leaves the line whole, or a piece without its end."""
-    line = json.dumps(vars(judgement), ensure_ascii=False) + "\n"
-    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(handle, line.encode("utf-8", "replace"))
-    finally:
-        os.close(handle)
+    append_text(file, json.dumps(vars(judgement), ensure_ascii=False) + "\n")
 
 
 # --- results ----------------------------------------------------------------------------------------
@@ -334,7 +332,7 @@ def write_results(
     for file in dict.fromkeys(answer.source for answer in answers):
         own = [answer for answer in answers if answer.source == file]
         folder = file.parent / folder_name
-        folder.mkdir(exist_ok=True)
+        make_folder(folder, below=file.parent)
         source = read_json(file)
         stamp = file.stem.removeprefix("results_")
         record: dict[str, Any] = {

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.files import lock
+from lens_eval.base.files import lock, make_folder
 from lens_eval.base.progress import progress
 from lens_eval.judge.endpoint import Endpoint, Message, Rejected, Reply, Unreachable
 from lens_eval.judge.grades import (
@@ -39,6 +39,7 @@ def judge_what_is_new(
         The file of judgements, and all in it by key.
     """
     model, file = endpoint.model, folder / JUDGEMENTS
+    make_folder(folder, below=folder.parent)
     with lock(folder):
         known = {key: judgement for key, judgement in read_judgements(file).items() if judgement.final}
         # Equal answers to one question have one judgement.

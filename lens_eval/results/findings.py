@@ -7,13 +7,12 @@ Each is a `Finding`: a contrast of per-item results with its paired, item-cluste
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from lens_eval.base.metrics import metric_of
+from lens_eval.base.separated import write_csv
 from lens_eval.results.read import Scores
 
 if TYPE_CHECKING:
@@ -385,12 +384,8 @@ def rows(checks: Sequence[Check]) -> list[dict[str, Any]]:
 
 def to_csv(checks: Sequence[Check]) -> str:
     """The records of `rows`."""
-    stream = io.StringIO()
     names = ["name", "claim", "outcome", "rule", "detail", "mean", "low", "high", "n"]
-    writer = csv.DictWriter(stream, names, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(rows(checks))
-    return stream.getvalue()
+    return write_csv(names, rows(checks))
 
 
 def numbers(check: Check) -> str:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lens_eval.base.errors import UserError, did_you_mean
+from lens_eval.base.reading import read_text
+from lens_eval.base.separated import write_csv
 from lens_eval.results.compare import AVERAGE, Comparison, Entry
 
 if TYPE_CHECKING:
@@ -65,15 +67,10 @@ def read_published(path: Path) -> list[Published]:
     if not path.is_file():
         raise UserError(f"no file {path}; results/paper/README.md says what it should hold")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            head = next(reader, [])
-            _check_columns(head, path)
-            found = [
-                _row(fields, reader.line_num, path) for fields in reader if any(f.strip() for f in fields)
-            ]
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error})") from error
+        reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+        head = next(reader, [])
+        _check_columns(head, path)
+        found = [_row(fields, reader.line_num, path) for fields in reader if any(f.strip() for f in fields)]
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not CSV ({error})") from error
     _check_twice(found, path)
@@ -197,12 +194,7 @@ def rows(pairs: Iterable[Pair]) -> list[dict[str, Any]]:
 def to_csv(pairs: Iterable[Pair]) -> str:
     """The records of `rows`."""
     records = rows(pairs)
-    stream = io.StringIO()
-    names = [*COLUMNS, "line", "ours", "low", "high", "n", "difference", "reason"]
-    writer = csv.DictWriter(stream, names, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(records)
-    return stream.getvalue()
+    return write_csv([*COLUMNS, "line", "ours", "low", "high", "n", "difference", "reason"], records)
 
 
 def to_markdown(pairs: Sequence[Pair]) -> str:

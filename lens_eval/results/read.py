@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lens_eval.base import reading
 from lens_eval.base.errors import UserError, did_you_mean
+from lens_eval.base.files import plain_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,17 +135,28 @@ def _read_run(folder: Path, document: Mapping[str, Any]) -> tuple[list[Scores], 
         cells = list(document["cells"])
         for cell in cells:
             if cell["state"] == "finished":
-                results = _single_results(folder / cell["folder"])
+                results = _single_results(_inside(folder, cell["folder"]))
                 simulated = bool(document.get("simulated"))
                 for file in (results, *sorted(results.parent.glob(f"judge_*/{results.name}"))):
                     scores += _read_results(file, variant=cell["variant"], simulated=simulated)
             else:
                 holes.append(Hole(cell["variant"], cell["task"], cell.get("reason") or "not evaluated yet"))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"{folder / RUN_FILE} is not the record of a run of `lens reproduce` ({error!r})"
         ) from error
     return scores, holes
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """A folder below a run's own.
+
+    Raises:
+        UserError: it lies elsewhere.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise UserError(f"{folder / RUN_FILE} names the folder {name!r}, which is outside of the run")
+    return folder / name
 
 
 def _single_results(folder: Path) -> Path:
@@ -155,7 +168,7 @@ def _single_results(folder: Path) -> Path:
 
 def _read_lm_eval(path: Path, name: str | None) -> list[Scores]:
     """All results below a folder; of several of one task and model the latest counts, as in lm_eval."""
-    files = [path] if path.is_file() else sorted(path.rglob("results_*.json"), key=lambda p: p.name)
+    files = [path] if path.is_file() else sorted(_results_below(path), key=lambda p: p.name)
     files = [p for p in files if not any(part.endswith(".partial") for part in p.parts)]
     if not files:
         raise UserError(
@@ -168,6 +181,15 @@ def _read_lm_eval(path: Path, name: str | None) -> list[Scores]:
     return list(latest.values())
 
 
+_STAMP = re.compile(r"_(\d{4}-\d\d-\d\dT[\d.-]+)$")
+
+
+def _results_below(path: Path) -> set[Path]:
+    """`results_*.json`, and what lm_eval makes of `--output_path x.json`: `x_TIME.json`."""
+    named = {file for file in path.rglob("*.json") if _STAMP.search(file.stem)}
+    return named | set(path.rglob("results_*.json"))
+
+
 def _read_results(file: Path, variant: str | None, simulated: bool = False) -> list[Scores]:
     results = read_json(file)
     for key in ("results", "configs", "versions", "n-shot"):
@@ -175,16 +197,19 @@ def _read_results(file: Path, variant: str | None, simulated: bool = False) -> l
             raise UserError(f"{file} is no results file of lm_eval (no `{key}`)")
     if variant is None:
         variant = model_label(str(results.get("model_name") or file.parent.name))
-    stamp = file.stem.removeprefix("results_")
+    found = _STAMP.search(file.stem)
+    stamp = found[1] if found else file.stem.removeprefix("results_")
     tasks = [t for t in results["configs"] if t in results["n-shot"]]
     scores = []
     for task in tasks:
+        plain_name(task, f"{file}: a task")
         samples = samples_file(file.parent, task, stamp)
         if samples is None:
             raise UserError(
                 f"{file}: the per-item samples of {task} are missing; run lm_eval with --log_samples"
             )
-        scores.append(_read_samples(samples, results, task, variant, simulated))
+        with reading.shaped(file, "results file of lm_eval"):
+            scores.append(_read_samples(samples, results, task, variant, simulated))
     return scores
 
 
@@ -202,13 +227,7 @@ def samples_file(folder: Path, task: str, stamp: str) -> Path | None:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is corrupt or cut short: {error}") from error
-    if not isinstance(document, dict):
-        raise UserError(f"{file} is no results file: it holds {type(document).__name__}")
-    return document
+    return reading.read_object(file, "results file")
 
 
 def read_lines(file: Path) -> Iterator[dict[str, Any]]:
@@ -217,14 +236,8 @@ def read_lines(file: Path) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: a record that cannot be read; names file and line.
     """
-    number = 0
-    try:
-        with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
-            for line in stream:
-                number += 1
-                yield json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
-        raise UserError(f"{file}, line {max(number, 1)}: corrupt or cut short ({error})") from error
+    for _, sample in reading.read_objects(file):
+        yield sample
 
 
 def _read_samples(file: Path, results: Mapping[str, Any], task: str, variant: str, simulated: bool) -> Scores:
@@ -232,7 +245,7 @@ def _read_samples(file: Path, results: Mapping[str, Any], task: str, variant: st
     metadata = config.get("metadata") or {}
     rows: dict[int, tuple[str, str, str]] = {}
     columns = _Columns()
-    try:
+    with reading.shaped(file, "file of lm_eval samples"):
         for sample in read_lines(file):
             item = sample["doc_id"]
             document = sample["doc"]
@@ -242,11 +255,14 @@ def _read_samples(file: Path, results: Mapping[str, Any], task: str, variant: st
             prompt = hashes if metadata.get("turn") == 2 else sample["prompt_hash"]
             rows[item] = (str(item if own is None else own), hashes, prompt)
             columns.add(item, sample)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} holds records that are no lm_eval samples ({error!r})") from error
-    expected = (results.get("n-samples") or {}).get(task, {}).get("effective", len(rows))
+        expected = (results.get("n-samples") or {}).get(task, {}).get("effective", len(rows))
     if not rows or len(rows) != expected:
         raise UserError(f"{file} is cut short: {len(rows)} items of {expected}")
+    if columns.only_predictions:
+        raise UserError(
+            f"{file} was made with --predict_only: it holds responses and no scores; `lens score` judges "
+            "them, or run lm_eval without --predict_only"
+        )
     order = sorted(rows)
     items = tuple(rows[i][0] for i in order)
     family, language = family_and_language(task, metadata)
@@ -280,6 +296,11 @@ class _Columns:
     def __init__(self) -> None:
         self._rows: dict[tuple[str, tuple[str, ...]], dict[int, tuple[Any, ...]]] = {}
         self._getters: dict[tuple[str, ...], Callable[[Mapping[str, Any]], tuple[Any, ...]]] = {}
+
+    @property
+    def only_predictions(self) -> bool:
+        """Whether the samples were not scored."""
+        return {name for _, names in self._rows for name in names} == {"bypass"}
 
     def add(self, item: int, sample: Mapping[str, Any]) -> None:
         """Note one sample's metrics."""

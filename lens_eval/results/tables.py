@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lens_eval.base.files import write_text
 from lens_eval.base.metrics import label
 from lens_eval.base.plain_tables import SIMULATED, bounds, markdown_cell, percent, points
+from lens_eval.base.separated import write_csv
 from lens_eval.results.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, main_metrics
 
 if TYPE_CHECKING:
@@ -333,15 +333,13 @@ def _interval(interval: Interval | None, prefix: str) -> dict[str, Any]:
 
 def to_csv(comparison: Comparison) -> str:
     """Every number, one a line; empty lines of a hole say `hole` in `metric` and the reason last."""
-    stream = io.StringIO()
     records = list(rows(comparison))
     names = [*(records[0] if records else {"task": 0, "metric": 0, "variant": 0}), "reason"]
-    writer = csv.DictWriter(stream, names, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(records)
-    for hole in comparison.holes:
-        writer.writerow({"task": hole.task, "metric": "hole", "variant": hole.variant, "reason": hole.reason})
-    return stream.getvalue()
+    records += [
+        {"task": hole.task, "metric": "hole", "variant": hole.variant, "reason": hole.reason}
+        for hole in comparison.holes
+    ]
+    return write_csv(names, records)
 
 
 def to_json(comparison: Comparison) -> str:
@@ -388,7 +386,7 @@ def to_latex(comparison: Comparison) -> str:
             r"\end{tabular}",
             rf"\caption{{{_tex(family)}: {_tex(label(metric))}, \%, with 95\% intervals clustered by item"
             rf" ({_tex(size_line(comparison, family))}).{simulated}}}",
-            rf"\label{{tab:{family}-{metric}}}".replace("_", "-").replace(",", "-"),
+            rf"\label{{tab:{re.sub('[^A-Za-z0-9.]+', '-', f'{family}-{metric}')}}}",
             r"\end{table}",
             "",
         ]
@@ -423,7 +421,7 @@ _TEX = {
 
 
 def _tex(text: str) -> str:
-    return "".join(_TEX.get(c, c) for c in text)
+    return "".join(_TEX.get(c, c) for c in text if c.isprintable())
 
 
 FORMATS: dict[str, tuple[str, Callable[[Comparison], str]]] = {

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lens_eval.base import reading
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import write_json
 
@@ -56,7 +57,7 @@ def load(run: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = reading.read_object(path, "record of training")
         for variant in record.values():
             for curve in variant["curves"]:
                 if len(curve["steps"]) != len(curve["values"]):
@@ -77,7 +78,7 @@ def read_curves(log: Path) -> list[dict[str, Any]]:
     if not log.is_file():
         return []
     columns: dict[tuple[str, str], list[tuple[int, float]]] = {}
-    for line in log.read_text(encoding="utf-8").splitlines():
+    for line in reading.read_text(log).split("\n"):
         record = _step(line)
         for term, value in record.items():
             number = isinstance(value, (int, float)) and math.isfinite(value)
@@ -90,7 +91,7 @@ def _step(line: str) -> dict[str, Any]:
     """One line of a log; empty where it is no step: a method of somebody else's writes what it likes."""
     try:
         record = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) and isinstance(record.get("step"), int) else {}
 
@@ -113,15 +114,16 @@ def read_diagnostics(file: Path) -> dict[str, Any]:
     """
     if not file.is_file():
         return {}
-    found = json.loads(file.read_text(encoding="utf-8"))
+    found = reading.read_object(file, "record of diagnostics")
     if found.get("format") != 1:
         return {}
     found.pop("seconds", None)
-    for time in ("before", "after"):
-        points = found.get("projection", {}).get(time, {})
-        for language in points:
-            points[language] = points[language][:PROJECTED]
-    return _rounded(found)
+    with reading.shaped(file, "record of diagnostics"):
+        for time in ("before", "after"):
+            points = found.get("projection", {}).get(time, {})
+            for language in points:
+                points[language] = points[language][:PROJECTED]
+        return _rounded(found)
 
 
 def _rounded(value: Any) -> Any:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.files import make_folder, write_text
 from lens_eval.base.identity import source_hash, versions
 from lens_eval.runs.evaluation import stopwatch
 from lens_eval.runs.recipe import Recipe, Row
@@ -40,6 +41,7 @@ ATTEMPTS = 4
 SHARED = ".shared.partial"
 """File in the output folder by which another machine knows that it sees the same one."""
 CLAIMS = ".claims.partial"
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _FORWARDED = ("LENS_DATA_DIR", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
 
@@ -56,7 +58,7 @@ class Same:
     def here(folder: Path) -> Same:
         """This machine's; leaves a token in the output folder for the others to find."""
         token = secrets.token_hex(16)
-        (folder / SHARED).write_text(token, encoding="utf-8")
+        write_text(folder / SHARED, token)
         forwarded = {name: os.environ[name] for name in _FORWARDED if name in os.environ}
         sources = source_hash("lens_eval"), source_hash("lens_train")
         return Same(token, versions(), sources, forwarded)
@@ -97,12 +99,16 @@ def connected(address: str, recipe: Recipe, device: str, cpus: float) -> Iterato
     Raises:
         UserError: Ray is not installed, no cluster is there, or none of its nodes can run a task.
     """
+    if address == "local":  # read by Ray when it is imported: its address is the loopback's
+        os.environ[_LOOPBACK] = "0"
     try:
         import ray
     except ModuleNotFoundError:
         raise UserError("--ray needs Ray: pip install 'lens-multilingual[ray]'") from None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    options: dict[str, Any] = {}
+    if address == "local":  # a cluster of this machine alone listens to nobody else
+        options = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
@@ -400,7 +406,7 @@ def _claim(folder: Path, name: str) -> Iterator[None]:
     """
     import fcntl
 
-    (folder / CLAIMS).mkdir(exist_ok=True)
+    make_folder(folder / CLAIMS, below=folder)
     with (folder / CLAIMS / re.sub(r"[^\w.-]", "_", name)).open("a+") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         stream.truncate(0)

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.files import make_folder
 from lens_eval.base.identity import environment
 from lens_eval.base.paths import Paths
+from lens_eval.base.redaction import hide, without_secrets
 from lens_eval.runs.recipe import Backend
 from lens_eval.runs.task_index import EvalTask
 from lens_eval.upstream.evaluation import NoManager, no_work_twice, quiet
@@ -107,6 +109,8 @@ class Evaluator:
 
         aside = folder.with_name(folder.name + ".partial")
         shutil.rmtree(aside, ignore_errors=True)
+        make_folder(folder.parent, below=folder.parent.parent)
+        aside.unlink(missing_ok=True)
         aside.mkdir(parents=True)
         tracker = EvaluationTracker(output_path=str(aside / "results.json"))
         keep = Keep(folder.with_name(folder.name + ".responses.partial"), key, self.seed)
@@ -134,7 +138,7 @@ class Evaluator:
             self._save(results, tracker, task, aside)
         old = folder.with_name(folder.name + ".old.partial")
         shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
+        if os.path.lexists(folder):
             folder.rename(old)
         aside.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
@@ -163,7 +167,8 @@ class Evaluator:
         config.model_source = self.backend.model
         config.model_name = self.label
         config.model_name_sanitized = re.sub(r"[^\w.-]", "_", self.label)
-        tracker.save_results_aggregated(results=self.paths.clean(results), samples={task.name: samples})
+        results = without_secrets(self.paths.clean(results))
+        tracker.save_results_aggregated(results=results, samples={task.name: samples})
         tracker.save_results_samples(task_name=task.name, samples=samples)
         _check_and_pack(folder, task, len(samples))
 
@@ -229,6 +234,6 @@ def _check_and_pack(folder: Path, task: EvalTask, count: int) -> None:
     if saved != count:
         raise OSError(f"lm_eval saved {saved} samples of {count} of {task.name} (is the disk full?)")
     # Neither time nor name in the header: the same samples are the same file on every run.
-    packed = gzip.compress(raw, mtime=0)
+    packed = gzip.compress(hide(raw.decode("utf-8")).encode("utf-8"), mtime=0)
     samples[0].with_name(samples[0].name + ".gz").write_bytes(packed)
     samples[0].unlink()

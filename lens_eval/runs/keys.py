@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lens_eval.base.errors import UserError
 from lens_eval.base.files import file_hash
 from lens_eval.base.identity import key_of, source_hash, versions
+from lens_eval.base.reading import read_json
 from lens_eval.mini import resolve_data
 from lens_eval.runs.recipe import PATH_SETTINGS, Recipe, Row
 from lens_eval.runs.sources import adapter_folder, model_arguments
@@ -119,8 +120,8 @@ class Identities:
 def cell_record(folder: Path) -> dict[str, Any]:
     """What a finished cell's folder says of itself: key, hash of the weights, seconds; else nothing."""
     try:
-        record = json.loads((folder / CELL_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        record = read_json(folder / CELL_FILE) if (folder / CELL_FILE).is_file() else None
+    except UserError:  # made again
         return {}
     return record if isinstance(record, dict) and list(folder.glob("results_*.json")) else {}
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
+from lens_eval.base import reading
 from lens_eval.base.errors import UserError
-from lens_eval.base.files import free_bytes
+from lens_eval.base.files import free_bytes, holds_nothing
 from lens_eval.mini import resolve_data
 from lens_eval.results.read import RUN_FILE
 from lens_eval.runs.recipe import Recipe, require_set, rows_of, unset_variable
@@ -61,13 +61,13 @@ def check(recipe: Recipe, folder: Path, device: str | None) -> None:
 def _check_folder(folder: Path, recipe: Recipe) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output {folder} is a file; name a folder")
-    if not folder.is_dir() or not any(p.name != ".lock" for p in folder.iterdir()):
+    if holds_nothing(folder):
         return
     if not (folder / RUN_FILE).is_file():
         raise UserError(f"output {folder} is not empty and holds no run; name another folder")
     try:
-        name = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["name"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+        name = reading.read_json(folder / RUN_FILE)["name"]
+    except (UserError, KeyError, TypeError):
         raise UserError(
             f"{folder / RUN_FILE} is corrupt; remove that file, or name another --output"
         ) from None

@@ -14,11 +14,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lens_eval.base.errors import UserError, did_you_mean
+from lens_eval.base.redaction import note_settings
 
 BACKENDS = ("hf", "vllm")
 ANY_BACKEND = ("dtype", "revision", "enable_thinking", "think_end_token", "chat_template_args")
 """Arguments of a model that every backend knows by the same name."""
-RESERVED = ("models", "errors")
+RESERVED = (
+    "models",
+    "errors",
+    "run.json",
+    "training.json",
+    "report.html",
+    "made.md",
+    *(f"table.{ending}" for ending in ("md", "csv", "tex", "json")),
+)
 _TOP = (
     "name",
     "description",
@@ -298,6 +307,7 @@ def _backend(raw: Mapping[str, Any], where: str) -> Backend:
             f"known: {', '.join(BACKENDS)}"
         )
     args = dict(_mapping(raw.get("args"), f"{where}.args"))
+    note_settings(args)
     for key in ("pretrained", "peft", "lora_local_path"):
         if key in args:
             raise UserError(

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.files import lock, write_json
+from lens_eval.base.files import lock, write_json, write_text
 from lens_eval.results.read import RUN_FILE
 from lens_eval.runs.evaluation import stopwatch
 from lens_eval.runs.preflight import available, check
@@ -97,7 +97,7 @@ def _cluster(
 
 
 def _prepare(folder: Path, recipe: Recipe) -> None:
-    (folder / ".gitignore").write_text(_IGNORED, encoding="utf-8")
+    write_text(folder / ".gitignore", _IGNORED)
     shutil.rmtree(folder / "errors", ignore_errors=True)
     if not (folder / RUN_FILE).exists():
         write_json(folder / RUN_FILE, {"name": recipe.name, "simulated": recipe.simulated, "cells": []})

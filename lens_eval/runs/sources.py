@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.reading import read_object
 from lens_eval.mini import resolve_model
 from lens_eval.runs.recipe import PATH_SETTINGS, Recipe, VariantSpec
 from lens_train.gguf import is_gguf
@@ -26,7 +26,7 @@ def model_arguments(model: str, adapter: str | None = None, backend: str = "hf")
 
         folder = checkpoint_folder(model)
     if adapter is None and (folder / "adapter_config.json").is_file():
-        base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get(
+        base = read_object(folder / "adapter_config.json", "adapter's configuration").get(
             "base_model_name_or_path"
         )
         if not base:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -10,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.files import write_json
+from lens_eval.base.files import make_folder, write_json, write_text
 from lens_eval.base.identity import environment
+from lens_eval.base.reading import read_json, shaped
+from lens_eval.base.redaction import without_secrets
 from lens_eval.results.compare import Comparison, compare
 from lens_eval.results.read import RUN_FILE, load
 from lens_eval.runs.evaluation import Evaluator, stopwatch
@@ -266,8 +267,8 @@ class Run:
     def _note_error(self, name: str, trace: str) -> None:
         """The whole traceback, for whoever has to find out; the table gets its first line."""
         errors = self.folder / "errors"
-        errors.mkdir(exist_ok=True)
-        (errors / f"{name}.txt").write_text(trace, encoding="utf-8")
+        make_folder(errors, below=self.folder)
+        write_text(errors / f"{name}.txt", trace, "replace")
 
     def _costs(self, row: Row) -> None:
         cost: dict[str, Any] = {"evaluation_seconds": sum(cell.seconds for cell in self.cells[row.name])}
@@ -288,11 +289,8 @@ class Run:
 
     def _former_costs(self, row: Row) -> dict[str, Any]:
         """What the last run noted, where the trained model has been removed since."""
-        former = (
-            json.loads((self.folder / RUN_FILE).read_text(encoding="utf-8"))
-            .get("costs", {})
-            .get(row.name, {})
-        )
+        with shaped(self.folder / RUN_FILE, "record of a run"):
+            former = dict(read_json(self.folder / RUN_FILE).get("costs", {}).get(row.name, {}))
         return {key: value for key, value in former.items() if key.startswith("train_") or key == "settings"}
 
     def _record(self) -> None:
@@ -316,7 +314,7 @@ class Run:
             "reference": self.recipe.reference,
             "variants": [row.name for row in self.rows],
             "command": self.command,
-            "recipe": asdict(self.recipe),
+            "recipe": without_secrets(asdict(self.recipe)),
             "device": self.device,
             "environment": self.environment,
             "costs": self.costs,

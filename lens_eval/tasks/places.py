@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lens_eval.base import reading
 from lens_eval.base.errors import UserError
+from lens_eval.base.separated import read_table
 from lens_eval.tasks.families import HUB, MMMLU_FILES
 from lens_eval.tasks.finding import MissingItems, Place, Row, find_files
 from lens_eval.tasks.words import word
@@ -30,21 +29,11 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1024):
             yield from batch.to_pylist()
     elif name.endswith((".jsonl", ".jsonl.gz")):
-        opener = gzip.open if name.endswith(".gz") else open
-        with opener(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _json(line, path, number)
+        for _, record in reading.read_objects(path):
+            yield record
     else:
-        with path.open(encoding="utf-8", newline="") as lines:
-            yield from csv.DictReader(lines, delimiter="," if name.endswith(".csv") else "\t")
-
-
-def _json(line: str, path: Path, number: int) -> dict[str, Any]:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {number}: not JSON ({error.msg})") from None
+        for _, record in read_table(path, "csv" if name.endswith(".csv") else "tsv"):
+            yield record
 
 
 def _each(row: Callable[[dict[str, Any]], Row]) -> Callable[[Sequence[Path]], list[Row]]:
@@ -58,6 +47,9 @@ def _each(row: Callable[[dict[str, Any]], Row]) -> Callable[[Sequence[Path]], li
             raise UserError(
                 f"{names}: a record lacks the field {error}; is this the data set it should be?"
             ) from None
+        except (TypeError, ValueError, AttributeError, IndexError) as error:
+            names = ", ".join(str(path) for path in files)
+            raise UserError(f"{names}: a record is not of this data set ({error!r})") from None
 
     return read
 
@@ -97,14 +89,21 @@ def _mgsm(language: str, split: str) -> list[Place]:
         return {**test(without_label, answer), "solution": steps.strip()}
 
     def tsv(files: Sequence[Path]) -> list[Row]:
-        lines = files[0].read_text(encoding="utf-8").splitlines()
-        return [test(*line.split("\t")) for line in lines if line.strip()]
+        rows = []
+        for where, line in reading.read_lines(files[0]):
+            if line.strip():
+                with reading.shaped(where, "question and answer of MGSM"):
+                    rows.append(test(*line.split("\t")))
+        return rows
 
     def exemplars(files: Sequence[Path]) -> list[Row]:
-        literals = json.loads(files[0].read_text(encoding="utf-8"))
-        items = literals["MGSM_EXEMPLARS"].get(language, {})
-        answers = literals["EXEMPLAR_NUMBER_ANSWERS"]
-        return [exemplar(items[key]["q"], items[key]["a"], answers[int(key) - 1]) for key in sorted(items)]
+        literals = reading.read_object(files[0], "file of exemplars")
+        with reading.shaped(files[0], "file of exemplars"):
+            items = literals["MGSM_EXEMPLARS"].get(language, {})
+            answers = literals["EXEMPLAR_NUMBER_ANSWERS"]
+            return [
+                exemplar(items[key]["q"], items[key]["a"], answers[int(key) - 1]) for key in sorted(items)
+            ]
 
     def hub(record: dict[str, Any]) -> Row:
         if split == "test":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.files import write_text
+from lens_eval.base.files import append_text, write_text
 from lens_eval.base.templates import rendered
 
 AT_ONCE = 512
@@ -57,7 +56,7 @@ class KeptResponses:
         """Read what is there of these requests under this key; start anew where it is of something else."""
         text = json.dumps(requests, sort_keys=True, ensure_ascii=False, default=str)
         identity = {"key": key, "requests": hashlib.sha256(text.encode()).hexdigest()}
-        lines = list(_whole_lines(file))
+        lines = list(_whole_lines(file)) if not file.is_symlink() else []
         if lines and {name: lines[0].get(name) for name in identity} == identity:
             kept = KeptResponses(file, identity, int(lines[0]["size"]))
             for line in lines[1:]:
@@ -70,10 +69,7 @@ class KeptResponses:
     def add(self, responses: Sequence[str]) -> None:
         """Keep one more batch; it is on the disk when this returns."""
         self.batches.append(list(responses))
-        with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(_line({"responses": list(responses)}))
-            stream.flush()
-            os.fsync(stream.fileno())
+        append_text(self.file, _line({"responses": list(responses)}))
 
     def _rewrite(self) -> None:
         """Without the line that a kill cut short, nothing can be written behind it."""

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.files import append_text, write_text
 from lens_eval.base.progress import progress
+from lens_eval.base.reading import read_text, shaped
 from lens_eval.language.languages import get_language
 from lens_train import generation, methods
 from lens_train.baselines import tuning
@@ -100,8 +102,12 @@ def own_answers(
 
     They are kept in `file`, so that an interrupted run need not generate them again.
     """
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    done: dict[str, str | None] = dict(json.loads(line) for line in lines if line.endswith("]"))
+    text = read_text(file) if file.exists() else ""
+    lines = text[: text.rfind("\n") + 1].split("\n")[:-1]  # what a kill cut short is asked for again
+    if not text.endswith("\n") and text:
+        write_text(file, "".join(line + "\n" for line in lines))
+    with shaped(file, "file of own answers"):
+        done: dict[str, str | None] = dict(json.loads(line) for line in lines)
     todo = [item for item in items if item.id not in done]
     starts = range(0, len(todo), settings.answer_batch)
     for start in progress(starts, label="own answers"):
@@ -109,8 +115,7 @@ def own_answers(
         texts = generate(run, [item.prompt[run.job.central] for item in batch], settings.answer_tokens)
         new = {item.id: text for item, text in zip(batch, texts, strict=True)}
         done |= new
-        with file.open("a", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in new.items())
+        append_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in new.items()))
     found = {key: text for key, text in done.items() if text}
     if not found:
         raise UserError(f"{run.job.model} ended none of its answers within {settings.answer_tokens} tokens")

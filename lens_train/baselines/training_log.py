@@ -12,6 +12,7 @@ from typing import Any
 
 import transformers
 
+from lens_eval.base.files import append_text, write_text
 from lens_eval.base.progress import progress
 from lens_train import methods
 from lens_train.baselines.pairs import Example
@@ -36,7 +37,7 @@ class TrainingLog(transformers.TrainerCallback):
             (entry["seconds"] for entry in kept if entry["stage"] == self.stage.name), default=0.0
         )
         if not methods.process():
-            self.file.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+            write_text(self.file, "".join(json.dumps(entry) + "\n" for entry in kept))
         self._started = time.perf_counter()
         return self._before
 
@@ -61,8 +62,7 @@ class TrainingLog(transformers.TrainerCallback):
             "tokens": state.num_input_tokens_seen,
             "seconds": round(self._before + time.perf_counter() - self._started, 3),
         }
-        with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
+        append_text(self.file, json.dumps(entry) + "\n")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._bar is not None:

@@ -126,7 +126,16 @@ def read_header(file: Path) -> Header:
         try:
             _check_start(file, reader)
             header = _read(file, size, reader)
-        except (_Short, struct.error, OverflowError, ZeroDivisionError):
+        except (
+            _Short,
+            struct.error,
+            OverflowError,
+            ZeroDivisionError,
+            ValueError,
+            TypeError,
+            RecursionError,
+            MemoryError,
+        ):
             raise UserError(
                 f"{file} is damaged or cut short: its header does not fit into its {size:,} bytes; "
                 "copy or download it again"

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import write_text
+from lens_eval.base.reading import read_object
 from lens_train.files import write_tensors
 
 TENSORS, RECORD = "steering.safetensors", "steering.json"
@@ -157,9 +158,9 @@ class Steering:
             UserError: the folder holds no steering.
         """
         try:
-            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            record = read_object(folder / RECORD, "record of a steering")
             tensors = load_file(folder / TENSORS)
-        except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        except (OSError, SafetensorError, UserError) as error:
             raise UserError(
                 f"{folder} holds no steering ({error}); make it with `lens train --method steer`"
             ) from None

@@ -25,8 +25,9 @@ from typing import Any
 
 import torch
 
+from lens_eval.base import reading
 from lens_eval.base.errors import UserError, did_you_mean
-from lens_eval.base.files import lock, write_json
+from lens_eval.base.files import holds_nothing, lock, make_folder, write_json
 from lens_eval.base.identity import environment, key_of, versions
 from lens_eval.base.progress import progress
 from lens_eval.language.languages import DEFAULT_LANGUAGES
@@ -187,13 +188,13 @@ def _about(plan: plan.Plan, dev: DevData, request: Request) -> dict[str, Any]:
 
 
 def _check_folder(folder: Path, about: Mapping[str, Any]) -> None:
-    if not folder.exists() or (folder.is_dir() and not {file.name for file in folder.iterdir()} - {".lock"}):
+    if holds_nothing(folder):
         return
     if not (folder / FILE).is_file():
         raise UserError(f"output {folder} is not empty and holds no sweep; name another folder")
     try:
-        before = json.loads((folder / FILE).read_text(encoding="utf-8"))["about"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+        before = dict(reading.read_json(folder / FILE)["about"])
+    except (UserError, KeyError, TypeError, ValueError):
         raise UserError(
             f"{folder / FILE} is damaged; remove it to continue with the finished points"
         ) from None
@@ -225,7 +226,7 @@ class _Work:
     def rows(self, plans: Sequence[plan.Plan]) -> tuple[Row, ...]:
         """Every row, in order; each is written to disk as soon as it is known."""
         points = self.request.points
-        self.points.mkdir(exist_ok=True)
+        make_folder(self.points, below=self.request.job.output)
         found = [self._load(self._path(point)) for point in points]
         first = self._load(self._path({"backbone": True}))
         missing = [place for place, record in enumerate(found) if record is None]
@@ -250,10 +251,12 @@ class _Work:
     @staticmethod
     def _load(path: Path) -> dict[str, Any] | None:
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except json.JSONDecodeError:
+            if not path.exists():
+                return None
+            record = reading.read_object(path, "finished setting")
+            Row(**record["row"])
+            return record
+        except (UserError, KeyError, TypeError):
             raise UserError(f"{path} is damaged; remove it to have that setting trained again") from None
 
     def _open(self, first: Mapping[str, Any] | None) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lens_eval.base.files import write_text
-from lens_eval.base.plain_tables import WHY_SIMULATED, percent
+from lens_eval.base.plain_tables import WHY_SIMULATED, markdown_cell, percent
+from lens_eval.base.separated import write_csv
 from lens_train.lens import RUN_SETTINGS
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def _stopped(outcome: Outcome) -> list[tuple[int, Row]]:
 def markdown(outcome: Outcome) -> str:
     """Table and notes."""
     rows = [header(outcome), ["---"] * len(header(outcome)), *lines(outcome)]
-    table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    table = ["| " + " | ".join(markdown_cell(cell) for cell in row) + " |" for row in rows]
     return "\n".join(["# Sweep", "", *table, "", *[f"- {note}" for note in notes(outcome)], ""])
 
 
@@ -113,11 +112,10 @@ def comma_separated(outcome: Outcome) -> str:
     codes = outcome.document["about"]["languages"]
     measures = [name for name in MEASURES if _measured(outcome, name)]
     own = list(next(iter(outcome.backbone.measures["by_language"].values())))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     settings, terms = names(outcome), list(dict.fromkeys(name for row in outcome.rows for name in row.losses))
     columns = [*measures, *[f"{name}.{code}" for code in codes for name in own], *terms]
-    writer.writerow(["setting", "chosen", *settings, *columns, "weights_sha256", "seconds", "reason"])
+    head_line = ["setting", "chosen", *settings, *columns, "weights_sha256", "seconds", "reason"]
+    table = []
     for place, row in [(-1, outcome.backbone), *enumerate(outcome.rows)]:
         shares = dict(row.measures)
         for code, values in shares.pop("by_language", {}).items():
@@ -125,8 +123,8 @@ def comma_separated(outcome: Outcome) -> str:
         cells = [{**shares, **row.losses}.get(name, "") for name in columns]
         head = ["untrained" if place < 0 else place + 1, int(place == outcome.choice.chosen)]
         given = [_text(row.settings.get(name, "")) for name in settings]
-        writer.writerow([*head, *given, *cells, row.weights_sha256, row.seconds, row.reason])
-    return text.getvalue()
+        table.append([*head, *given, *cells, row.weights_sha256, row.seconds, row.reason])
+    return write_csv(head_line, table)
 
 
 def write_all(outcome: Outcome, folder: Path) -> None:

@@ -56,6 +56,7 @@ from torch import Tensor
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import write_text
+from lens_eval.base.reading import read_object
 from lens_train.decoder import Decoder
 from lens_train.plan import HeldOut
 from lens_train.subspace import Subspaces, project, split
@@ -359,13 +360,13 @@ def load_diagnostics(run: Path) -> dict[str, Any]:
         UserError: there is no document, or it is damaged.
     """
     path = run / "training" / FILE
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
+    if not path.is_file():
         raise UserError(
             f"{run} holds no training/{FILE}; name a folder that `lens train` has written with method lens"
-        ) from None
-    except json.JSONDecodeError as error:
+        )
+    try:
+        document = read_object(path, "record of diagnostics")
+    except UserError as error:
         raise UserError(f"{path} is damaged ({error}); train again, or take the file from a copy") from None
     if document.get("format") != FORMAT:
         raise UserError(f"{path} has format {document.get('format')}; this version reads format {FORMAT}")

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import write_text
+from lens_eval.base.reading import read_object
 from lens_eval.language.languages import DEFAULT_LANGUAGES
 from lens_train.data import Renderer
 from lens_train.decoder import Decoder
@@ -260,7 +261,7 @@ def _is_streamed(decoder: Decoder) -> bool:
 def _kept(path: Path, run: str) -> dict[str, list[str]] | None:
     if not path.is_file():
         return None
-    kept = json.loads(path.read_text(encoding="utf-8"))
+    kept = read_object(path, "record of replies")
     return kept["replies"] if kept["run"] == run else None
 
 

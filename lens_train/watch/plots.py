@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.files import written_aside
+from lens_eval.base.files import make_folder, written_aside
+from lens_eval.base.reading import read_objects
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 """Colours that colour-blind readers can distinguish (Okabe and Ito)."""
@@ -49,9 +49,8 @@ def draw_run(run: Path, document: Mapping[str, Any]) -> list[Path]:
         UserError: matplotlib is not installed.
     """
     folder = run / "training" / "plots"
-    log = [
-        json.loads(line) for line in (run / "training" / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+    log = [row for _, row in read_objects(run / "training" / "log.jsonl")]
+    make_folder(folder, below=run)
     drawn = [_draw_losses(log, folder / "losses.png")] if log else []
     if "skipped" not in document:
         drawn += [

@@ -403,7 +403,8 @@ def test_an_answer_cannot_grade_itself(tmp_path: Path, serve: Any) -> None:
         opened = text.split("--- answer ")[1]
         mark = opened[:12]
         inside, after = opened[12:].split(f"--- end of answer {mark}")
-        assert inside.strip("\n") in hostile
+        # A lone surrogate, which no file can hold, is U+FFFD from the reader on.
+        assert inside.strip("\n") in [text.replace("\ud800", "\ufffd") for text in hostile]
         assert "Grade: N" in after
 
 

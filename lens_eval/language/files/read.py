@@ -7,19 +7,17 @@ dropped.
 
 from __future__ import annotations
 
-import csv
-import gzip
 import itertools
-import json
 import re
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lens_eval.base.errors import UserError, did_you_mean
+from lens_eval.base.reading import Damaged, Lines, parse_json
+from lens_eval.base.separated import TOO_LONG, Dialect, guess_dialect, rows_of_table
 from lens_eval.language.languages import find_code, normalise_code
 
 TEXT_FIELDS = ("text", "response", "completion", "output", "prediction", "generation")
@@ -31,8 +29,6 @@ _TIMESTAMP = re.compile(r"_\d{4}-\d\d-\d\dT[\d.:-]+$")
 # Codes that are also words of English: taken for a language only at the end of a file name.
 _ENGLISH_WORDS = frozenset({"am", "as", "be", "hi", "id", "is", "it", "la", "mo", "my", "no", "so", "st"})
 _LOOK_AHEAD = 100
-
-csv.field_size_limit(2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -78,22 +74,25 @@ class Source:
     Raises `UserError` if the file cannot be read or holds no responses with these fields.
     """
 
-    def __init__(self, name: str, fields: Fields) -> None:
+    def __init__(self, name: str, fields: Fields, delimiter: str | None = None) -> None:
         self.name = "standard input" if name == "-" else name
         self.invalid_utf8 = 0  # lines read with replacement characters
         self.first_invalid_utf8: int | None = None
         self.other_filters = 0
+        self._delimiter = delimiter
         self._ended: Broken | None = None  # the input broke off
         self._file = _open(name)
-        # gzip is told by its first bytes, so that it may come through a pipe or without a suffix.
-        zipped = self._file.peek(2)[:2] == b"\x1f\x8b"
-        self._stream = gzip.GzipFile(fileobj=self._file) if zipped else self._file
+        try:
+            self._lines = Lines(self._file, self.name)
+        except (OSError, EOFError) as error:
+            raise UserError(f"cannot read {self.name}: {error}") from None
         self._suffixes = _suffixes(name)
         self._numbered = self._decode()
         first, rest = _peek(self._numbered)
         self._numbered = rest
         self.kind = self._find_kind(first)
-        self._rows = self._parse()
+        self.dialect = Dialect("\t" if self.kind == "tsv" else ",", True)
+        self._rows = self._parse_jsonl() if self.kind == "jsonl" else self._parse_table(first)
         ahead = list(itertools.islice(self._rows, _LOOK_AHEAD))
         self._rows = itertools.chain(ahead, self._rows)
         rows = [row for _, row in ahead if isinstance(row, dict)]
@@ -125,8 +124,8 @@ class Source:
             yield self._ended
 
     def position(self) -> int:
-        """Return how many bytes of the file have been read, 0 for a pipe."""
-        return self._file.tell() if self._file.seekable() else 0
+        """Return how many bytes of the file have been read."""
+        return self._lines.position
 
     def describe(self) -> dict[str, Any]:
         """Return what was read and how: for the report."""
@@ -134,6 +133,7 @@ class Source:
             "name": self.name,
             "kind": "lm_eval samples" if self._samples else self.kind,
             "language_from": self.language_from,
+            "dialect": "" if self.kind == "jsonl" else self.dialect.words(),
             "invalid_utf8_lines": self.invalid_utf8,
             "other_filter_rows": self.other_filters,
         }
@@ -238,22 +238,21 @@ class Source:
         field = next((name for name in usual if _has(first, name)), None)
         return _nothing if field is None else lambda row: _get(row, field)
 
-    def _decode(self) -> Iterator[tuple[int, str]]:
-        for number in itertools.count(1):
-            try:
-                raw = self._stream.readline()
-            except (OSError, EOFError, zlib.error) as error:
-                self._ended = Broken(self.name, number, f"cannot be read on: {error}")
-                return
-            if not raw:
-                return
-            try:
-                line = raw.decode("utf-8")
-            except UnicodeDecodeError:
-                line = raw.decode("utf-8", "replace")
-                self.invalid_utf8 += 1
-                self.first_invalid_utf8 = self.first_invalid_utf8 or number
-            yield number, line.removeprefix("\ufeff") if number == 1 else line
+    def _decode(self) -> Iterator[tuple[int, str | None]]:
+        """Number and text of each line; None in place of one that is too long to be read."""
+        try:
+            for number, raw in self._lines:
+                yield number, None if raw is None else self._text_of(raw, number)
+        except Damaged as error:
+            self._ended = Broken(self.name, error.line, str(error))
+
+    def _text_of(self, raw: bytes, number: int) -> str:
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            self.invalid_utf8 += 1
+            self.first_invalid_utf8 = self.first_invalid_utf8 or number
+            return raw.decode("utf-8", "replace")
 
     def _find_kind(self, first: str) -> str:
         for kind in ("csv", "tsv", "jsonl"):
@@ -262,11 +261,11 @@ class Source:
         start = first.lstrip()[:1]
         return "jsonl" if start in ("{", "[", "") else "tsv" if "\t" in first else "csv"
 
-    def _parse(self) -> Iterator[tuple[int, dict[str, Any] | str]]:
-        return self._parse_jsonl() if self.kind == "jsonl" else self._parse_csv()
-
     def _parse_jsonl(self) -> Iterator[tuple[int, dict[str, Any] | str]]:
         for number, line in self._numbered:
+            if line is None:
+                yield number, TOO_LONG
+                continue
             if not line.strip():
                 continue
             if number == 1 and (line.strip() == "[" or line.lstrip().startswith("[{")):
@@ -274,31 +273,19 @@ class Source:
                     f"{self.name} is one JSON array; one object a line is needed: jq -c '.[]' {self.name}"
                 )
             try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield number, f"not JSON: {str(error)[:100]}"
+                row = parse_json(line, "")
+            except UserError as error:
+                yield number, str(error).removeprefix(": ")
                 continue
             yield number, row if isinstance(row, dict) else "a JSON value, but no object with fields"
 
-    def _parse_csv(self) -> Iterator[tuple[int, dict[str, Any] | str]]:
-        lines = (line.replace("\0", "") for _, line in self._numbered)
-        reader = csv.reader(lines, delimiter="\t" if self.kind == "tsv" else ",")
-        header = next(reader, [])
-        while True:
-            line = reader.line_num + 1
-            try:
-                cells = next(reader, None)
-            except csv.Error as error:
-                yield line, f"not CSV: {error}"
-                continue
-            if cells is None:
-                return
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                yield line, f"{len(cells)} fields where the header has {len(header)}"
-                continue
-            yield line, dict(zip(header, cells, strict=True))
+    def _parse_table(self, first: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+        ahead = list(itertools.islice(self._numbered, _LOOK_AHEAD))
+        self._numbered = itertools.chain(ahead, self._numbered)
+        self.dialect = guess_dialect(
+            [line for _, line in ahead if line is not None], self.kind, self._delimiter
+        )
+        return rows_of_table(self._numbered, self.dialect)
 
 
 def _nothing(row: dict[str, Any]) -> Any:
@@ -312,7 +299,7 @@ def _open(name: str) -> Any:
     if path.is_dir():
         raise UserError(f"{name} is a folder; name its files, for instance {name}/*.jsonl")
     try:
-        return path.open("rb")
+        return path.open("rb", buffering=0)
     except OSError as error:
         raise UserError(f"cannot read {name}: {error.strerror or error}") from error
 
@@ -321,9 +308,9 @@ def _suffixes(name: str) -> list[str]:
     return [] if name == "-" else [suffix.lower() for suffix in Path(name).suffixes]
 
 
-def _peek(numbered: Iterator[tuple[int, str]]) -> tuple[str, Iterator[tuple[int, str]]]:
+def _peek(numbered: Iterator[tuple[int, str | None]]) -> tuple[str, Iterator[tuple[int, str | None]]]:
     first = next(numbered, None)
-    return ("", iter(())) if first is None else (first[1], itertools.chain([first], numbered))
+    return ("", iter(())) if first is None else (first[1] or "", itertools.chain([first], numbered))
 
 
 def _read_name(name: str) -> tuple[str, str | None]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from typing import Any
 
 from lens_eval.base.metrics import OF_JUDGED
+from lens_eval.base.plain_tables import markdown_cell
 from lens_eval.base.project import VERSION
+from lens_eval.base.separated import write_csv
 from lens_eval.base.statistics import Interval
 from lens_eval.language.files.score import Scores, make_judge
 from lens_eval.language.files.tally import Tally
@@ -109,15 +109,14 @@ def render(report: dict[str, Any], form: str) -> str:
 
 
 def _csv(report: dict[str, Any]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     lcb = report["protocol"] == "lcb"
     names = list(_LCB_RATES) if lcb else [*RATES, *_joint(report)]
     header = ["language", "n"]
     for name in names:
         header += [name, f"{name}_low", f"{name}_high"]
     detector = report["detector"]
-    writer.writerow([*header, *([] if lcb else ["false_off_target_floor"]), "detector", "detector_version"])
+    header += [*([] if lcb else ["false_off_target_floor"]), "detector", "detector_version"]
+    rows = []
     for code, rates in [*report["languages"].items(), ("overall", report["overall"])]:
         cells: list[Any] = [code, rates["n"]]
         for name in names:
@@ -125,8 +124,8 @@ def _csv(report: dict[str, Any]) -> str:
             cells += [_plain(rates.get(name)), _plain(low), _plain(high)]
         if not lcb:
             cells.append(_plain(rates.get("false_off_target_floor")))
-        writer.writerow([*cells, detector["name"], detector["version"]])
-    return out.getvalue()
+        rows.append([*cells, detector["name"], detector["version"]])
+    return write_csv(header, rows)
 
 
 def _plain(value: Any) -> Any:
@@ -201,6 +200,7 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(cells: list[str]) -> str:
+        cells = [markdown_cell(cell) for cell in cells]
         padded = [
             cells[0].ljust(widths[0]),
             *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True)),
@@ -222,14 +222,20 @@ def _notes(report: dict[str, Any]) -> str:
     notes += report.get("notes", [])
     for file in report["files"]:
         if file["language_from"] == "the file name":
-            notes.append(f"{file['name']}: language taken from the file name.")
+            notes.append(f"{markdown_cell(file['name'])}: language taken from the file name.")
         if file["invalid_utf8_lines"]:
             notes.append(
-                f"{file['name']}: {file['invalid_utf8_lines']} lines with invalid UTF-8, read as U+FFFD."
+                f"{markdown_cell(file['name'])}: "
+                f"{file['invalid_utf8_lines']} lines with invalid UTF-8, read as U+FFFD."
             )
+        if file["dialect"] not in ("", "comma, cells may be in quotes", "tab, quotes are text"):
+            notes.append(f"{markdown_cell(file['name'])}: read with the delimiter {file['dialect']}.")
     if report["broken_lines"]:
         notes.append(f"{report['broken_lines']} lines could not be read and are in no rate:")
-        notes += [f"  {b['file']}, line {b['line']}: {b['reason']}" for b in report["broken"]]
+        notes += [
+            f"  {markdown_cell(b['file'])}, line {b['line']}: {markdown_cell(b['reason'])}"
+            for b in report["broken"]
+        ]
         if report["broken_lines"] > len(report["broken"]):
             notes.append(f"  ... and {report['broken_lines'] - len(report['broken'])} more")
     return "\n".join(notes) + "\n"
@@ -244,16 +250,15 @@ def render_calibration(report: dict[str, Any], form: str) -> str:
     rows = [(language, each) for language, entries in report["languages"].items() for each in entries]
     detector = report["detector"]
     if form == "csv":
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
         names = ["n", *OUTCOMES, "false_off_target", "agreement"]
-        writer.writerow(["language", "letters", *names, "detector", "detector_version"])
-        for language, each in rows:
-            cells = [_plain(each[name]) for name in names]
-            writer.writerow(
-                [language, each["letters"] or "all", *cells, detector["name"], detector["version"]]
-            )
-        return out.getvalue()
+        ending = [detector["name"], detector["version"]]
+        return write_csv(
+            ["language", "letters", *names, "detector", "detector_version"],
+            [
+                [language, each["letters"] or "all", *(_plain(each[name]) for name in names), *ending]
+                for language, each in rows
+            ],
+        )
     text = "False off-target % / undetermined %, of all texts, by length:\n\n" + calibration_table(report)
     if report["second_detector"]:
         second = report["second_detector"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,6 +149,7 @@ def score_files(
     strict: bool = False,
     processes: int = 1,
     on_verdict: Callable[[Response, str, str], None] | None = None,
+    delimiter: str | None = None,
 ) -> Scores:
     """Score every response of the files ("-" is standard input).
 
@@ -157,12 +158,10 @@ def score_files(
     outcome and the language it was answered in, in order.
     """
     scorer = make_scorer(settings)
-    for name in names:  # every file is looked at before the work starts
-        if name != "-":
-            Source(name, fields).close()
+    kept = _looked_at(names, fields, delimiter)
     scores = Scores(settings)
     for response_chunk, (tallies, verdicts, broken) in _results(
-        _chunks(_responses(names, fields, scores, strict)), scorer, settings, processes
+        _chunks(_responses(names, fields, scores, strict, kept, delimiter)), scorer, settings, processes
     ):
         for code, tally in tallies.items():
             scores.languages.setdefault(code, Tally()).merge(tally)
@@ -190,7 +189,7 @@ def verdict_file(path: Path | None) -> Iterator[Callable[[Response, str, str], N
     if path is None:
         yield None
         return
-    with written_aside(path) as aside, aside.open("w", encoding="utf-8") as stream:
+    with written_aside(path) as aside, aside.open("w", encoding="utf-8", errors="replace") as stream:
 
         def write(response: Response, outcome: str, answered_in: str) -> None:
             row = {
@@ -205,14 +204,35 @@ def verdict_file(path: Path | None) -> Iterator[Callable[[Response, str, str], N
         yield write
 
 
-def _responses(names: Sequence[str], fields: Fields, scores: Scores, strict: bool) -> Iterator[Response]:
+def _looked_at(names: Sequence[str], fields: Fields, delimiter: str | None) -> dict[str, Source]:
+    """Look at every input before the work starts; those that can be read only once stay open."""
+    kept: dict[str, Source] = {}
+    for name in names:
+        if name in kept:
+            raise UserError(f"{name} is named twice, and can be read only once")
+        source = Source(name, fields, delimiter)
+        if name == "-" or not Path(name).is_file():
+            kept[name] = source
+        else:
+            source.close()
+    return kept
+
+
+def _responses(
+    names: Sequence[str],
+    fields: Fields,
+    scores: Scores,
+    strict: bool,
+    kept: Mapping[str, Source],
+    delimiter: str | None,
+) -> Iterator[Response]:
     from lens_eval.base.progress import progress
 
-    total = sum(Path(name).stat().st_size for name in names if name != "-")
+    total = None if kept else sum(Path(name).stat().st_size for name in names)
     done = 0
-    with progress(label="scoring", total=None if "-" in names else total, unit="bytes") as bar:
+    with progress(label="scoring", total=total, unit="bytes") as bar:
         for name in names:
-            source = Source(name, fields)
+            source = kept.get(name) or Source(name, fields, delimiter)
             for count, row in enumerate(source):
                 if isinstance(row, Broken):
                     scores.add_broken(row, strict)
