@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lens_eval.base.errors import UserError
@@ -158,14 +159,13 @@ def _gaps(
     from lens_eval.upstream.evaluation import quiet
     from lens_train.decoder import load_model
     from lens_train.devices import resolve_device
+    from lens_train.loading import load_adapter
 
     prompter, tokenizer = Prompter(patient), patient.tokenizer
     with quiet(), torch.no_grad():
         model = load_model(patient.model, resolve_device(patient.device), _precision(patient))
         if patient.adapter is not None:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, patient.adapter)
+            model = load_adapter(model, Path(patient.adapter))
         found = []
         for prompt, *texts in differing:
             one, other = (
