@@ -82,12 +82,43 @@ def languages() -> None:
         typer.echo(f"{language.code}\t{language.name}\t{', '.join(language.scripts)}")
 
 
+EXTRAS: dict[str, str] = {
+    **dict.fromkeys(
+        ("torch", "transformers", "accelerate", "safetensors", "peft", "trl", "datasets"), "train"
+    ),
+    **dict.fromkeys(("tokenizers", "huggingface_hub", "sentencepiece"), "train"),
+    "gguf": "gguf",
+    "vllm": "vllm",
+    "ray": "ray",
+    "matplotlib": "report",
+}
+"""Packages that an extra installs."""
+
+
+def _missing_extra(error: ModuleNotFoundError) -> str | None:
+    """What to install for a package that is not there; None for any other, which is a fault."""
+    package = (error.name or "").partition(".")[0]
+    extra = EXTRAS.get(package)
+    if extra is None:
+        return None
+    return (
+        f"this command needs the package {package}, which is not installed: "
+        f"pip install 'lens-multilingual[{extra}]'"
+    )
+
+
 def main() -> None:
     """Run `lens`; a mistake of the user's ends with one message and status 2, Ctrl-C with 130."""
     try:
         app()
     except UserError as error:
         typer.echo(f"lens: {error}", err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        hint = _missing_extra(error)
+        if hint is None:
+            raise
+        typer.echo(f"lens: {hint}", err=True)
         sys.exit(2)
     except SystemExit as end:
         if end.code == 130:  # Typer turns Ctrl-C into this, without a word
