@@ -1,4 +1,4 @@
-"""A model by its name: its folder, tokenizer, weights, and a hash that identifies it."""
+"""A model as it lies on disk, opened once: its files as transformers takes them, and what identifies it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +16,163 @@ from lens_eval.base.progress import progress
 from lens_eval.mini import resolve_model
 from lens_train.gguf import is_gguf
 
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+ADAPTER_CONFIG = "adapter_config.json"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "processor_config.json",
+)
+"""Files that tokenizers of transformers read; a tokenizer's class may name more (`vocab_files_names`)."""
 
-@lru_cache(maxsize=8)
-def checkpoint_folder(name: str) -> Path:
-    """Return the local folder of a model, given as a folder, `builtin`, a hub id or a GGUF file.
 
-    A GGUF file is converted on first use; see `lens_train.gguf.cache.model_folder`.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A causal model on disk, which loads exactly these files.
 
-    Raises:
-        UserError: there is no such folder, file or hub id; the folder has no safetensors weights; the GGUF
-            file is damaged or not supported.
+    Settings, tokenizer and identity are read when they are first asked for, and kept. Open it anew to see
+    what has changed on disk since.
     """
+
+    name: str
+    """As the user gave it: a folder, `builtin`, a hub id or a GGUF file."""
+    folder: Path
+    weights: tuple[Path, ...]
+    """The safetensors files that transformers loads, and no others."""
+
+    @staticmethod
+    def open(name: str) -> Checkpoint:
+        """Find the files of a model. A GGUF file is converted on first use.
+
+        Raises:
+            UserError: there is no such folder, file or hub id; the folder holds an adapter, or no safetensors
+                weights under the names that transformers knows; an index names a file that is not there; the
+                GGUF file is damaged or not supported.
+        """
+        folder = _find(name)
+        if (folder / ADAPTER_CONFIG).is_file():
+            raise UserError(
+                f"{folder} holds an adapter ({ADAPTER_CONFIG}); name its base model here, or merge the two "
+                "into one checkpoint first (merge_and_unload of peft)"
+            )
+        if not (folder / "config.json").is_file():
+            files = sorted(file.name for file in folder.glob("*.gguf"))
+            hint = f"; name the file itself: {folder / files[0]}" if files else ""
+            raise UserError(f"{folder} is no model folder: it has no config.json{hint}")
+        weights = weight_files(folder)
+        if not weights:
+            raise UserError(
+                f"{folder} holds no safetensors weights named {WHOLE} or listed in {INDEX}"
+                f"{_other_weights(folder)} (pickled weights are not read); "
+                "save the model once with model.save_pretrained(...)"
+            )
+        return Checkpoint(name, folder, tuple(weights))
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer.
+
+        Raises:
+            UserError: there is no tokenizer, or it needs code from the model's folder.
+        """
+        from transformers import AutoTokenizer
+
+        try:
+            return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+        except Exception as error:  # the tokenizers library raises no narrower one for a broken file
+            raise UserError(f"cannot load the tokenizer of {self.name}: {first_line(error)}") from None
+
+    @cached_property
+    def config(self) -> Any:
+        """The configuration of a decoder-only model.
+
+        Raises:
+            UserError: the architecture is unknown, or an encoder-decoder.
+        """
+        from transformers import AutoConfig
+
+        try:
+            config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
+        except (OSError, ValueError, KeyError, ImportError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"cannot load {self.name} as a causal language model: {first_line(error)}"
+            ) from None
+        if getattr(config, "is_encoder_decoder", False):
+            raise UserError(
+                f"{self.name} ({config.model_type}) is an encoder-decoder; Lens needs a decoder-only model"
+            )
+        return config
+
+    @property
+    def bytes(self) -> int:
+        """Size of the weights."""
+        return sum(file.stat().st_size for file in self.weights)
+
+    @property
+    def settings_files(self) -> tuple[Path, ...]:
+        """The small files that decide what is fed to the model and what is chosen of what comes out."""
+        named = getattr(self.tokenizer, "vocab_files_names", {}).values()
+        names = {"config.json", "generation_config.json", *TOKENIZER_FILES, *map(str, named)}
+        found = [self.folder / name for name in names if (self.folder / name).is_file()]
+        return tuple(sorted([*found, *self.folder.glob("additional_chat_templates/*.jinja")]))
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The model's name, and SHA-256 of its weights, its settings and its chat template.
+
+        The hash of the weights is the hash of their file; for several files it is the hash of the files'
+        hashes. The settings are the configurations of model and generation and the tokenizer's files. A file
+        is read again only if its size or its time has changed.
+        """
+        template = json.dumps(self.tokenizer.chat_template, sort_keys=True)
+        settings = {file.relative_to(self.folder).as_posix(): hash_of(file) for file in self.settings_files}
+        return {
+            "name": self.name,
+            "weights_sha256": _hash_files(self.weights),
+            "settings_sha256": _sha256(json.dumps(settings, sort_keys=True)),
+            "template_sha256": _sha256(template),
+        }
+
+
+def _find(name: str) -> Path:
+    """The local folder of a model."""
     if is_gguf(name):
         from lens_train.gguf.cache import model_folder
 
         return model_folder(Path(name))
     folder = Path(resolve_model(name))
-    if not folder.is_dir():
-        folder = download(name)
-    if not (folder / "config.json").is_file():
-        files = sorted(file.name for file in folder.glob("*.gguf"))
-        hint = f"; name the file itself: {folder / files[0]}" if files else ""
-        raise UserError(f"{folder} is no model folder: it has no config.json{hint}")
-    if not weight_files(folder):
-        raise UserError(
-            f"{folder} holds no *.safetensors weights (pickled weights are not read); "
-            "save the model once with model.save_pretrained(...)"
-        )
-    return folder
+    return folder if folder.is_dir() else download(name)
 
 
+def checkpoint_folder(name: str) -> Path:
+    """The local folder of a model; raises as `Checkpoint.open`."""
+    return Checkpoint.open(name).folder
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a model; raises as `Checkpoint.open` and `Checkpoint.tokenizer`."""
+    return Checkpoint.open(name).tokenizer
+
+
+def causal_config(name: str) -> Any:
+    """The configuration of a model; raises as `Checkpoint.open` and `Checkpoint.config`."""
+    return Checkpoint.open(name).config
+
+
+def model_identity(name: str) -> dict[str, str]:
+    """The identity of a model; see `Checkpoint.identity`."""
+    return Checkpoint.open(name).identity
+
+
+@lru_cache(maxsize=8)
 def download(name: str) -> Path:
     """The local snapshot of a model or adapter on the hub; downloaded if it is not in the cache.
 
@@ -53,7 +181,7 @@ def download(name: str) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken"]
     try:
         return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=["*/*"]))
     except Exception as error:
@@ -78,78 +206,90 @@ def _hub_says(error: Exception, name: str) -> str:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Weight files of a checkpoint: those of its index, or all safetensors of the folder."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        return [folder / name for name in sorted(names)]
-    whole = folder / "model.safetensors"
-    return [whole] if whole.is_file() else sorted(folder.glob("*.safetensors"))
+    """The weight files that transformers loads from a folder, in its order of preference.
 
-
-def load_tokenizer(name: str) -> Any:
-    """Load the tokenizer of a local or hub model.
+    That is the file (or index) that `transformers_weights` of the configuration names, else `WHOLE`, else the
+    files that `INDEX` lists. Other safetensors files are not read. Empty if there is none of these.
 
     Raises:
-        UserError: there is no tokenizer, or it needs code from the model's folder.
+        UserError: the index cannot be read, or lists a file that is not there.
     """
-    from transformers import AutoTokenizer
-
-    folder = checkpoint_folder(name)
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UserError(f"cannot load the tokenizer of {name}: {first_line(error)}") from None
+    named = _read_object(folder / "config.json").get("transformers_weights")
+    for name in [str(named)] if named else [WHOLE, INDEX]:
+        if Path(name).name == name and (folder / name).is_file():
+            return _shards(folder / name) if name.endswith(".index.json") else [folder / name]
+    return []
 
 
-def causal_config(name: str) -> Any:
-    """Configuration of a decoder-only model.
-
-    Raises:
-        UserError: the architecture is unknown, or an encoder-decoder.
-    """
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(checkpoint_folder(name), trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UserError(f"cannot load {name} as a causal language model: {first_line(error)}") from None
-    if getattr(config, "is_encoder_decoder", False):
+def _shards(index: Path) -> list[Path]:
+    places = _read_object(index).get("weight_map")
+    names = set(places.values()) if isinstance(places, dict) else set()
+    wrong = [name for name in names if not isinstance(name, str) or Path(name).name != name]
+    if not names or wrong:
+        raise UserError(f"{index} lists no weight files beside it under `weight_map`")
+    absent = sorted(name for name in names if not (index.parent / name).is_file())
+    if absent:
         raise UserError(
-            f"{name} ({config.model_type}) is an encoder-decoder; Lens needs a decoder-only model"
+            f"{index} lists files that are not there: {listed(absent)}. Copy or download them, or remove the "
+            f"index if the weights lie in {WHOLE}"
         )
-    return config
+    return [index.parent / name for name in sorted(names)]
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in a file of the checkpoint; empty if there is no file."""
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is no JSON: {first_line(error)}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds no JSON object")
+    return content
+
+
+def _other_weights(folder: Path) -> str:
+    """Weight files that are there and are not read, for a message."""
+    others = sorted(
+        file.name for file in folder.iterdir() if file.suffix in (".safetensors", ".bin", ".pt", ".pth")
+    )
+    return f", only {listed(others)}" if others else ""
+
+
+def listed(names: list[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def first_line(error: Exception) -> str:
+    """The first line of an error's text that says something, else the name of its type."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-@lru_cache(maxsize=8)
-def model_identity(name: str) -> dict[str, str]:
-    """Identity of a model: its name, and SHA-256 of its weights and of its chat template.
-
-    The hash of the weights is the hash of their file; for several files it is the hash of the files' hashes.
-    """
-    folder = checkpoint_folder(name)
-    template = json.dumps(load_tokenizer(name).chat_template, sort_keys=True)
-    return {
-        "name": name,
-        "weights_sha256": _hash_files(weight_files(folder)),
-        "template_sha256": hashlib.sha256(template.encode()).hexdigest(),
-    }
+def hash_of(file: Path, bar: Any = None) -> str:
+    """SHA-256 of a file. It is read again only if its size, its time or the file itself has changed."""
+    found = file.stat()
+    key = (str(file.resolve()), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    if key not in _HASHES:
+        _HASHES[key] = _hash_file(file, bar)
+    elif bar is not None:
+        bar.update(found.st_size)
+    return _HASHES[key]
 
 
-def _hash_files(files: list[Path]) -> str:
+_HASHES: dict[tuple[str, int, int, int, int], str] = {}
+
+
+def _hash_files(files: tuple[Path, ...]) -> str:
     size = sum(file.stat().st_size for file in files)
     with (
         progress(label="hashing weights", total=size, unit="bytes") as bar,
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
-        hashes = list(pool.map(partial(_hash_file, bar=bar), files))
-    if len(hashes) == 1:
-        return hashes[0]
-    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+        hashes = list(pool.map(partial(hash_of, bar=bar), files))
+    return hashes[0] if len(hashes) == 1 else _sha256("".join(hashes))
 
 
 def _hash_file(file: Path, bar: Any) -> str:
@@ -157,5 +297,10 @@ def _hash_file(file: Path, bar: Any) -> str:
     with file.open("rb") as stream:
         while block := stream.read(1 << 22):
             digest.update(block)
-            bar.update(len(block))
+            if bar is not None:
+                bar.update(len(block))
     return digest.hexdigest()
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
@@ -123,9 +124,13 @@ class LensConfig:
             object.__setattr__(self, "retain_over", "reply" if self.in_units else "mean")
         for name in ("languages", "loss_layers"):
             value = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, (str, int)) else tuple(value))
-        if not isinstance(self.trained_layers, int):
+            several = isinstance(value, (list, tuple, set, range))
+            object.__setattr__(self, name, tuple(value) if several else (value,))
+        if isinstance(self.trained_layers, (list, range)):
             object.__setattr__(self, "trained_layers", tuple(self.trained_layers))
+        if self.rank is not None:
+            _require("rank", self.rank, int, 1)
+        self._check_layers()
         self._check_languages()
         self._check_numbers()
         self._check_choices()
@@ -193,7 +198,8 @@ class LensConfig:
                 raise UserError(
                     f"unknown Lens setting {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}"
                 )
-        return LensConfig(languages=languages, central=central, **settings)
+        given = {name: as_number(value) for name, value in settings.items()}
+        return LensConfig(languages=languages, central=central, **given)
 
     def _check_languages(self) -> None:
         if self.central not in self.languages:
@@ -212,6 +218,16 @@ class LensConfig:
             unknown = sorted(set(self.displacement) - set(self.languages))
             if unknown:
                 raise UserError(f"displacement names {unknown}, which are not among {list(self.languages)}")
+
+    def _check_layers(self) -> None:
+        trained = self.trained_layers
+        if isinstance(trained, tuple):
+            for layer in trained:
+                _require("trained_layers", layer, int, None)
+        else:
+            _require("trained_layers", trained, int, 1)
+        for layer in self.loss_layers:
+            _require("loss_layers", layer, int, None)
 
     def _check_numbers(self) -> None:
         if self.probe_items != "auto":
@@ -257,6 +273,16 @@ class LensConfig:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise UserError(f"{name} is {getattr(self, name)!r}; possible: {', '.join(map(str, known))}")
+
+
+def as_number(value: Any) -> Any:
+    """The number of a text such as `1e-4`, which YAML 1.1 leaves a text; everything else as it is."""
+    if isinstance(value, str) and _SCIENTIFIC.fullmatch(value.strip()):
+        return float(value)
+    return value
+
+
+_SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 
 def _require(name: str, value: Any, kind: Any, least: float | None) -> None:

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.progress import waiting
-from lens_train.checkpoint import causal_config, checkpoint_folder, first_line
+from lens_train.checkpoint import Checkpoint, first_line
 from lens_train.devices import resolve_device, resolve_dtype
+from lens_train.loading import load_causal
 from lens_train.past import Noted, Past
 
 Tap = Callable[[Tensor], None]
@@ -307,27 +308,23 @@ def _tapped(layer: nn.Module, tap: Tap) -> Iterator[None]:
         handle.remove()
 
 
-def load_model(name: str, device: str | torch.device = "cpu", dtype: str | torch.dtype = "float32") -> Any:
+def load_model(
+    name: str | Checkpoint, device: str | torch.device = "cpu", dtype: str | torch.dtype = "float32"
+) -> Any:
     """Load a causal model for evaluation or training, on `device`, in `dtype`.
 
     Raises:
-        UserError: the architecture is unknown, is no causal decoder, or does not fit the weights.
+        UserError: as `Checkpoint.open` and `lens_train.loading.load_causal`.
     """
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
-    config = causal_config(name)
+    checkpoint = name if isinstance(name, Checkpoint) else Checkpoint.open(name)
     place = resolve_device(device) if isinstance(device, str) else device
     kind = resolve_dtype(dtype, place) if isinstance(dtype, str) else dtype
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
     # On a GPU, tensors are loaded one by one, without a full copy of the model in main memory.
     placed = {"device_map": {"": place}} if place.type == "cuda" else {}
-    try:
-        with waiting("loading the model"):
-            model = AutoModelForCausalLM.from_pretrained(
-                checkpoint_folder(name), config=config, dtype=kind, trust_remote_code=False, **placed
-            )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UserError(f"cannot load {name} as a causal language model: {first_line(error)}") from None
+    with waiting("loading the model"):
+        model = load_causal(checkpoint, dtype=kind, **placed)
     return model.to(place).eval()

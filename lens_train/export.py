@@ -7,7 +7,8 @@ in place. So every name, type and file of the base is kept, and no model is held
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+import struct
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,15 @@ from torch import Tensor, nn
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import PARTIAL, holds_nothing, lock, need_disk, written_aside
 from lens_eval.base.progress import progress
-from lens_train.checkpoint import checkpoint_folder, model_identity, weight_files
+from lens_train.checkpoint import (
+    INDEX,
+    WHOLE,
+    checkpoint_folder,
+    first_line,
+    listed,
+    model_identity,
+    weight_files,
+)
 from lens_train.files import TYPES, tensor_entries, write_tensors
 from lens_train.job import VARIANT_FILE, Variant
 
@@ -46,8 +55,13 @@ def find_tensors(folder: Path) -> dict[str, Place]:
     """Locate every floating-point tensor of a checkpoint, from the headers of its files."""
     places: dict[str, Place] = {}
     for file in weight_files(folder):
-        begin, entries = tensor_entries(file)
+        try:
+            begin, entries = tensor_entries(file)
+        except (OSError, ValueError, struct.error, OverflowError, MemoryError) as error:
+            raise UserError(f"{file} is no safetensors file, or is cut short: {first_line(error)}") from None
         for name, entry in entries.items():
+            if name in places:
+                raise UserError(f"the tensor {name} lies in {places[name].file} and in {file}; remove one")
             if entry["dtype"] in TYPES:
                 start, end = entry["data_offsets"]
                 kind = TYPES[entry["dtype"]]
@@ -95,11 +109,13 @@ def merge_tensors(base: Path, changed: Mapping[str, Tensor], output: Path) -> No
     output.mkdir(parents=True, exist_ok=True)
     places = find_tensors(base)
     weights = weight_files(base)
+    sharded = any(file.name != WHOLE for file in weights)
     for file in sorted(base.iterdir()):
         if (
             file.is_file()
             and file.suffix in (".json", ".txt", ".model", ".jinja")
             and file.name != VARIANT_FILE
+            and not (file.name == INDEX and not sharded)  # left by an earlier, larger save
         ):
             _copy(file, output / file.name, {})
 
@@ -151,6 +167,7 @@ def merge(delta: Path, base: str, output: Path) -> None:
     if not holds_nothing(output):
         raise UserError(f"output {output} is not empty; name another folder")
     folder = checkpoint_folder(base)
+    require_fitting(delta, changed, find_tensors(folder))
     need_disk(output, checkpoint_bytes(folder))
     aside = output / f"merge{PARTIAL}"  # a killed merge leaves nothing else
     with lock(output):
@@ -160,6 +177,30 @@ def merge(delta: Path, base: str, output: Path) -> None:
         for file in sorted(aside.iterdir(), key=lambda file: file.name == VARIANT_FILE):
             file.replace(output / file.name)
         aside.rmdir()
+
+
+def require_fitting(delta: Path, changed: Mapping[str, Tensor], base: Mapping[str, Place]) -> None:
+    """Refuse a delta whose tensors are not those of its base in name, shape and type.
+
+    Raises:
+        UserError: naming the first tensors that differ.
+    """
+    wrong = [
+        f"{name}: {_words(tensor.shape, tensor.dtype)} in the delta, "
+        + (_words(base[name].shape, base[name].dtype) if name in base else "absent")
+        + " in the base"
+        for name, tensor in sorted(changed.items())
+        if name not in base or (base[name].shape, base[name].dtype) != (tuple(tensor.shape), tensor.dtype)
+    ]
+    if wrong or not changed:
+        raise UserError(
+            f"{delta / DELTA} does not fit its base: {listed(wrong) or 'it holds no tensor'}. "
+            "The file is damaged or was made by something else; train it again"
+        )
+
+
+def _words(shape: Sequence[int], dtype: torch.dtype) -> str:
+    return f"{tuple(shape)} {str(dtype).removeprefix('torch.')}"
 
 
 def checkpoint_bytes(folder: Path) -> int:

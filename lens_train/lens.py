@@ -21,7 +21,7 @@ from lens_eval.mini import resolve_data
 from lens_train import export, methods
 from lens_train.checkpoint import causal_config, checkpoint_folder, load_tokenizer, model_identity
 from lens_train.config import LensConfig
-from lens_train.data import read_prompts
+from lens_train.data import ParallelPrompts, read_prompts
 from lens_train.decoder import Decoder
 from lens_train.devices import dtype_name, resolve_device, resolve_dtype
 from lens_train.job import Job, Variant
@@ -146,7 +146,7 @@ def make_plan(job: Job) -> Plan:
             resolve_data(run.get("probe_data") or job.data), config.languages, config.most_probed
         )
     dtype = resolve_dtype(config.dtype, device, job.model)
-    probed = 0 if probe_data is None else len(probe_data)
+    probed = probed_of(train_data.name, probe_data, subspaces)
     held_out = partial(find_held_out, job, config, run, len(train_data), probed)
     return Plan(
         job,
@@ -224,6 +224,14 @@ def find_subspaces(plan: Plan, decoder: Decoder, kept: Kept | None = None) -> Su
     return subspaces
 
 
+def probed_of(name: str, probe_data: ParallelPrompts | None, subspaces: Subspaces | None) -> int:
+    """How many of the first items of the data called `name` were probed, now or for the given subspaces."""
+    if probe_data is not None:
+        return len(probe_data) if probe_data.name == name else 0
+    assert subspaces is not None
+    return int(subspaces.identity.get("items", 0)) if subspaces.identity.get("data") == name else 0
+
+
 def find_held_out(
     job: Job,
     config: LensConfig,
@@ -257,7 +265,7 @@ def find_held_out(
     if run.get("dev_data"):
         texts = read_prompts(resolve_data(run["dev_data"]), config.languages, count)
         return HeldOut(texts, "dev", f"the first {len(texts)} items of the dev data {texts.name}")
-    used = max(trained, 0 if run.get("probe_data") else probed)
+    used = max(trained, probed)
     try:
         every = read_prompts(resolve_data(job.data), config.languages, used + count)
     except UserError:  # an item is faulty that the run itself does not need

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import math
 import os
 import types
 import typing
@@ -21,6 +22,7 @@ from typing import Any, TypeVar
 from lens_eval.base.errors import UserError, did_you_mean
 from lens_eval.base.files import holds_nothing, lock, make_folder, write_text
 from lens_eval.base.reading import read_object
+from lens_train.config import as_number
 from lens_train.job import VARIANT_FILE, Job
 
 METHODS: dict[str, str] = {
@@ -80,7 +82,9 @@ def load(method: str) -> tuple[types.ModuleType, str]:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         extra = (
-            "" if error.name == name else "; the training methods need `pip install lens-multilingual[train]`"
+            ""
+            if error.name == name
+            else "; the training methods need `pip install 'lens-multilingual[train]'`"
         )
         raise UserError(f"method {method}: {error}{extra}") from None
     if not callable(getattr(module, function, None)):
@@ -156,8 +160,12 @@ def begin(job: Job) -> None:
 
 
 def process() -> int:
-    """Number of this process among those of `accelerate launch` or `torchrun`; 0 writes the files."""
-    return int(os.environ.get("RANK", 0))
+    """Number of this process among those of `accelerate launch` or `torchrun`; 0 writes the files.
+
+    A process that is alone is number 0, whatever `RANK` a shell or a queue has left in the environment.
+    """
+    world, number = (os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK"))
+    return int(number) if world.isdecimal() and int(world) > 1 and number.isdecimal() else 0
 
 
 def _value(value: Any, hint: Any, what: str) -> Any:
@@ -179,9 +187,17 @@ def _value(value: Any, hint: Any, what: str) -> Any:
     return _plain(value, hint, what)
 
 
+def _number(value: Any) -> float | None:
+    """A finite number, also as YAML 1.1 leaves `1e-4`: a text; None for everything else."""
+    value = as_number(value)
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
 def _plain(value: Any, hint: type, what: str) -> Any:
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and not isinstance(value, bool):
+        number = _number(value)
+        if number is not None:
+            return number
     if hint is bool or isinstance(value, bool):
         if hint is bool and isinstance(value, bool):
             return value

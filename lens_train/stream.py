@@ -13,15 +13,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from lens_eval.base.errors import UserError
-from lens_train.checkpoint import causal_config, checkpoint_folder
+from lens_train.checkpoint import Checkpoint
 from lens_train.decoder import Decoder, load_model
 from lens_train.export import Place, find_tensors
+from lens_train.loading import refuse
 from lens_train.memory import free_at_once
 
 MEMORY_SHARE = 0.75
@@ -33,27 +35,32 @@ Stream = Literal["auto", "always", "never"]
 
 
 def open_decoder(
-    name: str, device: torch.device, dtype: torch.dtype, stream: Stream = "auto", trained: int = 0
+    model: str | Checkpoint,
+    device: torch.device,
+    dtype: torch.dtype,
+    stream: Stream = "auto",
+    trained: int = 0,
 ) -> Decoder:
     """Open a model: in memory if it fits (see `MEMORY_SHARE`), else streamed from its checkpoint.
 
     Args:
-        name: hub id or folder.
+        model: the model, or its name.
         device: device that the model runs on.
         dtype: type of the frozen weights.
         stream: `auto`, or `always` or `never` to decide it.
         trained: number of layers that will be trained.
     """
-    if stream == "always" or (stream == "auto" and not fits(name, device, dtype, trained)):
-        return StreamedDecoder(name, device, dtype)
-    return Decoder(load_model(name, device, dtype))
+    checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.open(model)
+    if stream == "always" or (stream == "auto" and not fits(checkpoint, device, dtype, trained)):
+        return StreamedDecoder(checkpoint, device, dtype)
+    return Decoder(load_model(checkpoint, device, dtype))
 
 
-def fits(name: str, device: torch.device, dtype: torch.dtype, trained: int) -> bool:
+def fits(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, trained: int) -> bool:
     """Whether weights and training states take at most `MEMORY_SHARE` of the free memory."""
-    places = find_tensors(checkpoint_folder(name))
+    places = find_tensors(checkpoint.folder)
     numbers = sum(place.length // place.dtype.itemsize for place in places.values())
-    layers = causal_config(name).get_text_config().num_hidden_layers
+    layers = checkpoint.config.get_text_config().num_hidden_layers
     need = numbers * dtype.itemsize + trained * numbers / layers * BYTES_PER_TRAINED
     free = free_memory(device)
     return free is None or need <= MEMORY_SHARE * free
@@ -81,15 +88,18 @@ def _allowance() -> int:
 class StreamedDecoder(Decoder):
     """A decoder whose layers are read from the checkpoint one at a time."""
 
-    def __init__(self, name: str, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, checkpoint: str | Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         """Build the model without weights and read its embeddings and final norm.
 
         Raises:
-            UserError: as in `Decoder`; or the checkpoint lacks weights of the model.
+            UserError: as in `Decoder`; or the checkpoint lacks weights of the model, or holds others.
         """
         free_at_once()
-        model = _skeleton(name, dtype)
-        self._weights = _Weights(model, find_tensors(checkpoint_folder(name)), device)
+        if isinstance(checkpoint, str):
+            checkpoint = Checkpoint.open(checkpoint)
+        model = _skeleton(checkpoint, dtype)
+        self._weights = _Weights(model, find_tensors(checkpoint.folder), device)
+        self._weights.require_whole()
         super().__init__(model, device)
 
     def _prepare(self) -> None:
@@ -122,14 +132,14 @@ class StreamedDecoder(Decoder):
         self._weights.drop_embeddings()
 
 
-def _skeleton(name: str, dtype: torch.dtype) -> Any:
+def _skeleton(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     """The model with buffers but no weights."""
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    config = causal_config(name)
+    name, config = checkpoint.name, checkpoint.config
     with init_empty_weights(include_buffers=False):
         try:
             model = AutoModelForCausalLM.from_config(config, dtype=dtype)
@@ -163,6 +173,31 @@ class _Weights:
         self.device = device
         self.places = places
         self.conversions = get_model_conversion_mapping(model)
+        self._converted: set[str] = set()
+        """Tensors that transformers takes apart or puts together."""
+
+    def require_whole(self) -> None:
+        """Refuse files that lack a tensor of the model, or hold one that the model does not know or fit.
+
+        Raises:
+            UserError: as `lens_train.loading.refuse`.
+        """
+        known = self.model.state_dict()
+        targets = self._targets()
+        tied = set(getattr(self.model, "all_tied_weights_keys", None) or ())
+        unknown = {source for source, target in targets.items() if target not in known}
+        absent = known.keys() - targets.values() - tied
+        # A converter may make several parameters of one tensor: what it makes is checked where it runs.
+        found = SimpleNamespace(unexpected_keys=unknown, missing_keys=set() if self._converted else absent)
+        self.model._adjust_missing_and_unexpected_keys(found)
+        unfit = [
+            f"{source}: {self.places[source].shape} in the files, {tuple(known[target].shape)} in the model"
+            for source, target in targets.items()
+            if target in known
+            and source not in self._converted
+            and self.places[source].shape != known[target].shape
+        ]
+        refuse(self.model.name_or_path, found.missing_keys, found.unexpected_keys, unfit)
 
     def attach(self, base: nn.Module, layers: nn.ModuleList) -> None:
         """Sort the checkpoint's tensors by layer, and read the decoder's tensors that belong to no layer."""
@@ -213,7 +248,9 @@ class _Weights:
         prefix = self.model.base_model_prefix
         found = {}
         for source in self.places:
-            target = rename_source_key(source, renamings, converters, prefix, known)[0]
+            target, converter = rename_source_key(source, renamings, converters, prefix, known)
+            if converter is not None:
+                self._converted.add(source)
             if target not in known and source in known:
                 target = rename_source_key(source, [], [], prefix, known)[0]
             found[source] = target

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,6 +52,28 @@ class GreedyRows(HFLM):
         weights_alone(self.model)
         if self.model.get_output_embeddings() is not None:
             keep_contiguous(self.model)
+
+    def _create_model(self, pretrained: str, *positional: Any, **arguments: Any) -> None:
+        """Load the model and its adapter, whole and from safetensors alone.
+
+        Raises:
+            UserError: a tensor of model or adapter is missing, is not used, or does not fit.
+        """
+        from lens_train.checkpoint import download
+        from lens_train.loading import Whole, adapter_weights, require_adapter
+
+        adapter = arguments.get("peft")
+        if adapter:
+            arguments["peft"] = adapter if Path(adapter).is_dir() else str(download(adapter))
+            adapter_weights(Path(arguments["peft"]))
+        auto: Any = self.AUTO_MODEL_CLASS  # type: ignore[has-type]
+        self.AUTO_MODEL_CLASS = Whole(auto)
+        try:
+            super()._create_model(pretrained, *positional, **arguments)
+        finally:
+            self.AUTO_MODEL_CLASS = auto
+        if adapter:
+            require_adapter(self._model, Path(arguments["peft"]))
 
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **settings: Any) -> Any:
         """Prompts and replies, (rows, tokens), padded on the right."""

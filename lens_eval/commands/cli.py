@@ -86,6 +86,31 @@ def languages() -> None:
         typer.echo(f"{language.code}\t{language.name}\t{', '.join(language.scripts)}")
 
 
+EXTRAS: dict[str, str] = {
+    **dict.fromkeys(
+        ("torch", "transformers", "accelerate", "safetensors", "peft", "trl", "datasets"), "train"
+    ),
+    **dict.fromkeys(("tokenizers", "huggingface_hub", "sentencepiece"), "train"),
+    "gguf": "gguf",
+    "vllm": "vllm",
+    "ray": "ray",
+    "matplotlib": "report",
+}
+"""Packages that an extra installs."""
+
+
+def _missing_extra(error: ModuleNotFoundError) -> str | None:
+    """What to install for a package that is not there; None for any other, which is a fault."""
+    package = (error.name or "").partition(".")[0]
+    extra = EXTRAS.get(package)
+    if extra is None:
+        return None
+    return (
+        f"this command needs the package {package}, which is not installed: "
+        f"pip install 'lens-multilingual[{extra}]'"
+    )
+
+
 def main() -> None:
     """Run `lens`; a mistake of the user's ends with one message and status 2, Ctrl-C with 130.
 
@@ -113,6 +138,8 @@ def in_words(error: Exception) -> str:
     text = " ".join(str(error).split())[:500]
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and (hint := _missing_extra(error)) is not None:
+        return hint
     if isinstance(error, OSError) and error.errno is not None:
         file = f"{error.filename}: " if error.filename is not None else ""
         return f"{file}{error.strerror}{_ADVICE.get(error.errno, '')}"

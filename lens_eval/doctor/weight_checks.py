@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lens_eval.base.errors import UserError
@@ -62,18 +63,17 @@ def check_adapter(patient: Patient, tasks: Sequence[Any]) -> Result:
     from lens_eval.upstream.evaluation import quiet
     from lens_train.decoder import load_model
     from lens_train.devices import resolve_device, resolve_dtype
+    from lens_train.loading import load_adapter
 
     device = resolve_device(patient.device)
     texts = [requests(patient, task, patient.uses_template)[0].text for task in tasks[:4]] or ["Hello"]
     batch = [torch.tensor([Prompter(patient).encode(text)[-512:]], device=device) for text in texts]
     with quiet(), torch.no_grad():
-        from peft import PeftModel
-
         model = load_model(patient.model, device, resolve_dtype("auto", device, patient.model))
         before = [model(ids).logits[0, -1].float() for ids in batch]
         try:
-            model = PeftModel.from_pretrained(model, patient.adapter)
-        except (RuntimeError, ValueError, KeyError, OSError) as error:
+            model = load_adapter(model, Path(patient.adapter))
+        except (UserError, RuntimeError, ValueError, KeyError, OSError) as error:
             return Result(
                 "adapter", "failed", f"{patient.adapter} does not fit this model: {first_line(error)}"
             )

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import file_hash
-from lens_eval.base.identity import key_of, source_hash, versions
+from lens_eval.base.identity import key_of, versions_of
+from lens_eval.base.reached import libraries_of, reached, source_of
 from lens_eval.base.reading import read_json
 from lens_eval.mini import resolve_data
-from lens_eval.runs.recipe import PATH_SETTINGS, Recipe, Row
+from lens_eval.runs.recipe import Recipe, Row, path_settings
 from lens_eval.runs.sources import adapter_folder, model_arguments
 from lens_eval.runs.task_index import EvalTask
 
 CELL_FILE = "cell.json"
+SHOWING = ("lens_eval.base", "lens_train.watch")
+"""Rooms that numbers do not run through: they show, count or write what others compute."""
 
 
 class Identities:
@@ -28,8 +32,7 @@ class Identities:
         self.recipe = recipe
         # A device that is named may be another machine's.
         self.device = str(resolve_device(device).type) if device == "auto" else device.partition(":")[0]
-        self.versions = versions()
-        self._sources: dict[str, str] = {}
+        self._code: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[str, Any]] = {}
         self._hashes: dict[str, str] = {}
         self._models: dict[str, Mapping[str, str]] = {}
 
@@ -48,23 +51,44 @@ class Identities:
                 "device": self.device,
                 "seed": row.seed,
                 "limit": recipe.limit,
-                "versions": self.versions,
-                "source": self._source("lens_eval"),
-                "replies": self._replies(),
+                "code": self._evaluating(row),
             }
         )
 
-    def _replies(self) -> str | None:
-        """Hash of the code that generates for the backend hf."""
-        from lens_train import generation
+    def _evaluating(self, row: Row) -> dict[str, Any]:
+        """The code of this project and the libraries that answers and their scores run through."""
+        steered = row.spec.method == "steer"
+        backend = {"hf": ("hf", "steered"), "vllm": ("vllm", "vllm_steering")}[self.recipe.backend.model]
+        tasks = resources.files("lens_eval.tasks")
+        names = {entry.name.removesuffix(".py") for entry in tasks.iterdir() if entry.name.endswith(".py")}
+        entries = [f"lens_eval.tasks.{name}" for name in names - {"__init__", "generate"}]
+        entries += ["lens_eval.upstream.evaluation", "lens_eval.upstream.responses"]
+        entries += [f"lens_eval.backends.{name}" for name in backend[: 2 if steered else 1]]
+        adapted = row.spec.adapter is not None or row.spec.method == "xsft_lora"
+        return {**self._code_of(entries, SHOWING), **versions_of(["lm-eval", *(["peft"] if adapted else [])])}
 
-        return file_hash(Path(generation.__file__)) if self.recipe.backend.model == "hf" else None
+    def _training(self, row: Row) -> dict[str, Any]:
+        """The code of this project (or the user's) and the libraries that the weights run through."""
+        from lens_train.methods import METHODS
+
+        method = row.spec.method or ""
+        module = METHODS.get(method, method).partition(":")[0]
+        # Unless they are left out, examples in another language are counted only.
+        judged = method not in METHODS or row.spec.settings.get("wrong_language") == "drop"
+        return self._code_of([module], SHOWING if judged else (*SHOWING, "lens_eval.language.off_target"))
+
+    def _code_of(self, entries: Sequence[str], without: Sequence[str]) -> dict[str, Any]:
+        key = tuple(sorted(entries)), tuple(without)
+        if key not in self._code:
+            modules = reached(entries, without)
+            self._code[key] = {"source": source_of(modules), **libraries_of(modules)}
+        return self._code[key]
 
     def training(self, row: Row) -> str:
         """Everything that decides the weights of a trained row."""
         recipe, spec = self.recipe, row.spec
         # Files count by what is in them, wherever they lie.
-        named = {key: self._hash(spec.settings[key]) for key in PATH_SETTINGS if spec.settings.get(key)}
+        named = {key: self._hash(path) for key, path in path_settings(spec.settings).items()}
         return key_of(
             {
                 "method": spec.method,
@@ -75,8 +99,7 @@ class Identities:
                 "central": recipe.central,
                 "seed": row.seed,
                 "device": self.device,
-                "versions": self.versions,
-                "source": self._source("lens_train"),
+                "code": self._training(row),
             }
         )
 
@@ -90,7 +113,7 @@ class Identities:
         if name is None:
             return None
         if name not in self._models:
-            from lens_train.checkpoint import checkpoint_folder, model_identity
+            from lens_train.checkpoint import model_identity
 
             arguments = model_arguments(name)
             if "peft" in arguments:
@@ -99,9 +122,6 @@ class Identities:
             else:
                 identity = dict(model_identity(name))
                 identity.pop("name")
-                folder = checkpoint_folder(name)
-                small = [folder / n for n in ("config.json", "generation_config.json", "tokenizer.json")]
-                identity.update({f.name: file_hash(f) for f in small if f.is_file()})
                 self._models[name] = identity
         return self._models[name]
 
@@ -110,11 +130,6 @@ class Identities:
         if name is not None and name not in self._hashes:
             self._hashes[name] = file_hash(adapter_folder(name))
         return None if name is None else self._hashes[name]
-
-    def _source(self, package: str) -> str:
-        if package not in self._sources:
-            self._sources[package] = source_hash(package)
-        return self._sources[package]
 
 
 def cell_record(folder: Path) -> dict[str, Any]:

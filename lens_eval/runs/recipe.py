@@ -56,8 +56,21 @@ _BACKEND = (
     "allow_cut_prompts",
 )
 _NOT_SETTINGS = ("method", "model", "adapter", "data", "optional")
-PATH_SETTINGS = ("probe_data", "subspaces", "dictionary", "parallel_text")
+PATH_SETTINGS = ("probe_data", "dev_data", "subspaces", "dictionary", "parallel_text")
 """Settings of methods that name a file or folder; read like every other path of a recipe."""
+MAYBE_PATHS = ("translator",)
+"""Settings that name a file if they end in `.jsonl` or `.json`, and something else if not."""
+
+
+def is_path_setting(name: str, value: Any) -> bool:
+    """Whether a setting of a method names a file or folder."""
+    file = isinstance(value, str) and value.endswith((".jsonl", ".json"))
+    return bool(value) and (name in PATH_SETTINGS or (name in MAYBE_PATHS and file))
+
+
+def path_settings(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Those settings of a method that name a file or folder."""
+    return {name: value for name, value in settings.items() if is_path_setting(name, value)}
 
 
 @dataclass(frozen=True)
@@ -241,7 +254,7 @@ def parse_recipe(
         _variant(str(name), spec, f"{where}: variants.{name}", folder, train_data)
         for name, spec in _mapping(raw["variants"], f"{where}: variants").items()
     )
-    return Recipe(
+    recipe = Recipe(
         name=_plain_name(str(raw.get("name", default_name)), f"{where}: name"),
         description=str(raw.get("description", "")),
         simulated=_boolean(raw.get("simulated", False), f"{where}: simulated"),
@@ -261,6 +274,20 @@ def parse_recipe(
         limit=None if raw.get("limit") is None else _whole(raw["limit"], f"{where}: limit", 1),
         output=None if raw.get("output") is None else str(raw["output"]),
     )
+    _check_rows(recipe, where)
+    return recipe
+
+
+def _check_rows(recipe: Recipe, where: str) -> None:
+    """Refuse two rows that would write into one folder, on disks that know no case too."""
+    names: dict[str, str] = {}
+    for row in rows_of(recipe):
+        before = names.setdefault(row.name.casefold(), row.spec.name)
+        if before != row.spec.name or [r.name for r in rows_of(recipe)].count(row.name) > 1:
+            raise UserError(
+                f"{where}: two rows would be called {row.name} (variants {before} and {row.spec.name}, seeds "
+                f"{', '.join(map(str, recipe.seeds))}); rename a variant, and name each seed once"
+            )
 
 
 def _variant(name: str, raw: Any, where: str, folder: Path, train_data: str | None) -> VariantSpec:
@@ -290,7 +317,7 @@ def _variant(name: str, raw: Any, where: str, folder: Path, train_data: str | No
     if not (data or train_data):
         raise UserError(f"{where}: method {method} needs parallel data; say data.train in the recipe")
     settings = {
-        str(key): _path(value, folder, f"{where}: {key}") if key in PATH_SETTINGS else value
+        str(key): _path(value, folder, f"{where}: {key}") if is_path_setting(str(key), value) else value
         for key, value in spec.items()
         if key not in _NOT_SETTINGS
     }

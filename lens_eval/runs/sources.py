@@ -7,7 +7,7 @@ from pathlib import Path
 from lens_eval.base.errors import UserError
 from lens_eval.base.reading import read_object
 from lens_eval.mini import resolve_model
-from lens_eval.runs.recipe import PATH_SETTINGS, Recipe, VariantSpec
+from lens_eval.runs.recipe import Recipe, VariantSpec, path_settings
 from lens_train.gguf import is_gguf
 
 
@@ -64,5 +64,4 @@ def paths_of(recipe: Recipe, spec: VariantSpec) -> list[str]:
     """Data that a variant is trained with: paths and `builtin...` names, as the recipe gives them."""
     if spec.method is None:
         return []
-    settings = [spec.settings[key] for key in PATH_SETTINGS if spec.settings.get(key)]
-    return [spec.data or recipe.train_data or "", *settings]
+    return [spec.data or recipe.train_data or "", *path_settings(spec.settings).values()]

@@ -57,6 +57,15 @@ class SdrrlSettings(TuningSettings):
     answer_batch: int = 16
     """Prompts answered at a time."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        tuning.require_range("switch_share", self.switch_share, 0, 1)
+        for name in ("answer_tokens", "answer_batch"):
+            if getattr(self, name) < 1:
+                raise UserError(f"setting {name} is {getattr(self, name)}; it must be at least 1")
+        if not self.parts:
+            raise UserError("setting parts is empty: there is nothing to train on")
+
 
 SETTINGS: Mapping[str, type[SdrrlSettings]] = {"sdrrl": SdrrlSettings}
 

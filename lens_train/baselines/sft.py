@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lens_eval.base.errors import UserError
 from lens_train import methods
 from lens_train.baselines import pairs, tuning
 from lens_train.baselines.training_log import Stage
@@ -24,6 +25,11 @@ class TopSettings(TuningSettings):
 
     trained_layers: int = 2
     """Number of top layers to train; the default is that of Lens."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.trained_layers < 1:
+            raise UserError(f"setting trained_layers is {self.trained_layers}; it must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -55,9 +61,18 @@ def train(job: Job) -> None:
 
 
 def freeze_below(model: Any, layers: int) -> None:
-    """Make only the `layers` topmost decoder layers require gradients."""
+    """Make only the `layers` topmost decoder layers require gradients.
+
+    Raises:
+        UserError: the model does not have as many.
+    """
     from lens_train.decoder import Decoder
 
     model.requires_grad_(False)
-    for layer in Decoder(model).layers[-layers:]:
+    every = Decoder(model).layers
+    if not 1 <= layers <= len(every):
+        raise UserError(
+            f"trained_layers is {layers}, but the model has {len(every)} layers; give 1 to {len(every)}"
+        )
+    for layer in every[-layers:]:
         layer.requires_grad_(True)

@@ -82,8 +82,22 @@ class TuningSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"setting {name} is {value}; it must be at least 1")
-        if not self.learning_rate > 0:
+        if not 0 < self.learning_rate < math.inf:
             raise UserError(f"setting learning_rate is {self.learning_rate}; it must be above 0")
+        require_range("warmup", self.warmup, 0, 1, below=True)
+        for name in ("weight_decay", "clip_norm"):
+            require_range(name, getattr(self, name), 0, math.inf, below=True)
+
+
+def require_range(name: str, value: float, least: float, most: float, below: bool = False) -> None:
+    """Refuse a number outside its range; NaN is outside every range.
+
+    Raises:
+        UserError: naming the setting, its value and the range.
+    """
+    if not (least <= value < most if below else least <= value <= most):
+        bound = "" if most == math.inf else f" and {'below' if below else 'at most'} {most:g}"
+        raise UserError(f"setting {name} is {value}; it must be at least {least:g}{bound}")
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,15 @@ class LoraSettings(TuningSettings):
     dropout: float = 0.0
     targets: tuple[str, ...] | None = None
     """Names of the adapted modules. None: every linear layer except the output layer."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("rank", "alpha"):
+            if getattr(self, name) < 1:
+                raise UserError(f"setting {name} is {getattr(self, name)}; it must be at least 1")
+        require_range("dropout", self.dropout, 0, 1, below=True)
+        if self.targets is not None and not self.targets:
+            raise UserError("setting targets names no module; leave it out for every linear layer")
 
 
 class Run:

@@ -66,6 +66,15 @@ class SteerSettings:
     template: Literal["chat", "plain"] = "chat"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
 
+    def __post_init__(self) -> None:
+        for name in ("remove_strength", "restore_strength", "add_strength"):
+            if not math.isfinite(getattr(self, name)):
+                raise UserError(f"setting {name} is {getattr(self, name)}; it must be a finite number")
+        for name in ("rank", "probe_items", "probe_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"setting {name} is {value}; it must be at least 1")
+
 
 SETTINGS: Mapping[str, type[SteerSettings]] = {"steer": SteerSettings}
 

@@ -46,7 +46,7 @@ def test_logits_are_those_of_the_loader_of_transformers(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from lens_train.checkpoint import checkpoint_folder, load_tokenizer
+    from lens_train.checkpoint import load_tokenizer
     from lens_train.decoder import load_model
 
     monkeypatch.setenv("LENS_CACHE", str(kept))
@@ -56,7 +56,6 @@ def test_logits_are_those_of_the_loader_of_transformers(
     # Its weights are dequantised by now, and transformers casts nothing that it calls quantised.
     theirs.hf_quantizer, theirs.is_quantized = None, False
     theirs = theirs.float().eval()
-    checkpoint_folder.cache_clear()
     ours = load_model(str(smol_gguf), "cpu", "float32").eval()
     tokenizers = [
         load_tokenizer(str(smol_gguf)),

@@ -1,0 +1,170 @@
+"""What decides a number changes its key, and what decides none does not: each changed in turn, in a copy."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_world
+
+from lens_eval.base.errors import UserError
+from lens_eval.base.reached import libraries_of, reached, source_of
+from lens_eval.runs.keys import Identities
+from lens_eval.runs.recipe import Recipe, load_recipe, parse_recipe, rows_of
+
+ROOT = Path(__file__).resolve().parents[2]
+EDIT = """
+import json, sys
+from pathlib import Path
+from lens_eval.runs.keys import Identities
+from lens_eval.runs.recipe import load_recipe, rows_of
+import lens_train
+
+root, recipe = Path(lens_train.__file__).parents[1], load_recipe(sys.argv[1])
+assert root == Path(sys.argv[2])
+
+def keys():
+    made = Identities(recipe, "cpu")
+    found = {row.name: made.training(row) for row in rows_of(recipe) if row.trained}
+    return found | {"evaluated": json.dumps(made._evaluating(rows_of(recipe)[0]), sort_keys=True)}
+
+before, changed = keys(), {}
+for name in sys.argv[3:]:
+    file = root / name
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text + "# edited" + chr(10), encoding="utf-8")
+    changed[name] = sorted(row for row, key in keys().items() if key != before[row])
+    file.write_text(text, encoding="utf-8")
+print(json.dumps(changed))
+"""
+EDITED = {
+    # decide no number
+    "lens_train/watch/diagnostics.py": [],
+    "lens_train/watch/plots.py": [],
+    "lens_train/sweep/tables.py": [],
+    "lens_eval/language/files/report.py": [],
+    "lens_eval/page/report.py": [],
+    "lens_eval/results/tables.py": [],
+    "lens_eval/base/progress.py": [],
+    # decide weights
+    "lens_train/losses.py": ["lens"],
+    "lens_train/baselines/tuning.py": ["drop", "sdrrl", "xsft"],
+    "lens_train/baselines/translate.py": ["sdrrl"],
+    # decide answers and their scores, and which examples are dropped
+    "lens_eval/language/off_target.py": ["drop", "evaluated"],
+    "lens_eval/language/detectors.py": ["drop", "evaluated"],
+    "lens_eval/tasks/answers.py": ["evaluated"],
+    "lens_eval/backends/hf.py": ["evaluated"],
+    # decide both
+    "lens_train/decoder.py": ["drop", "evaluated", "lens", "sdrrl", "xsft"],
+    "mine.py": ["mine"],
+}
+
+
+def _recipe(folder: Path, model: Path) -> Path:
+    (folder / "pairs.jsonl").write_text('{"prompt": {"en": "a", "sw": "b"}}\n')
+    (folder / "words.jsonl").write_text('{"en": "one", "sw": "moja"}\n')
+    (folder / "dev.jsonl").write_text('{"prompt": {"en": "c", "sw": "d"}}\n')
+    recipe = {
+        "backbone": str(model),
+        "languages": ["en", "sw"],
+        "data": {"train": "pairs.jsonl"},
+        "variants": {
+            "backbone": {},
+            "lens": {"method": "lens", "dev_data": "dev.jsonl"},
+            "xsft": {"method": "xsft"},
+            "drop": {"method": "xsft", "wrong_language": "drop"},
+            "sdrrl": {"method": "sdrrl", "translator": "words.jsonl"},
+            "mine": {"method": "mine:train"},
+        },
+        "tasks": ["lens_mini"],
+    }
+    (folder / "recipe.yaml").write_text(json.dumps(recipe))
+    return folder / "recipe.yaml"
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keys")
+    return _recipe(folder, tiny_world.make_model(folder / "model"))
+
+
+@pytest.fixture(scope="module")
+def edited(recipe: Path) -> dict[str, list[str]]:
+    root = recipe.parent / "code"
+    for package in ("lens_eval", "lens_train"):
+        shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "mine.py").write_text("def train(job): ...\n")
+    run = subprocess.run(
+        [sys.executable, "-c", EDIT, str(recipe), str(root), *EDITED],
+        cwd=recipe.parent,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+@pytest.mark.parametrize("name", EDITED)
+def test_an_edit_makes_anew_what_runs_through_the_module_and_nothing_else(
+    edited: dict[str, list[str]], name: str
+) -> None:
+    assert edited[name] == EDITED[name]
+
+
+def _keys(recipe: Recipe) -> dict[str, str]:
+    made = Identities(recipe, "cpu")
+    return {row.name: made.training(row) for row in rows_of(recipe) if row.trained and row.name != "mine"}
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("words.jsonl", ["sdrrl"]),
+        ("dev.jsonl", ["lens"]),
+        ("pairs.jsonl", ["drop", "lens", "sdrrl", "xsft"]),
+        ("model/tokenizer_config.json", ["drop", "lens", "sdrrl", "xsft"]),
+        ("model/generation_config.json", ["drop", "lens", "sdrrl", "xsft"]),
+        ("model/README.md", []),
+    ],
+)
+def test_inputs_count_by_their_content(recipe: Path, tmp_path: Path, name: str, rows: list[str]) -> None:
+    shutil.copytree(recipe.parent / "model", tmp_path / "model")
+    path = _recipe(tmp_path, tmp_path / "model")
+    before = _keys(load_recipe(path))
+    assert before == _keys(load_recipe(recipe)), "wherever they lie"
+    file = tmp_path / name
+    file.write_text((file.read_text() if file.is_file() else "") + " ")
+    after = _keys(load_recipe(path))
+    assert [row for row in sorted(before) if before[row] != after[row]] == rows
+
+
+def test_libraries_count_where_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    scored = reached(["lens_eval.tasks.scoring"], ["lens_eval.base"])
+    trained = reached(["lens_train.lens"], ["lens_eval.base", "lens_train.watch"])
+    assert "lingua-language-detector" in libraries_of(scored)
+    assert "lingua-language-detector" not in libraries_of(trained)
+    assert {"torch", "transformers", "tokenizers"} <= libraries_of(trained).keys()
+    assert "vllm" not in libraries_of(reached(["lens_eval.backends.hf"]))
+    assert source_of(scored) != source_of(trained)
+
+
+@pytest.mark.parametrize(
+    ("variants", "seeds"),
+    [
+        ({"a": {"method": "steer", "data": "builtin"}, "a-seed0": {}}, [0, 1]),
+        ({"a": {}, "A": {"model": "other/model"}}, [0]),
+        ({"a": {"method": "steer", "data": "builtin"}}, [0, 0]),
+    ],
+)
+def test_rows_of_one_name_are_refused(variants: dict[str, object], seeds: list[int]) -> None:
+    raw = {"backbone": "builtin", "languages": ["en", "sw"], "tasks": ["lens_mini"]}
+    parse_recipe({**raw, "variants": {"a": {}, "b": {"method": "steer", "data": "builtin"}}, "seeds": [0, 1]})
+    with pytest.raises(UserError, match="two rows would be called"):
+        parse_recipe({**raw, "variants": variants, "seeds": seeds})
