@@ -244,7 +244,6 @@ def reply_rows(
         looped = loops.add(tokens) & ~over if loops else torch.zeros_like(over)
         going: list[int] = []
         # One tensor, because each read of a tensor waits for the GPU.
-        assert state.broken is not None
         signs = torch.stack([tokens, over.long(), looped.long(), state.broken.long()], dim=1).tolist()
         _require_numbers(sum(sign[3] for sign in signs), len(rows))
         for place, (row, (token, ends_here, loops_here, _)) in enumerate(zip(rows, signs, strict=True)):
@@ -294,7 +293,7 @@ class _State:
     logits: Tensor | None = None
     """Logits of the next token, (rows, vocabulary); None once the token is chosen."""
 
-    broken: Tensor | None = None
+    broken: Any = None
     """Which rows had logits that are no numbers when their last token was chosen, (rows,)."""
 
     @staticmethod
