@@ -40,6 +40,7 @@ REGISTRY: dict[str, Metric] = {
         Metric("acc", "accuracy", "higher", main=True),
         Metric("exact_match", "exact match", "higher", main=True),
         Metric("off_target", "off-target", "lower", main=True),
+        Metric("usable", "usable", "higher", main=True),
         Metric("correct_on_target", "on target and correct", "higher", main=True),
         Metric("judge_score", "judge's grade (100 is 10)", "higher", main=True),
         Metric("judge_score_on_target", "judge's grade, off target counts 1", "higher", main=True),
@@ -48,9 +49,11 @@ REGISTRY: dict[str, Metric] = {
         Metric("central", "in the central language", "lower"),
         Metric("other", "in another language", "lower"),
         Metric("undetermined", "language undetermined", "lower"),
+        Metric("echo", "echo of the prompt", "lower"),
+        Metric("loop", "loop", "lower"),
         Metric("empty", "empty answer", "lower"),
         Metric("no_answer", "no answer found", "lower"),
-        Metric("cut_off", "cut_off", "lower"),
+        Metric("cut_off", "cut by the token limit", "lower"),
     )
 }
 CORRECTNESS = ("acc", "exact_match")
