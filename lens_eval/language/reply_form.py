@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import Any
 
@@ -19,20 +20,18 @@ from lens_eval.language.scripts import UNSPACED_SIGN
 
 FORM_METRICS = ("usable", "echo", "loop", "empty")
 
-LOOP_LIMIT = 0.3
-"""A reply loops if a period repeated to its end takes this share of its letters. No gold text comes near."""
-PERIODS = 3
-"""A stretch is periodic if its period stands there at least so many times."""
+PERIODS, PERIODS_SHARE = 3, 0.3
+"""A stretch at the end is periodic if its period stands there so many times, over this share of the text."""
+MANY_PERIODS, LOOP_LIMIT = 4, 0.1
+"""Or so many times, over this share: then the reply has only begun to loop. No gold text comes near."""
 CUT_PERIODS, CUT_SHARE = 2.25, 0.75
 """A long period is cut before it stands there three times: then it takes nearly the whole reply."""
-LOOP_LETTERS = 24
-"""Fewer letters are no loop: `ja ja ja`, a list of three."""
+LOOP_LETTERS, LOOP_SYLLABLES = 24, 12
+"""Fewer letters (signs of Chinese, Japanese, Korean) are no loop: `ja ja ja`, a list of three."""
 PERIOD_LETTERS = 8
 """Letters that a period with a changing number in it has at least. A table has several numbers in it."""
 NEAR_LIMIT = 0.7
 """A period with small changes: this share of the letters stands in the text `PERIODS` times."""
-SPACED_GRAM, UNSPACED_GRAM = 14, 6
-"""Letters in a row that are no chance repetition, in scripts with and without spaces between words."""
 ECHO_LIMIT = 0.7
 """A reply is an echo if at least this share of it stands in the prompt..."""
 ECHO_OF_PROMPT = 0.5
@@ -41,8 +40,11 @@ ECHO_OF_QUESTION = 0.75
 """Or it holds this share of a question in the prompt, and is at most twice as long."""
 QUESTION_LETTERS = 12
 """Letters of such a question at least (a Han character counts as one)."""
-ECHO_WORDS, ECHO_LETTERS = 3, 4
-"""Words in a row (letters, in scripts without spaces) that are taken from the prompt."""
+LIKE_LIMIT, MOST_LIKE = 0.9, 1000
+"""Or it is as like the prompt as this, letter by letter, if it has at most so many letters."""
+PART_IN_PROMPT, PART_OF_PROMPT, SHORT_PROMPT = 0.9, 0.3, 120
+"""Or it is the end of the prompt and nothing else: this share of the reply, and of the prompt, which has at
+most so many letters. A longer one brings text along, and an answer may be a part of that."""
 MOST_PROMPTS = 4
 """A reply of more letters than so many prompts is no echo: it has text of its own, or it loops."""
 NEAR_LETTERS = 600
@@ -50,6 +52,8 @@ NEAR_LETTERS = 600
 MOST_LETTERS = 20_000
 """Letters of a reply that are looked at, the last ones: enough to see a loop, and time stays bounded."""
 _MARK = 8
+_SYLLABLES = "\u3040"
+"""Signs from here on are worth a syllable and more: kana, Han, Hangul."""
 
 _LIST_NUMBER = re.compile(r"^\s*\d+[.)](?=\s+\D)", re.MULTILINE)
 _LETTERS = re.compile(r"(?:[^\W_]|[\u0300-\u036f\u064b-\u065f\u0900-\u0dff\u0e00-\u0eff])+")
@@ -58,6 +62,23 @@ _ENDS = re.compile(r"(?<=[.!?。!?؟।])\s*|\n+")
 _QUESTION = re.compile(r"[??؟;]\s*$")
 _TURN = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:start|end)_of_turn>|\[/?INST\]|</?s>|<(?:bos|eos)>")
 _ROLE = re.compile(r"^\s*(?:system|user|assistant|model)\b:?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Writing:
+    """How many units in a row are no chance repetition, by how a script is written."""
+
+    words: bool
+    """Whether spaces stand between words: then units of an echo are words, else letters."""
+    gram: int
+    """Letters of a period with small changes."""
+    taken: int
+    """Units that are taken from the prompt."""
+
+
+_SPACED, _KOREAN = _Writing(True, 14, 3), _Writing(True, 7, 3)
+_HAN, _ALPHABETIC = _Writing(False, 6, 4), _Writing(False, 14, 12)
+"""Chinese and Japanese; Thai, Lao, Khmer, Burmese, whose words have many letters and no spaces."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +125,11 @@ def form_of(reply: str | None, prompt: str | None = "") -> ReplyForm:
     text = "".join(_words(reply))[-MOST_LETTERS:]
     if not text:
         return ReplyForm(True, 0.0, 0.0)
-    spaced = _is_spaced(text)
+    writing = _writing(text)
     loop = 0.0
-    if len(text) >= LOOP_LETTERS:
-        loop = max(_periodic_share(text), _counting_share(reply), _near_share(text, spaced))
-    return ReplyForm(False, loop, _echo_share(reply, spaced, _asked(prompt or "")))
+    if len(text) >= LOOP_SYLLABLES:
+        loop = max(_periodic_share(text), _counting_share(reply), _near_share(text, writing.gram))
+    return ReplyForm(False, loop, _echo_share(reply, writing, _asked(prompt or "")))
 
 
 def form_metrics(form: ReplyForm, verdict: Mapping[str, Any]) -> dict[str, float]:
@@ -132,9 +153,12 @@ def _words(text: str) -> list[str]:
     return _LETTERS.findall(_LIST_NUMBER.sub(" ", text.lower()))
 
 
-def _is_spaced(text: str) -> bool:
-    """Whether most letters are of scripts with spaces between words."""
-    return 2 * len(UNSPACED_SIGN.findall(text)) <= len(text)
+def _writing(text: str) -> _Writing:
+    """How most letters of a text are written."""
+    unspaced = UNSPACED_SIGN.findall(text)
+    if 2 * len(unspaced) <= len(text):
+        return _KOREAN if 2 * sum("\uac00" <= sign <= "\ud7a3" for sign in text) > len(text) else _SPACED
+    return _HAN if 2 * sum(sign >= "\u3040" for sign in unspaced) >= len(unspaced) else _ALPHABETIC
 
 
 # --- loops -------------------------------------------------------------------------------------
@@ -154,15 +178,20 @@ def _periods(text: str) -> Iterator[tuple[int, int]]:
     at = text.rfind(tail, 0, size - 1)
     while at >= 0:
         period = size - _MARK - at
-        if period * CUT_PERIODS > size:
+        if period * 2 > size:
             return
         if text[-period * 2 :] == text[-period:] * 2:
             covered = period * 2
             while covered < size and text[-covered - 1] == text[-covered - 1 + period]:
                 covered += 1
             whole = covered >= CUT_PERIODS * period and covered >= CUT_SHARE * size
-            if covered >= LOOP_LETTERS and (whole or covered >= PERIODS * period):
+            often = covered >= PERIODS * period and covered >= PERIODS_SHARE * size
+            many = covered >= MANY_PERIODS * period
+            least = LOOP_SYLLABLES if text[-1] >= _SYLLABLES else LOOP_LETTERS
+            if covered >= least and (whole or often or many):
                 yield period, covered
+            # Inside the stretch only multiples of its period follow.
+            at = min(at, size - covered)
         at = text.rfind(tail, 0, at + _MARK - 1)
 
 
@@ -181,9 +210,8 @@ def _counting_share(reply: str) -> float:
     return 0.0
 
 
-def _near_share(text: str, spaced: bool) -> float:
+def _near_share(text: str, gram: int) -> float:
     """Share of the letters in stretches that the text holds `PERIODS` times; 0 below `NEAR_LIMIT`."""
-    gram = SPACED_GRAM if spaced else UNSPACED_GRAM
     share = _often(text[-NEAR_LETTERS:], gram)
     if share >= NEAR_LIMIT and len(text) > NEAR_LETTERS:
         share = _often(text, gram)
@@ -194,7 +222,7 @@ def _often(text: str, gram: int) -> float:
     """Share of the letters in stretches of `gram` letters that stand there `PERIODS` times."""
     parts = [text[at : at + gram] for at in range(len(text) - gram + 1)]
     counts = Counter(parts)
-    if len(counts) > (1 - NEAR_LIMIT / 2) * len(parts):  # too many different ones: ordinary text
+    if len(counts) == len(parts):
         return 0.0
     end = covered = 0
     for at, part in enumerate(parts):
@@ -229,34 +257,49 @@ def _asked(prompt: str) -> _Asked:
     return _Asked(whole, sentences[0] if sentences else "", tuple(questions))
 
 
-def _echo_share(reply: str, spaced: bool, asked: _Asked) -> float:
+def _echo_share(reply: str, writing: _Writing, asked: _Asked) -> float:
     """Share of the reply that stands in the prompt; 0 if it holds too little of the prompt to repeat it.
 
     Whole words count: the answer to `which language is spoken in Norway` is a word of its own. So is a number
     that the prompt does not have.
     """
-    text, whole = _units(reply, spaced), _units(asked.whole, spaced)
+    text, whole = _units(reply[-MOST_LETTERS:], writing), _units(asked.whole, writing)
     size = _size(text)
     if not size or size > MOST_PROMPTS * _size(whole):
         return 0.0
-    share = _covered(text, whole, spaced)
-    if share < ECHO_LIMIT / 2 or not _numbers(reply) <= _numbers(asked.whole):  # nearly always
-        return 0.0
-    if _covered(whole, text, spaced) >= ECHO_OF_PROMPT:
-        first = _units(asked.first, spaced)
-        if _covered(first, text, spaced) >= ECHO_OF_PROMPT:
+    share = _covered(text, whole, writing)
+    like = _likeness("".join(text), "".join(whole))
+    if (share < ECHO_LIMIT / 2 and not like) or not _numbers(reply) <= _numbers(asked.whole):
+        return 0.0  # nearly always
+    if like:
+        return max(share, like)
+    back = _covered(whole, text, writing)
+    if back >= ECHO_OF_PROMPT:
+        first = _covered(_units(asked.first, writing), text, writing)
+        if first >= ECHO_OF_PROMPT:
             return share
+    ends = text[-1:] == whole[-1:] and len(text) >= 2 * writing.taken - 1 and size >= QUESTION_LETTERS
+    if ends and share >= PART_IN_PROMPT and back >= PART_OF_PROMPT and _size(whole) <= SHORT_PROMPT:
+        return share
     for question in asked.questions:
-        own = _units(question, spaced)
-        if 2 * _size(own) >= size and _covered(own, text, spaced) >= ECHO_OF_QUESTION:
+        own = _units(question, writing)
+        if 2 * _size(own) >= size and _covered(own, text, writing) >= ECHO_OF_QUESTION:
             return share
     return 0.0
 
 
-def _units(text: str, spaced: bool) -> Sequence[str]:
+def _likeness(text: str, other: str) -> float:
+    """How alike two texts of like length are, if they are the same but for a few letters; else 0."""
+    if not LIKE_LIMIT <= len(text) / len(other) <= 1 / LIKE_LIMIT or len(text) > MOST_LIKE:
+        return 0.0
+    likeness = SequenceMatcher(None, text, other, autojunk=False).ratio()
+    return likeness if likeness >= LIKE_LIMIT else 0.0
+
+
+def _units(text: str, writing: _Writing) -> Sequence[str]:
     """Words, or letters in scripts without spaces."""
     words = _words(text)
-    return words if spaced else "".join(words)
+    return words if writing.words else "".join(words)
 
 
 def _size(units: Sequence[str]) -> int:
@@ -268,9 +311,9 @@ def _numbers(text: str) -> set[str]:
     return set(_NUMBER.findall(_LIST_NUMBER.sub(" ", text)))
 
 
-def _covered(text: Sequence[str], source: Sequence[str], spaced: bool) -> float:
+def _covered(text: Sequence[str], source: Sequence[str], writing: _Writing) -> float:
     """Share of the letters of `text` in stretches of words or letters that `source` holds too."""
-    size = min(ECHO_WORDS if spaced else ECHO_LETTERS, len(text), len(source))
+    size = min(writing.taken, len(text), len(source))
     if not size:
         return 0.0
     known = set(_stretches(source, size))
