@@ -90,6 +90,17 @@ def confusion(judged: Sequence[Judged]) -> Counter[tuple[str, str]]:
     return Counter((each.reader, each.metric) for each in judged)
 
 
+def agreement_lines(judged: Sequence[Judged]) -> list[str]:
+    """Agreement as the lines of a Markdown table, one per half."""
+    lines, head = [], ""
+    for half in HALVES:
+        own = agreement([each for each in judged if each.half == half])
+        head = "| half | replies | " + " | ".join(own) + " |"
+        cells = [f"{100 * same / count:.1f}%" for same, count in own.values()]
+        lines.append(f"| {half} | {own['verdict'][1]} | " + " | ".join(cells) + " |")
+    return [head, "|---" + "|---:" * (len(agreement(judged)) + 1) + "|", *lines]
+
+
 def _rows(judged: Sequence[Judged]) -> Iterator[dict[str, Any]]:
     """The reader's verdicts by half, the metric's in columns."""
     for half in HALVES:

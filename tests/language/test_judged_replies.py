@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from benchmarks.judged_replies import HALVES, agreement, judge, read, verdict
+from benchmarks.judged_replies import HALVES, agreement, agreement_lines, judge, read, verdict
 
 
 def test_there_are_400_in_two_halves_that_share_no_prompt() -> None:
@@ -28,6 +29,12 @@ def test_agreement_does_not_fall(name: str, least: float) -> None:
     same, count = agreement(judged)[name]
     assert count == 200
     assert same / count >= least
+
+
+def test_the_document_states_the_agreement() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    shown = text.partition("<!-- judged replies")[2].partition("-->\n")[2].partition("<!-- end of judged")[0]
+    assert shown.strip().splitlines() == agreement_lines(judge(read()))
 
 
 def test_a_loop_is_one_whatever_its_language() -> None:
