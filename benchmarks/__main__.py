@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.common import ROOT
 
-QUICK = ("off_target", "lens_speed", "compare", "extraction", "tasks")
+QUICK = ("off_target", "judged_replies", "lens_speed", "compare", "extraction", "tasks")
 LONG = (
     "large_model",
     "runner",

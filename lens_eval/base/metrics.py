@@ -42,6 +42,7 @@ REGISTRY: dict[str, Metric] = {
         Metric("acc", "accuracy", "higher", main=True),
         Metric("exact_match", "exact match", "higher", main=True),
         Metric("off_target", "off-target", "lower", main=True),
+        Metric("usable", "usable", "higher", main=True),
         Metric("correct_on_target", "on target and correct", "higher", main=True),
         Metric("judge_score", "judge's grade (100 is 10)", "higher", main=True, rate=False),
         Metric(
@@ -52,9 +53,11 @@ REGISTRY: dict[str, Metric] = {
         Metric("central", "in the central language", "lower"),
         Metric("other", "in another language", "lower"),
         Metric("undetermined", "language undetermined", "lower"),
+        Metric("echo", "echo of the prompt", "lower"),
+        Metric("loop", "loop", "lower"),
         Metric("empty", "empty answer", "lower"),
         Metric("no_answer", "no answer found", "lower"),
-        Metric("cut_off", "cut_off", "lower"),
+        Metric("cut_off", "cut by the token limit", "lower"),
     )
 }
 CORRECTNESS = ("acc", "exact_match")

@@ -61,7 +61,8 @@ _DelimiterOption = Annotated[
 _Format = Annotated[str | None, typer.Option("--format", help="md, csv or json.")]
 _Output = Annotated[Path | None, typer.Option("--output", help="Write the report here, too.")]
 _Verdicts = Annotated[
-    Path | None, typer.Option("--verdicts", help="Write outcome and language of every response here (JSONL).")
+    Path | None,
+    typer.Option("--verdicts", help="Write outcome, language and form of every response here (JSONL)."),
 ]
 _Processes = Annotated[int, typer.Option("--processes", min=0, help="At most so many; 0: one a core.")]
 

@@ -2,33 +2,83 @@
 
 A loop or an echo is written in the language asked for and says nothing, so a rate over languages alone
 counts it as a success. Both are measured as shares of the reply's letters, without a model and without a
-word list: what repeats to the end or was said before (`loop`), and what stands in the prompt (`echo`).
+word list: what repeats up to the end (`loop`), and what stands in the prompt (`echo`). The limits were
+chosen on replies of strong models and on judged replies of weak ones; docs/metrics.md names them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import lru_cache
+from typing import Any
 
 from lens_eval.language.scripts import UNSPACED_SIGN
 
-LOOP_LIMIT = 0.5
-"""A reply loops from this share of its letters on."""
-LOOP_LETTERS = 24
-"""Fewer letters than this are never called a loop: `ja ja ja`, a list of three."""
-PERIODS = 3
-"""A stretch at the end is periodic if its period stands there at least so many times."""
-ECHO_LIMIT = 0.75
+FORM_METRICS = ("usable", "echo", "loop", "empty")
+
+PERIODS, PERIODS_SHARE = 3, 0.3
+"""A stretch at the end is periodic if its period stands there so many times, over this share of the text."""
+MANY_PERIODS, LOOP_LIMIT = 4, 0.1
+"""Or so many times, over this share: then the reply has only begun to loop. No gold text comes near."""
+CUT_PERIODS, CUT_SHARE = 2.25, 0.75
+"""A long period is cut before it stands there three times: then it takes nearly the whole reply."""
+LOOP_LETTERS, LOOP_SYLLABLES = 24, 12
+"""Fewer letters (signs of Chinese, Japanese, Korean) are no loop: `ja ja ja`, a list of three."""
+PERIOD_LETTERS = 8
+"""Letters that a period with a changing number in it has at least. A table has several numbers in it."""
+NEAR_LIMIT = 0.7
+"""A period with small changes: this share of the letters stands in the text `PERIODS` times."""
+ECHO_LIMIT = 0.7
 """A reply is an echo if at least this share of it stands in the prompt..."""
 ECHO_OF_PROMPT = 0.5
-"""...and it holds at least this share of the prompt. A word chosen from the prompt is an answer."""
-SPACED_GRAM, UNSPACED_GRAM = 14, 6
-"""Letters in a row that are no chance repetition, in scripts with and without spaces between words."""
-ECHO_WORDS, ECHO_LETTERS = 3, 4
-"""Words in a row (letters, in scripts without spaces) that are taken from the prompt."""
+"""...and it holds this share of the prompt, and of its first sentence. Mended text lacks the instruction."""
+ECHO_OF_QUESTION = 0.75
+"""Or it holds this share of a question in the prompt, and is at most twice as long."""
+QUESTION_LETTERS = 12
+"""Letters of such a question at least (a Han character counts as one)."""
+LIKE_LIMIT, MOST_LIKE = 0.9, 1000
+"""Or it is as like the prompt as this, letter by letter, if it has at most so many letters."""
+PART_IN_PROMPT, PART_OF_PROMPT, SHORT_PROMPT = 0.9, 0.3, 120
+"""Or it is the end of the prompt and nothing else: this share of the reply, and of the prompt, which has at
+most so many letters. A longer one brings text along, and an answer may be a part of that."""
+MOST_PROMPTS = 4
+"""A reply of more letters than so many prompts is no echo: it has text of its own, or it loops."""
+NEAR_LETTERS = 600
+"""Letters at the end of a reply in which a period with small changes must show."""
+MOST_LETTERS = 20_000
+"""Letters of a reply that are looked at, the last ones: enough to see a loop, and time stays bounded."""
+_MARK = 8
+_SYLLABLES = "\u3040"
+"""Signs from here on are worth a syllable and more: kana, Han, Hangul."""
+
 _LIST_NUMBER = re.compile(r"^\s*\d+[.)](?=\s+\D)", re.MULTILINE)
 _LETTERS = re.compile(r"(?:[^\W_]|[\u0300-\u036f\u064b-\u065f\u0900-\u0dff\u0e00-\u0eff])+")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_ENDS = re.compile(r"(?<=[.!?。!?؟।])\s*|\n+")
+_QUESTION = re.compile(r"[??؟;]\s*$")
+_TURN = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:start|end)_of_turn>|\[/?INST\]|</?s>|<(?:bos|eos)>")
+_ROLE = re.compile(r"^\s*(?:system|user|assistant|model)\b:?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Writing:
+    """How many units in a row are no chance repetition, by how a script is written."""
+
+    words: bool
+    """Whether spaces stand between words: then units of an echo are words, else letters."""
+    gram: int
+    """Letters of a period with small changes."""
+    taken: int
+    """Units that are taken from the prompt."""
+
+
+_SPACED, _KOREAN = _Writing(True, 14, 3), _Writing(True, 7, 3)
+_HAN, _ALPHABETIC = _Writing(False, 6, 4), _Writing(False, 14, 12)
+"""Chinese and Japanese; Thai, Lao, Khmer, Burmese, whose words have many letters and no spaces."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +88,13 @@ class ReplyForm:
     empty: bool
     """The reply holds no letter and no digit."""
     loop: float
-    """Share that repeats what the reply said before, or belongs to a period repeated to its end."""
+    """Share of the period that is repeated to the end; with small changes, if it takes `NEAR_LIMIT`."""
     echo: float
-    """Share that stands in the prompt; 0 if the reply holds less than half of the prompt."""
+    """Share that stands in the prompt; 0 if the reply holds too little of the prompt to repeat it."""
 
     @property
     def looping(self) -> bool:
-        """Whether so much of the reply repeats that it says nothing more."""
+        """Whether the reply ends in a loop."""
         return self.loop >= LOOP_LIMIT
 
     @property
@@ -59,88 +109,220 @@ class ReplyForm:
 
     @property
     def name(self) -> str:
-        """`empty`, `loop`, `echo` or `text`."""
+        """`empty`, `loop`, `echo` or `text`; a loop of the prompt's words is a loop."""
         if self.empty:
             return "empty"
         return "loop" if self.looping else "echo" if self.echoing else "text"
 
 
-def form_of(reply: str, prompt: str = "") -> ReplyForm:
-    """Measure one reply; a loop of the prompt's words counts as a loop."""
-    text = _letters(reply)
+def form_of(reply: str | None, prompt: str | None = "") -> ReplyForm:
+    """Measure one reply (None counts as empty).
+
+    The prompt may be the question alone or as the model was given it: the parts of a chat template are
+    dropped, and of several examples the last one is what was asked.
+    """
+    reply = reply or ""
+    text = "".join(_words(reply))[-MOST_LETTERS:]
     if not text:
         return ReplyForm(True, 0.0, 0.0)
-    spaced = 2 * len(UNSPACED_SIGN.findall(text)) <= len(text)
+    writing = _writing(text)
     loop = 0.0
-    if len(text) >= LOOP_LETTERS:
-        loop = max(_periodic_share(text), _repeated_share(text, SPACED_GRAM if spaced else UNSPACED_GRAM))
-    if spaced:
-        echo = _echo_share(_words(reply), _words(prompt), ECHO_WORDS)
-    else:
-        echo = _echo_share(text, _letters(prompt), ECHO_LETTERS)
-    return ReplyForm(False, loop, echo)
+    if len(text) >= LOOP_SYLLABLES:
+        loop = max(_periodic_share(text), _counting_share(reply), _near_share(text, writing.gram))
+    return ReplyForm(False, loop, _echo_share(reply, writing, _asked(prompt or "")))
 
 
-def _letters(text: str) -> str:
-    """Letters, marks and digits in lower case, without list numbers: what stays where layout varies."""
-    return "".join(_words(text))
+def form_metrics(form: ReplyForm, verdict: Mapping[str, Any]) -> dict[str, float]:
+    """The form as numbers of a sample, 0.0 or 1.0 each.
+
+    Args:
+        form: of the reply.
+        verdict: the language's numbers of the same reply; `on_target` is read.
+    """
+    usable = bool(verdict["on_target"]) and not form.broken
+    return {
+        "usable": float(usable),
+        "echo": float(form.name == "echo"),
+        "loop": float(form.name == "loop"),
+        "empty": float(form.empty),
+    }
 
 
 def _words(text: str) -> list[str]:
+    """Words and numbers in lower case, without list numbers: what stays where layout varies."""
     return _LETTERS.findall(_LIST_NUMBER.sub(" ", text.lower()))
+
+
+def _writing(text: str) -> _Writing:
+    """How most letters of a text are written."""
+    unspaced = UNSPACED_SIGN.findall(text)
+    if 2 * len(unspaced) <= len(text):
+        return _KOREAN if 2 * sum("\uac00" <= sign <= "\ud7a3" for sign in text) > len(text) else _SPACED
+    return _HAN if 2 * sum(sign >= "\u3040" for sign in unspaced) >= len(unspaced) else _ALPHABETIC
+
+
+# --- loops -------------------------------------------------------------------------------------
 
 
 def _periodic_share(text: str) -> float:
     """Share of the text that the longest periodic stretch at its end takes."""
-    longest = 0
-    for period, covered in _periods(text[::-1]):
-        if covered >= PERIODS * period and covered >= LOOP_LETTERS:
-            longest = max(longest, covered)
-    return longest / len(text)
+    return max((covered for _, covered in _periods(text)), default=0) / len(text)
 
 
 def _periods(text: str) -> Iterator[tuple[int, int]]:
-    """Each period, and how many characters from the start on it holds (the Z function; linear)."""
-    size, left, right = len(text), 0, 0
-    reach = [0] * size
-    for at in range(1, size):
-        if at < right:
-            reach[at] = min(right - at, reach[at - left])
-        while at + reach[at] < size and text[reach[at]] == text[at + reach[at]]:
-            reach[at] += 1
-        if at + reach[at] > right:
-            left, right = at, at + reach[at]
-        yield at, at + reach[at]
+    """Each period that is repeated to the end, and how many letters it covers.
 
-
-def _repeated_share(text: str, gram: int) -> float:
-    """Share of the letters that belong to a stretch of `gram` letters which stood in the text before."""
-    seen: set[str] = set()
-    repeated = bytearray(len(text))
-    for at in range(len(text) - gram + 1):
-        part = text[at : at + gram]
-        if part in seen:
-            repeated[at : at + gram] = b"\1" * gram
-        seen.add(part)
-    return sum(repeated) / len(text)
-
-
-def _echo_share(text: Sequence[str], prompt: Sequence[str], size: int) -> float:
-    """Share of the text that stands in the prompt; 0 if it holds too little of the prompt to repeat it.
-
-    Whole words count: the answer to `which language is spoken in Norway` is a word of its own.
+    The last letters stand one period before the end too, so only those places are looked at.
     """
-    size = min(size, len(prompt), len(text))
+    size, tail = len(text), text[-_MARK:]
+    at = text.rfind(tail, 0, size - 1)
+    while at >= 0:
+        period = size - _MARK - at
+        if period * 2 > size:
+            return
+        if text[-period * 2 :] == text[-period:] * 2:
+            covered = period * 2
+            while covered < size and text[-covered - 1] == text[-covered - 1 + period]:
+                covered += 1
+            whole = covered >= CUT_PERIODS * period and covered >= CUT_SHARE * size
+            often = covered >= PERIODS * period and covered >= PERIODS_SHARE * size
+            many = covered >= MANY_PERIODS * period
+            least = LOOP_SYLLABLES if text[-1] >= _SYLLABLES else LOOP_LETTERS
+            if covered >= least and (whole or often or many):
+                yield period, covered
+            # Inside the stretch only multiples of its period follow.
+            at = min(at, size - covered)
+        at = text.rfind(tail, 0, at + _MARK - 1)
+
+
+def _counting_share(reply: str) -> float:
+    """Share of a period that repeats but for one number in it: `Day 1: rest. Day 2: rest. Day 3: rest.`
+
+    A table repeats too, and has several numbers in a row.
+    """
+    if not _NUMBER.search(reply):
+        return 0.0
+    text = "".join(_words(_NUMBER.sub(" 0 ", _LIST_NUMBER.sub(" ", reply))))[-MOST_LETTERS:]
+    for period, covered in _periods(text):
+        unit = text[-period:]
+        if unit.count("0") == 1 and len(unit) > PERIOD_LETTERS:
+            return covered / len(text)
+    return 0.0
+
+
+def _near_share(text: str, gram: int) -> float:
+    """Share of the letters in stretches that the text holds `PERIODS` times; 0 below `NEAR_LIMIT`."""
+    share = _often(text[-NEAR_LETTERS:], gram)
+    if share >= NEAR_LIMIT and len(text) > NEAR_LETTERS:
+        share = _often(text, gram)
+    return share if share >= NEAR_LIMIT else 0.0
+
+
+def _often(text: str, gram: int) -> float:
+    """Share of the letters in stretches of `gram` letters that stand there `PERIODS` times."""
+    parts = [text[at : at + gram] for at in range(len(text) - gram + 1)]
+    counts = Counter(parts)
+    if len(counts) == len(parts):
+        return 0.0
+    end = covered = 0
+    for at, part in enumerate(parts):
+        if counts[part] >= PERIODS:
+            covered += at + gram - max(end, at)
+            end = at + gram
+    return covered / len(text)
+
+
+# --- echoes ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a prompt asks: the parts of it that an echo repeats, as words and as letters."""
+
+    whole: str
+    first: str
+    questions: tuple[str, ...]
+
+
+@lru_cache(maxsize=1024)
+def _asked(prompt: str) -> _Asked:
+    """The last turn of a prompt, and of examples in a row the last."""
+    turns = [_ROLE.sub("", part).strip() for part in _TURN.split(prompt)]
+    whole = next((turn for turn in reversed(turns) if _LETTERS.search(turn)), "")
+    parts = [part for part in whole.split("\n\n") if _LETTERS.search(part)]
+    if len(parts) > 1 and parts[-1].split(maxsplit=1)[0] in {p.split(maxsplit=1)[0] for p in parts[:-1]}:
+        whole = parts[-1]
+    sentences = [sentence for sentence in _ENDS.split(whole) if sentence and _LETTERS.search(sentence)]
+    questions = [s for s in sentences if _QUESTION.search(s) and len("".join(_words(s))) >= QUESTION_LETTERS]
+    return _Asked(whole, sentences[0] if sentences else "", tuple(questions))
+
+
+def _echo_share(reply: str, writing: _Writing, asked: _Asked) -> float:
+    """Share of the reply that stands in the prompt; 0 if it holds too little of the prompt to repeat it.
+
+    Whole words count: the answer to `which language is spoken in Norway` is a word of its own. So is a number
+    that the prompt does not have.
+    """
+    text, whole = _units(reply[-MOST_LETTERS:], writing), _units(asked.whole, writing)
+    size = _size(text)
+    if not size or size > MOST_PROMPTS * _size(whole):
+        return 0.0
+    share = _covered(text, whole, writing)
+    like = _likeness("".join(text), "".join(whole))
+    if (share < ECHO_LIMIT / 2 and not like) or not _numbers(reply) <= _numbers(asked.whole):
+        return 0.0  # nearly always
+    if like:
+        return max(share, like)
+    back = _covered(whole, text, writing)
+    if back >= ECHO_OF_PROMPT:
+        first = _covered(_units(asked.first, writing), text, writing)
+        if first >= ECHO_OF_PROMPT:
+            return share
+    ends = text[-1:] == whole[-1:] and len(text) >= 2 * writing.taken - 1 and size >= QUESTION_LETTERS
+    if ends and share >= PART_IN_PROMPT and back >= PART_OF_PROMPT and _size(whole) <= SHORT_PROMPT:
+        return share
+    for question in asked.questions:
+        own = _units(question, writing)
+        if 2 * _size(own) >= size and _covered(own, text, writing) >= ECHO_OF_QUESTION:
+            return share
+    return 0.0
+
+
+def _likeness(text: str, other: str) -> float:
+    """How alike two texts of like length are, if they are the same but for a few letters; else 0."""
+    if not LIKE_LIMIT <= len(text) / len(other) <= 1 / LIKE_LIMIT or len(text) > MOST_LIKE:
+        return 0.0
+    likeness = SequenceMatcher(None, text, other, autojunk=False).ratio()
+    return likeness if likeness >= LIKE_LIMIT else 0.0
+
+
+def _units(text: str, writing: _Writing) -> Sequence[str]:
+    """Words, or letters in scripts without spaces."""
+    words = _words(text)
+    return words if writing.words else "".join(words)
+
+
+def _size(units: Sequence[str]) -> int:
+    """Letters."""
+    return sum(map(len, units))
+
+
+def _numbers(text: str) -> set[str]:
+    return set(_NUMBER.findall(_LIST_NUMBER.sub(" ", text)))
+
+
+def _covered(text: Sequence[str], source: Sequence[str], writing: _Writing) -> float:
+    """Share of the letters of `text` in stretches of words or letters that `source` holds too."""
+    size = min(writing.taken, len(text), len(source))
     if not size:
         return 0.0
-    return _covered(text, prompt, size) if _covered(prompt, text, size) >= ECHO_OF_PROMPT else 0.0
+    known = set(_stretches(source, size))
+    found = [at for at, part in enumerate(_stretches(text, size)) if part in known]
+    covered = bytearray(len(text))
+    for at in found:
+        covered[at : at + size] = b"\1" * size
+    return sum(len(part) for part, own in zip(text, covered, strict=True) if own) / _size(text)
 
 
-def _covered(text: Sequence[str], source: Sequence[str], size: int) -> float:
-    """Share of the letters of `text` in stretches of `size` words or letters that `source` holds too."""
-    known = {tuple(source[at : at + size]) for at in range(len(source) - size + 1)}
-    covered = [False] * len(text)
-    for at in range(len(text) - size + 1):
-        if tuple(text[at : at + size]) in known:
-            covered[at : at + size] = [True] * size
-    return sum(len(part) for part, own in zip(text, covered, strict=True) if own) / sum(map(len, text))
+def _stretches(units: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
+    return zip(*(units[start:] for start in range(size)), strict=False)

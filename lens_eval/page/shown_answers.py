@@ -16,9 +16,10 @@ import numpy as np
 from lens_eval.base.errors import UserError
 from lens_eval.base.metrics import CORRECTNESS, plain_name
 from lens_eval.results.compare import Comparison, main_metrics
-from lens_eval.results.read import Scores, read_lines
+from lens_eval.results.read import Scores, read_lines, with_form
 
 VERDICTS = ("central", "other", "undetermined", "empty")
+FORMS = ("echo", "loop")
 QUESTION, ANSWER = 600, 800
 """Characters shown, at most."""
 
@@ -35,6 +36,8 @@ class Answer:
     """None where correctness is not a matter of yes and no."""
     verdict: str
     """`on_target`, `central`, `other`, `undetermined`, `empty`, or an empty string."""
+    form: str = ""
+    """`echo` or `loop`, or an empty string."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def _group(comparison: Comparison, base: Scores, variants: Sequence[Scores], cou
 def _differing(comparison: Comparison, base: Scores, variants: Sequence[Scores]) -> list[int]:
     """Numbers of the items on which any variant has another value than the base in what is shown."""
     shown = {*main_metrics(comparison, base.family)}
-    shown |= {m for m in base.metrics if plain_name(m) in VERDICTS}
+    shown |= {m for m in base.metrics if plain_name(m) in (*VERDICTS, *FORMS)}
     other = np.zeros(len(base.items), dtype=bool)
     for one in variants:
         if one.items == base.items:
@@ -136,7 +139,7 @@ def read_items(scores: Scores, items: Iterable[str]) -> dict[str, dict[str, Any]
         for sample in read_lines(scores.source):
             name = wanted.get(sample["doc_id"])
             if name is not None:
-                found.setdefault(name, sample)
+                found.setdefault(name, with_form(sample))
                 if len(found) == len(wanted):
                     break
     return found
@@ -154,7 +157,8 @@ def _answer(variant: str, sample: Mapping[str, Any], base: Scores) -> Answer | N
     if answered_in in ("undetermined", "empty", "none"):
         answered_in = ""
     right = next((bool(sample[name]) for name in CORRECTNESS if sample.get(name) in (0, 1)), None)
-    return Answer(variant, cut(text, ANSWER), answered_in, right, verdict)
+    form = next((name for name in FORMS if sample.get(name) == 1), "")
+    return Answer(variant, cut(text, ANSWER), answered_in, right, verdict, form)
 
 
 def _text(sample: Mapping[str, Any]) -> str | None:

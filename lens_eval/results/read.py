@@ -254,7 +254,7 @@ def _read_samples(file: Path, results: Mapping[str, Any], task: str, variant: st
             # A second turn's prompt holds the model's own first answer: no two models have the same.
             prompt = hashes if metadata.get("turn") == 2 else sample["prompt_hash"]
             rows[item] = (str(item if own is None else own), hashes, prompt)
-            columns.add(item, sample)
+            columns.add(item, with_form(sample))
         expected = (results.get("n-samples") or {}).get(task, {}).get("effective", len(rows))
     if not rows or len(rows) != expected:
         raise UserError(f"{file} is cut short: {len(rows)} items of {expected}")
@@ -285,6 +285,27 @@ def _read_samples(file: Path, results: Mapping[str, Any], task: str, variant: st
         source=file,
         cut_prompts=int((results.get("config") or {}).get("cut_prompts") or 0),
     )
+
+
+def with_form(sample: dict[str, Any]) -> dict[str, Any]:
+    """The sample with the form of its reply (`usable`, `echo`, `loop`), for results recorded without.
+
+    The reply is in every sample. Where its language was not judged, nothing is added.
+    """
+    names = sample["metrics"]
+    if "usable" in names or "on_target" not in names:
+        return sample
+    reply = sample["resps"][0]
+    while isinstance(reply, list) and reply:
+        reply = reply[0]
+    if not isinstance(reply, str):
+        return sample
+    from lens_eval.language.reply_form import form_metrics, form_of
+
+    document = sample["doc"]
+    prompt = document.get("prompt") if isinstance(document, dict) else None
+    form = form_metrics(form_of(reply, prompt if isinstance(prompt, str) else None), sample)
+    return {**sample, **form, "metrics": [*names, *(name for name in form if name not in names)]}
 
 
 _NUMBERS = {bool, int, float, type(None)}

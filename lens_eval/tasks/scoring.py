@@ -1,9 +1,9 @@
 """What lm_eval calls after a model has answered: `process_results` and aggregation of every Lens task.
 
 A generation hook returns `acc`, the language verdict (`on_target`, `central`, `other`, `undetermined`,
-`off_target`, `empty`, `answered_in`), `correct_on_target`, and `no_answer` where an answer is read out of
-free text. A multiple-choice hook returns `acc` and `acc_norm`. Everything but `answered_in` is a number to
-be averaged.
+`off_target`, `answered_in`), the form of the reply (`usable`, `echo`, `loop`, `empty`), `correct_on_target`,
+and `no_answer` where an answer is read out of free text. A multiple-choice hook returns `acc` and
+`acc_norm`. Everything but `answered_in` is a number to be averaged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from typing import Any
 from lens_eval.language.languages import DEFAULT_LANGUAGES, LANGUAGES
 from lens_eval.tasks.answers import read_number, same_number
 
-OPEN_METRICS = ("on_target", "off_target", "central", "other", "undetermined", "empty", "answered_in")
+OPEN_METRICS = (
+    *("usable", "on_target", "off_target", "central", "other", "undetermined"),
+    *("echo", "loop", "empty", "answered_in"),
+)
 NUMBER_METRICS = ("acc", "correct_on_target", "no_answer", *OPEN_METRICS)
 
 
@@ -26,17 +29,20 @@ def most_common(values: Iterable[str]) -> str:
 
 
 def judge_language(doc: Mapping[str, Any], response: str) -> dict[str, Any]:
-    """Return the language verdict on one response as metrics.
+    """Return the language verdict on one response, and its form, as metrics.
 
-    `doc` needs `language` and may hold `prompt` (words of the question are set aside) and `central` ("en").
+    `doc` needs `language` and may hold `prompt` (words of the question are set aside, and its echo is told)
+    and `central` ("en").
     The set of candidate languages is closed: the project's twelve, the one asked for, and the central one.
     """
     from lens_eval.language.off_target import get_judge, verdict_metrics
+    from lens_eval.language.reply_form import form_metrics, form_of
 
     language, central = doc["language"], doc.get("central") or "en"
     candidates = tuple(sorted({*DEFAULT_LANGUAGES, language, central}))
     verdict = get_judge(central, candidates).judge(response, language, prompt=doc.get("prompt"))
-    return dict(verdict_metrics(verdict))
+    metrics = dict(verdict_metrics(verdict))
+    return metrics | form_metrics(form_of(response, doc.get("prompt")), metrics)
 
 
 def _with_verdict(verdict: dict[str, Any], correct: bool) -> dict[str, Any]:

@@ -395,3 +395,25 @@ def test_report_as_markdown_csv_and_json(tmp_path: Path) -> None:
     assert "false floor %" in text
     assert "Asked for (rows), answered in (columns)" in text
     assert f"Detector lingua {report['detector']['version']}" in text
+
+
+def test_echoes_loops_and_cuts_are_counted_beside_the_languages(tmp_path: Path) -> None:
+    prompt = "Mji mkuu wa Kenya ni upi, na unajulikana kwa nini?"
+    replies = {
+        prompt: "stop",
+        "Nifanye nini sasa. " * 12: "length",
+        "Mji mkuu wa Kenya ni Nairobi, na unajulikana kwa mbuga ya wanyama.": "stop",
+        "?!": "stop",
+    }
+    file = tmp_path / "replies.jsonl"
+    rows = [
+        {"text": text, "prompt": prompt, "language": "sw", "finish_reason": why}
+        for text, why in replies.items()
+    ]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    report = make_report(score_files([str(file)]))
+    found = report["languages"]["sw"]
+    assert found["on_target"] == 0.75
+    assert [found[name] for name in ("usable", "echo", "loop", "empty", "cut_off")] == [0.25] * 5
+    assert "usable % [95%]" in render(report, "md")
+    assert "usable_low" in render(report, "csv")

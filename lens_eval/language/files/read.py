@@ -23,6 +23,8 @@ from lens_eval.language.languages import find_code, normalise_code
 TEXT_FIELDS = ("text", "response", "completion", "output", "prediction", "generation")
 LANGUAGE_FIELDS = ("language", "lang", "doc.language", "doc.lang")
 PROMPT_FIELDS = ("doc.prompt", "prompt")
+CUT_FIELDS = ("cut_off", "finish_reason")
+"""`cut_off` is 1 or 0, as in samples of Lens tasks; a `finish_reason` of `length` is a cut, as in APIs."""
 ITEM_FIELDS = ("id", "item_id", "doc_id")
 FILE_NAME = "the file name"
 _TIMESTAMP = re.compile(r"_\d{4}-\d\d-\d\dT[\d.:-]+$")
@@ -33,7 +35,8 @@ _LOOK_AHEAD = 100
 
 @dataclass(frozen=True)
 class Response:
-    """One response to judge. `item` names what it answers (the same in every language), None if unknown."""
+    """One response to judge. `item` names what it answers (the same in every language), None if unknown;
+    `cut` says whether the token limit ended it, None if the row does not tell."""
 
     text: str | None
     language: str
@@ -42,6 +45,7 @@ class Response:
     correct: float | None
     file: str
     line: int
+    cut: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,7 @@ class Source:
                 None if correct is None else float(correct),
                 self.name,
                 line,
+                _cut(row),
             )
 
     def _set_up(self, rows: list[dict[str, Any]]) -> None:
@@ -286,6 +291,17 @@ class Source:
             [line for _, line in ahead if line is not None], self.kind, self._delimiter
         )
         return rows_of_table(self._numbered, self.dialect)
+
+
+def _cut(row: dict[str, Any]) -> bool | None:
+    """Whether the token limit ended a response, where its row tells."""
+    for field in CUT_FIELDS:
+        found, value = _look_up(row, field)
+        if found and isinstance(value, str):
+            return value == "length"
+        if found and isinstance(value, (bool, int, float)):
+            return value >= 1
+    return None
 
 
 def _nothing(row: dict[str, Any]) -> Any:

@@ -15,7 +15,9 @@ from lens_eval.language.files.tally import Tally
 from lens_eval.language.languages import chinese_script
 from lens_eval.language.off_target import OUTCOMES
 
-RATES = (*OUTCOMES, "off_target", "empty")
+RATES = ("usable", *OUTCOMES, "off_target", "echo", "loop", "empty")
+PARTIAL = {"correct": "has_correct", "correct_on_target": "has_correct", "cut_off": "has_cut_off"}
+"""Rates that only some inputs have, and under which name the responses that have them are counted."""
 FORMATS = ("md", "csv", "json")
 
 
@@ -74,9 +76,9 @@ def _rates(tally: Tally) -> dict[str, Any]:
     intervals = {name: tally.interval(name) for name in RATES}
     rates: dict[str, Any] = {"n": tally.count()}
     rates.update({name: interval.mean for name, interval in intervals.items()})
-    if tally.count("has_correct"):
-        for name in ("correct", "correct_on_target"):
-            intervals[name] = tally.interval(name, "has_correct")
+    for name, counted in PARTIAL.items():
+        if tally.count(counted):
+            intervals[name] = tally.interval(name, counted)
             rates[name] = intervals[name].mean
     if tally.count("undetermined") == tally.count():
         # Of nothing judged there is no rate; a 0 would read as the best there is.
@@ -136,7 +138,7 @@ _LCB_RATES = ("line_pass_rate", "word_pass_rate")
 
 
 def _joint(report: dict[str, Any]) -> list[str]:
-    return [name for name in ("correct", "correct_on_target") if name in report["overall"]]
+    return [name for name in PARTIAL if name in report["overall"]]
 
 
 def _percent(value: float | None) -> str:
@@ -171,17 +173,19 @@ def _main_table(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
             for code, r in rows
         ]
     joint = _joint(report)
-    header = ["language", "n", "on target %", "central %", "other %", "undetermined %", "off-target % [95%]"]
-    header += ["false floor %", "empty", *(f"{name.replace('_', ' ')} %" for name in joint)]
+    header = ["language", "n", "usable % [95%]", "off-target % [95%]", "false floor %"]
+    header += ["on target %", "central %", "other %", "undetermined %", "echo %", "loop %", "empty"]
+    header += [f"{name.replace('_', ' ')} %" for name in joint]
     table = []
     for code, r in rows:
         cells = [
             code,
             str(r["n"]),
-            *(_percent(r[name]) for name in OUTCOMES),
-            _with_interval(r, "off_target"),
+            *(_with_interval(r, name) for name in ("usable", "off_target")),
+            _percent(r.get("false_off_target_floor")),
+            *(_percent(r[name]) for name in (*OUTCOMES, "echo", "loop")),
+            str(round(r["empty"] * r["n"])),
         ]
-        cells += [_percent(r.get("false_off_target_floor")), str(round(r["empty"] * r["n"]))]
         table.append([*cells, *(_percent(r.get(name)) for name in joint)])
     return header, table
 

@@ -22,6 +22,7 @@ from lens_eval.language.files.read import Broken, Fields, Response, Source
 from lens_eval.language.files.tally import Scorer, Tally
 from lens_eval.language.languages import DEFAULT_LANGUAGES, normalise_code
 from lens_eval.language.off_target import Judge, Verdict
+from lens_eval.language.reply_form import form_metrics, form_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -59,8 +60,11 @@ def _count(verdict: Verdict, response: Response, tally: Tally) -> None:
     outcomes = [verdict.outcome]
     if verdict.outcome in ("central", "other"):
         outcomes.append("off_target")
-    if verdict.empty:
-        outcomes.append("empty")
+    form = form_of(response.text, response.prompt)
+    numbers = form_metrics(form, {"on_target": verdict.outcome == "on_target"})
+    outcomes += [name for name, value in numbers.items() if value]
+    if response.cut is not None:
+        outcomes += ["has_cut_off", *(["cut_off"] if response.cut else [])]
     if response.correct is not None:
         outcomes.append("has_correct")
         if response.correct >= 1:
@@ -198,6 +202,7 @@ def verdict_file(path: Path | None) -> Iterator[Callable[[Response, str, str], N
                 "language": response.language,
                 "outcome": outcome,
                 "answered_in": answered_in,
+                "form": form_of(response.text, response.prompt).name,
             }
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 

@@ -1,0 +1,1 @@
+"""Real replies with the verdict of a careful reader; README.md says who made them and how."""
