@@ -1,4 +1,4 @@
-"""Gold in, 100% out for the benchmarks of today: right in every language; answers in English are off target."""
+"""Gold in, 100% out for the benchmarks of today; answers in English are off target in every language."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_gold_in_printed_letters(items: Path, group: str) -> None:
 
 
 def test_gold_in_culture_is_apart(items: Path) -> None:
-    """A model that always takes the first option is right on the first item, which is culturally sensitive."""
+    """A model that takes the first option is right on the first item, which is culturally sensitive."""
     first = Oracle(lambda doc: "")
     first.loglikelihood = lambda requests, **_: [(-float(r.idx), False) for r in requests]  # type: ignore[method-assign]
     for score in run(first, "lens_global_mmlu").values():
@@ -145,7 +145,10 @@ def test_gold_in_polymath_weighted(items: Path) -> None:
 def test_gold_in_polymath_thinking_apart(items: Path) -> None:
     """Thinking in English, then the answer in Chinese."""
     name = "lens_polymath_low_zh"
-    reply = lambda doc: f"<think>{STEPS['en']} \\boxed{{0}}</think>\n{boxed(doc, 'zh')}"  # noqa: E731
+
+    def reply(doc: dict[str, Any]) -> str:
+        return f"<think>{STEPS['en']}\n\\boxed{{0}}</think>\n{boxed(doc, 'zh')}"
+
     score = run(Oracle(reply), name)[name]
     assert (score["acc"], score["on_target"]) == (1, 1)
     assert (score["thinking_on_target"], score["thinking_off_target"]) == (0, 1)

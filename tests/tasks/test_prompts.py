@@ -29,7 +29,10 @@ SCRIPT_NAMES = {
 # Families whose options have the letters that the data set prints.
 PRINTED = {family.items for family in FAMILIES if family.letters == "printed_letters"}
 # Words that a language really shares with English.
-SHARED = {"fr": {"option", "question"}, "de": {"in"}, "nl": {"letter"}}
+SHARED = {
+    "fr": {"option", "question"}, "de": {"in"}, "nl": {"letter"}, "es": {"final"}, "pt": {"final"},
+    "it": {"in"}, "af": {"in", "is", "letter"},
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

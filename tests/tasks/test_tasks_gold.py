@@ -1,4 +1,4 @@
-"""Gold in, 100% out: references score 1.0 in every language of every family; English answers are off target."""
+"""Gold in, 100% out: references score 1.0 in every language of every family; English is off target."""
 
 from __future__ import annotations
 
