@@ -108,6 +108,8 @@ def _missing_message(
         )
     if local is not None and hub is None:
         ways.append(f"set {DATA_DIR_VARIABLE} to a folder with {local} (it is on no hub)")
+        if family in LCB_FAMILIES:
+            ways.append("run `lens fetch lens_lcb`")
     return f"no {split} items for {family}, language {language}: {'; '.join(dict.fromkeys(failures))}; " + (
         ", or ".join(ways)
     )
