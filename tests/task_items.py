@@ -11,20 +11,15 @@ from typing import Any
 
 import pyarrow
 import pyarrow.parquet
+from benchmark_items import native, write_benchmarks
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
-from lens_eval.language.languages import get_language
 from lens_eval.tasks.families import HUB, LANGUAGES, MMMLU_FILES
 from lens_eval.tasks.words import WORDS
 
 TASKS = Path(__file__).resolve().parents[1] / "tasks"
 N = 3  # items of every split
-
-
-def native(language: str, number: int) -> str:
-    """Return a sentence in the language that is no prompt word of it."""
-    return f"{get_language(language).native_name} {number}"
 
 
 def _parquet(folder: Path, config: str, split: str, rows: list[dict[str, Any]]) -> None:
@@ -169,6 +164,7 @@ def write_hub_copies(root: Path, sizes: Mapping[str, int] | None = None) -> None
             ]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    write_benchmarks(root, size)
 
 
 def load_tasks(*names: str) -> dict[str, Any]:

@@ -58,6 +58,14 @@ REGISTRY: dict[str, Metric] = {
         Metric("empty", "empty answer", "lower"),
         Metric("no_answer", "no answer found", "lower"),
         Metric("cut_off", "cut by the token limit", "lower"),
+        Metric("off_target_lines", "lines off target", "lower"),
+        Metric("foreign_words", "with foreign words", "lower"),
+        Metric("lcb_line_pass", "LCB line pass rate", "higher"),
+        Metric("lcb_word_pass", "LCB word pass rate", "higher"),
+        Metric("thinking_on_target", "thinking on target", "higher"),
+        Metric("thinking_off_target", "thinking off target", "lower"),
+        Metric("acc_sensitive", "accuracy, culturally sensitive", "higher"),
+        Metric("acc_agnostic", "accuracy, culturally agnostic", "higher"),
     )
 }
 CORRECTNESS = ("acc", "exact_match")

@@ -40,6 +40,8 @@ COMMANDS: dict[str, str] = {
     "report": "lens_eval.commands.run:report",
     "score": "lens_eval.commands.score:score",
     "calibrate": "lens_eval.commands.score:calibrate",
+    "tasks": "lens_eval.commands.data:tasks",
+    "fetch": "lens_eval.commands.data:fetch",
     "judge": "lens_eval.commands.judge:judge",
 }
 

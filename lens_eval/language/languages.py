@@ -53,6 +53,7 @@ _DIGITS = {
 # code | name | native name | scripts | other codes (ISO 639-2/3, members, what data sets and detectors write)
 _TABLE = """
 af | Afrikaans | Afrikaans | Latn | afr
+am | Amharic | አማርኛ | Ethi | amh
 ar | Arabic | العربية | Arab | ara arb ary arz apc acm acq aeb ajp ars apd
 az | Azerbaijani | azərbaycanca | Latn | aze azj azb
 be | Belarusian | беларуская | Cyrl | bel
@@ -76,6 +77,7 @@ fr | French | français | Latn | fra fre
 ga | Irish | Gaeilge | Latn | gle
 gl | Galician | galego | Latn | glg
 gu | Gujarati | ગુજરાતી | Gujr | guj
+ha | Hausa | Hausa | Latn | hau
 he | Hebrew | עברית | Hebr | heb iw
 hi | Hindi | हिन्दी | Deva | hin
 hr | Croatian | hrvatski | Latn | hrv
@@ -83,6 +85,7 @@ ht | Haitian Creole | kreyòl ayisyen | Latn | hat haitian
 hu | Hungarian | magyar | Latn | hun
 hy | Armenian | հայերեն | Armn | hye arm
 id | Indonesian | Bahasa Indonesia | Latn | ind
+ig | Igbo | Igbo | Latn | ibo
 is | Icelandic | íslenska | Latn | isl ice
 it | Italian | italiano | Latn | ita
 ja | Japanese | 日本語 | Hira,Kana,Hani | jpn jp
@@ -90,10 +93,12 @@ ka | Georgian | ქართული | Geor | kat geo
 kk | Kazakh | қазақ тілі | Cyrl | kaz
 kn | Kannada | ಕನ್ನಡ | Knda | kan
 ko | Korean | 한국어 | Hang,Hani | kor kr
+ky | Kyrgyz | кыргызча | Cyrl | kir
 la | Latin | Latina | Latn | lat
 lg | Ganda | Luganda | Latn | lug
 lt | Lithuanian | lietuvių | Latn | lit
 lv | Latvian | latviešu | Latn | lav lvs
+mg | Malagasy | Malagasy | Latn | mlg plt
 mi | Maori | te reo Māori | Latn | mri mao
 mk | Macedonian | македонски | Cyrl | mkd mac
 ml | Malayalam | മലയാളം | Mlym | mal
@@ -105,12 +110,14 @@ nb | Norwegian Bokmål | bokmål | Latn | nob no nor norwegian bokmal
 ne | Nepali | नेपाली | Deva | nep npi
 nl | Dutch | Nederlands | Latn | nld dut
 nn | Norwegian Nynorsk | nynorsk | Latn | nno
+ny | Nyanja | Chichewa | Latn | nya chichewa
 pa | Punjabi | ਪੰਜਾਬੀ | Guru | pan
 pl | Polish | polski | Latn | pol
 pt | Portuguese | português | Latn | por
 qu | Quechua | Runasimi | Latn | que quy quz
 ro | Romanian | română | Latn | ron rum mo
 ru | Russian | русский | Cyrl | rus
+si | Sinhala | සිංහල | Sinh | sin sinhalese
 sk | Slovak | slovenčina | Latn | slk slo
 sl | Slovenian | slovenščina | Latn | slv slovene
 sn | Shona | chiShona | Latn | sna
@@ -129,6 +136,7 @@ tr | Turkish | Türkçe | Latn | tur
 ts | Tsonga | Xitsonga | Latn | tso
 uk | Ukrainian | українська | Cyrl | ukr
 ur | Urdu | اردو | Arab | urd
+uz | Uzbek | oʻzbekcha | Latn | uzb uzn
 vi | Vietnamese | Tiếng Việt | Latn | vie
 xh | Xhosa | isiXhosa | Latn | xho
 yo | Yoruba | Yorùbá | Latn | yor

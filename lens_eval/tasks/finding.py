@@ -44,12 +44,19 @@ def data_dir() -> Path | None:
     return folder
 
 
+def fetched_folder() -> Path:
+    """Return the folder that `lens fetch` writes to where `LENS_DATA_DIR` is not set."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "lens" / "data"
+
+
 def find_files(place: Place) -> tuple[list[Path], str]:
     """Return the files of a place, or none and why."""
     root = data_dir()
     if not place.hub:
         if root is None:
-            return [], f"{DATA_DIR_VARIABLE} is not set"
+            fetched = _match(fetched_folder() / place.folder, place)
+            return fetched, "" if fetched else f"{DATA_DIR_VARIABLE} is not set"
         return _match(root / place.folder, place), f"{root} has no {place.folder}/{place.patterns[0]}"
     source = HUB[place.folder]
     if root is not None and (root / source.repo).is_dir():

@@ -7,7 +7,7 @@ the files: a test compares them with what this module writes.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,15 @@ from typing import Any
 import yaml
 
 from lens_eval.base.metrics import metric_of
-from lens_eval.tasks.families import LANGUAGES, MMMLU_FILES
+from lens_eval.tasks.benchmark_scoring import CULTURE_METRICS, LCB_METRICS, MATH_METRICS
+from lens_eval.tasks.families import (
+    BELEBELE_VARIANTS,
+    LANGUAGES,
+    LCB_FAMILIES,
+    MMMLU_FILES,
+    POLYMATH_FAMILIES,
+    POLYMATH_WEIGHTS,
+)
 from lens_eval.tasks.scoring import NUMBER_METRICS, OPEN_METRICS
 from lens_eval.tasks.words import NO_SPACE, word
 
@@ -23,6 +31,20 @@ HEADER = "# Written by lens_eval/tasks/generate.py: edit that file and run it ag
 # The paper's suite: its languages where the family has them.
 PAPER_LANGUAGES = ("en", "zh", "ja", "ko", "ar", "bn", "sw")
 MAX_GEN_TOKS = 1024
+# Worked answers to harder questions are longer.
+LONG_GEN_TOKS = 2048
+# How each kind of answer is scored: the module and name of the hook, and the metrics it returns.
+_SCORED: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "letter": ("scoring", "option_letter", ("acc",)),
+    "culture": ("benchmark_scoring", "letter_by_culture", CULTURE_METRICS),
+    "number": ("scoring", "number", (*NUMBER_METRICS, "cut_off")),
+    "boxed": ("benchmark_scoring", "boxed", (*MATH_METRICS, "cut_off")),
+    "worked": ("benchmark_scoring", "worked_letter", (*NUMBER_METRICS, "cut_off")),
+    "open": ("scoring", "open_answer", (*OPEN_METRICS, "cut_off")),
+    "confusion": ("benchmark_scoring", "confusion", (*LCB_METRICS, "cut_off")),
+}
+_LETTER_KINDS = ("letter", "culture")
+_OPEN_KINDS = ("open", "confusion")
 
 
 class _Function(str):
@@ -53,7 +75,7 @@ class Family:
     folder: str
     items: str
     prompt: str
-    kind: str  # "letter", "number" or "open"
+    kind: str  # a key of _SCORED
     version: float
     task_class: str = "LensTask"
     letters: str = "option_letters"
@@ -65,11 +87,23 @@ class Family:
     @property
     def languages(self) -> tuple[str, ...]:
         known = LANGUAGES[self.items]
+        if self.name == "mgsm":
+            known = (*known, *LANGUAGES["global_mgsm"])
         if self.name == "mtbench_turn2":
             return tuple(language for language in known if language != "ar")  # Vicuna-80 has one turn
         return (
             tuple(language for language in known if language in PAPER_LANGUAGES) if self.official else known
         )
+
+    def tasks(self) -> Iterator[tuple[str, str, str | None]]:
+        """Yield the end of each task's name, its language, and the variant of it whose items are asked."""
+        for language in self.languages:
+            if self.items != "belebele":
+                yield language, language, None
+                continue
+            for variant in BELEBELE_VARIANTS[language]:
+                first = variant == BELEBELE_VARIANTS[language][0]
+                yield language if first else variant.partition("_")[0], language, variant
 
 
 def _official(name: str, fewshot_split: str = "train") -> Family:
@@ -84,6 +118,11 @@ def _official(name: str, fewshot_split: str = "train") -> Family:
         fewshot_split=fewshot_split,
         official=True,
     )
+
+
+def _printed(name: str, folder: str, kind: str = "letter") -> Family:
+    """Return a family whose options have the letters that its data set prints."""
+    return Family(name, folder, name, "printed_choice", kind, 1.0, letters="printed_letters")
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -103,6 +142,17 @@ FAMILIES: tuple[Family, ...] = (
     _official("kmmlu"),
     Family("mtbench", "mtbench", "mtbench", "mtbench", "open", 1.0),
     Family("mtbench_turn2", "mtbench", "mtbench", "mtbench", "open", 1.0, task_class="SecondTurnTask"),
+    *(Family(name, "lcb", name, "question", "confusion", 1.0) for name in LCB_FAMILIES),
+    *(
+        Family(name, "polymath", name, "polymath", "boxed", 1.0, task_class="MathTask")
+        for name in POLYMATH_FAMILIES
+    ),
+    _printed("global_mmlu", "global_mmlu", kind="culture"),
+    _printed("global_mmlu_lite", "global_mmlu", kind="culture"),
+    _printed("include", "include"),
+    _printed("belebele", "belebele"),
+    Family("mmlu_prox", "mmlu_prox", "mmlu_prox", "worked_choice", "worked", 1.0),
+    Family("mmlu_prox_lite", "mmlu_prox", "mmlu_prox_lite", "worked_choice", "worked", 1.0),
 )
 
 
@@ -120,57 +170,56 @@ def _metrics(names: Iterable[str]) -> list[dict[str, Any]]:
     return metrics
 
 
-def _scored(kind: str) -> tuple[str, tuple[str, ...]]:
-    """Return the hook that scores a kind of answer, and the metrics it returns."""
-    return {
-        "letter": ("option_letter", ("acc",)),
-        "number": ("number", (*NUMBER_METRICS, "cut_off")),
-        "open": ("open_answer", (*OPEN_METRICS, "cut_off")),
-    }[kind]
-
-
 def shared_settings(family: Family) -> dict[str, Any]:
     """Return what all tasks of a family have in common."""
-    hook, metrics = _scored(family.kind)
+    module, hook, metrics = _SCORED[family.kind]
     settings: dict[str, Any] = {
         "class": _function("lens_task", family.task_class),
-        "output_type": "multiple_choice" if family.kind == "letter" else "generate_until",
+        "output_type": "multiple_choice" if family.kind in _LETTER_KINDS else "generate_until",
         "test_split": "test",
-        "fewshot_split": None if family.kind == "open" else family.fewshot_split,
+        "fewshot_split": None if family.kind in _OPEN_KINDS else family.fewshot_split,
         "doc_to_text": _function("prompts", family.prompt),
-        "process_results": _function("scoring", hook),
+        "process_results": _function(module, hook),
         "metric_list": _metrics(metrics),
     }
-    if family.kind == "letter":
+    if family.kind in _LETTER_KINDS:
         settings |= {"doc_to_choice": _function("prompts", family.letters), "doc_to_target": "answer"}
     if family.kind == "number":
         settings["doc_to_target"] = _function("prompts", "mgsm_target")
         settings["fewshot_config"] = {"sampler": "first_n"}
-    if family.kind == "open":
+    if family.kind == "boxed":
+        settings["doc_to_target"] = "reference"
+    if family.kind == "worked":
+        settings["doc_to_target"] = _function("prompts", "worked_choice_target")
+    if family.kind in _OPEN_KINDS:
         settings |= {"doc_to_target": "", "num_fewshot": 0}
     if family.shots is not None:
         settings["num_fewshot"] = family.shots
     return {key: value for key, value in settings.items() if value is not None}
 
 
-def task_settings(family: Family, language: str) -> dict[str, Any]:
-    """Return the file of one task."""
-    settings: dict[str, Any] = {"include": f"_{family.name}_yaml", "task": f"lens_{family.name}_{language}"}
-    if family.kind != "open":
+def task_settings(family: Family, name: str, language: str, variant: str | None) -> dict[str, Any]:
+    """Return the file of one task; `name` is the end of its name."""
+    settings: dict[str, Any] = {"include": f"_{family.name}_yaml", "task": f"lens_{family.name}_{name}"}
+    if family.kind not in _OPEN_KINDS:
         settings["target_delimiter"] = "" if language in NO_SPACE and not family.official else " "
-    if family.kind != "letter":
+    if family.kind not in _LETTER_KINDS:
         settings["generation_kwargs"] = {
             "until": _stops(family, language),
-            "max_gen_toks": MAX_GEN_TOKS,
+            "max_gen_toks": LONG_GEN_TOKS if family.kind in ("boxed", "worked") else MAX_GEN_TOKS,
             "do_sample": False,
             "temperature": 0.0,
         }
     settings["metadata"] = {
         "version": family.version,
-        "family": family.items,
+        "family": family.items if language in LANGUAGES[family.items] else "global_mgsm",
         "language": language,
         "central": "en",
     }
+    if variant is not None:
+        settings["metadata"]["variant"] = variant
+    if family.kind == "boxed":
+        settings["metadata"]["weight"] = POLYMATH_WEIGHTS[family.name.removeprefix("polymath_")]
     if family.task_class == "SecondTurnTask":
         settings["metadata"]["turn"] = 2
     if family.official:
@@ -180,10 +229,10 @@ def task_settings(family: Family, language: str) -> dict[str, Any]:
 
 def _stops(family: Family, language: str) -> list[str]:
     """Return where a response ends besides the end token: where a base model goes on to another item."""
-    if family.kind != "number":
-        return []
-    start = word(language, "question") if family.shots else word(language, "solve")
-    return [f"\n{start}"]
+    key = {"number": "question" if family.shots else "solve", "boxed": "boxed", "worked": "choose"}.get(
+        family.kind
+    )
+    return [] if key is None else ["\n" + word(language, key).partition("{letters}")[0]]
 
 
 def group_settings(
@@ -213,14 +262,35 @@ def render() -> dict[str, str]:
     for family in FAMILIES:
         folder, name = family.folder, family.name
         files[f"{folder}/_{name}_yaml"] = _text(shared_settings(family))
-        for language in family.languages:
-            files[f"{folder}/lens_{name}_{language}.yaml"] = _text(task_settings(family, language))
-        members = [f"lens_{name}_{language}" for language in family.languages]
-        group = group_settings(f"lens_{name}", members, _scored(family.kind)[1], family.version)
+        for end, language, variant in family.tasks():
+            files[f"{folder}/lens_{name}_{end}.yaml"] = _text(task_settings(family, end, language, variant))
+        members = [f"lens_{name}_{end}" for end, _, _ in family.tasks()]
+        group = group_settings(f"lens_{name}", members, _SCORED[family.kind][2], family.version)
         files[f"{folder}/_lens_{name}.yaml"] = _text(group)
+    for name, part in (
+        ("lcb_monolingual", "lcb"),
+        ("lcb_crosslingual", "lcb"),
+        ("lcb", "lcb"),
+        ("polymath",) * 2,
+    ):
+        files[f"{part}/_lens_{name}.yaml"] = _text(union_settings(name))
     files["_lens_paper.yaml"] = _text(paper_settings("lens_paper", ""))
     files["_lens_paper_official.yaml"] = _text(paper_settings("lens_paper_official", "_official"))
     return files
+
+
+def union_settings(name: str) -> dict[str, Any]:
+    """Return a group of all tasks of several families, whose names begin with `name`.
+
+    Of PolyMath a data folder may lack levels; its metadata says which weights its weighted accuracy needs.
+    """
+    families = [family for family in FAMILIES if family.name.startswith(f"{name}_")]
+    members = [f"lens_{family.name}_{end}" for family in families for end, _, _ in family.tasks()]
+    group = group_settings(f"lens_{name}", members, _SCORED[families[0].kind][2], families[0].version)
+    if name == "polymath":
+        group["skip_missing"] = "any"
+        group["metadata"]["weights"] = list(POLYMATH_WEIGHTS.values())
+    return group
 
 
 def paper_settings(group: str, protocol: str) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lens_eval.tasks.families import HUB
+from lens_eval.tasks.benchmark_places import ALL_PLACES
+from lens_eval.tasks.families import HUB, LCB_FAMILIES
 from lens_eval.tasks.finding import DATA_DIR_VARIABLE, MissingItems, Place, Row, data_dir, find_files
-from lens_eval.tasks.places import PLACES
 
 if TYPE_CHECKING:
     import pyarrow  # type: ignore[import-untyped]
@@ -55,7 +55,7 @@ def load_split(family: str, language: str, split: str) -> Split:
     Raises `MissingItems` where no place has them: one line that says what is missing and the ways to get
     it.
     """
-    places = PLACES[family](language, split)
+    places = ALL_PLACES[family](language, split)
     if not places:
         return Split([], "none published")
     failures = []
@@ -108,6 +108,8 @@ def _missing_message(
         )
     if local is not None and hub is None:
         ways.append(f"set {DATA_DIR_VARIABLE} to a folder with {local} (it is on no hub)")
+        if family in LCB_FAMILIES:
+            ways.append("run `lens fetch lens_lcb`")
     return f"no {split} items for {family}, language {language}: {'; '.join(dict.fromkeys(failures))}; " + (
         ", or ".join(ways)
     )
@@ -121,7 +123,12 @@ def _missing_message(
 # -----------------------------------------------------------------------------------------------------
 
 
-_FOLDERS = {"mmlu": "mmlu_subset", "mtbench": "mt_bench"}
+_FOLDERS = {
+    "mmlu": "mmlu_subset",
+    "mtbench": "mt_bench",
+    "global_mgsm": "mgsm",
+    **dict.fromkeys(LCB_FAMILIES, "lcb"),
+}
 
 
 # --- what lm_eval sees
@@ -129,7 +136,12 @@ _FOLDERS = {"mmlu": "mmlu_subset", "mtbench": "mt_bench"}
 
 
 def load(
-    family: str, language: str, central: str = "en", sample: int | None = None, **_: Any
+    family: str,
+    language: str,
+    central: str = "en",
+    sample: int | None = None,
+    variant: str | None = None,
+    **_: Any,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the splits of a task as `datasets.Dataset`s of documents, and the record of their rows.
 
@@ -137,14 +149,15 @@ def load(
     different rows: items of one family are parallel by it), `language`, `central` and `prompt` (the question
     as asked, for the language judge to set names aside). `test` is what is evaluated, `train` what examples
     are taken from; a family without such a split has only `test`. `sample` draws that many test items as the
-    released evaluation does (`random.sample`, seed 112); the record is of those drawn.
+    released evaluation does (`random.sample`, seed 112); the record is of those drawn. `variant` is the name
+    of the split's files where a language has several.
     """
     from datasets import Dataset
 
     splits, record = {}, {}
     for name in ("test", "train"):
         try:
-            split = load_split(family, language, name)
+            split = load_split(family, variant or language, name)
         except MissingItems:
             if name == "test":
                 raise
@@ -185,4 +198,6 @@ def _asked(row: Row) -> str:
         return "\n".join(row.get("turns") or row["sentences"])
     if "hypothesis" in row:
         return f"{row['premise']}\n{row['hypothesis']}"
+    if "passage" in row:
+        return f"{row['passage']}\n{row['question']}"
     return next(row[key] for key in ("premise", "sentence", "question") if key in row)

@@ -16,7 +16,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from lens_eval.base.errors import UserError
 from lens_eval.language.reasoning import continued
-from lens_eval.tasks import items
+from lens_eval.tasks import items, math_answers
 from lens_eval.tasks.finding import DATA_DIR_VARIABLE, MissingItems
 from lens_eval.upstream import group_errors
 
@@ -126,6 +126,15 @@ class LensTask(ConfigurableTask):
         settings = self.config.generation_kwargs or {}
         names = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
         return int(next((settings[name] for name in names if settings.get(name)), DEFAULT_MAX_GEN_TOKS))
+
+
+class MathTask(LensTask):
+    """Problems whose answers are compared by value; refused at once if the parser for them is missing."""
+
+    def __init__(self, *arguments: Any, config: dict[str, Any] | None = None, **keywords: Any) -> None:
+        task = str((config or {}).get("task"))
+        math_answers.need_parser(self.items["test"]["reference"], task)
+        super().__init__(*arguments, config=config, **keywords)
 
 
 class SecondTurnTask(LensTask):

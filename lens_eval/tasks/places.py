@@ -36,7 +36,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
             yield record
 
 
-def _each(row: Callable[[dict[str, Any]], Row]) -> Callable[[Sequence[Path]], list[Row]]:
+def each(row: Callable[[dict[str, Any]], Row]) -> Callable[[Sequence[Path]], list[Row]]:
     """Return a reader that makes one row of every record of the files, in order."""
 
     def read(files: Sequence[Path]) -> list[Row]:
@@ -47,14 +47,16 @@ def _each(row: Callable[[dict[str, Any]], Row]) -> Callable[[Sequence[Path]], li
             raise UserError(
                 f"{names}: a record lacks the field {error}; is this the data set it should be?"
             ) from None
-        except (TypeError, ValueError, AttributeError, IndexError) as error:
+        except ValueError as error:  # what a column cannot hold
+            raise UserError(f"{', '.join(str(path) for path in files)}: {error}") from None
+        except (TypeError, AttributeError, IndexError) as error:
             names = ", ".join(str(path) for path in files)
             raise UserError(f"{names}: a record is not of this data set ({error!r})") from None
 
     return read
 
 
-def _parquet(config: str, split: str) -> tuple[str, ...]:
+def parquet(config: str, split: str) -> tuple[str, ...]:
     """Return where a split lies in a parquet repository, and where in a converted one."""
     return f"{config}/{split}-*.parquet", f"{config}/{split}/*.parquet"
 
@@ -72,8 +74,8 @@ def _xnli(language: str, split: str) -> list[Place]:
         }
 
     return [
-        Place("xnli", (f"{name}.{language}.jsonl*",), _each(row)),
-        Place("xnli", _parquet(language, name), _each(row), hub=True),
+        Place("xnli", (f"{name}.{language}.jsonl*",), each(row)),
+        Place("xnli", parquet(language, name), each(row), hub=True),
     ]
 
 
@@ -113,7 +115,7 @@ def _mgsm(language: str, split: str) -> list[Place]:
     local = (f"mgsm_{language}.tsv", tsv) if split == "test" else ("exemplars.json", exemplars)
     return [
         Place("mgsm", (local[0],), local[1]),
-        Place("mgsm", _parquet(language, split), _each(hub), hub=True),
+        Place("mgsm", parquet(language, split), each(hub), hub=True),
     ]
 
 
@@ -133,8 +135,8 @@ def _xcopa(language: str, split: str) -> list[Place]:
     def places(code: str, read: Callable[[Sequence[Path]], list[Row]]) -> list[Place]:
         local = Place("xcopa", (f"{code}/{short}.{code}.jsonl",), read)
         if code == "en":
-            return [local, Place("copa", _parquet("copa", name), read, hub=True)]
-        return [local, Place("xcopa", _parquet(code, name), read, hub=True)]
+            return [local, Place("copa", parquet("copa", name), read, hub=True)]
+        return [local, Place("xcopa", parquet(code, name), read, hub=True)]
 
     def row(record: dict[str, Any], reference: dict[str, Any]) -> Row:
         unlabelled = record["label"] < 0
@@ -147,9 +149,9 @@ def _xcopa(language: str, split: str) -> list[Place]:
         }
 
     def read(files: Sequence[Path]) -> list[Row]:
-        records = _each(dict)(files)
+        records = each(dict)(files)
         references = (
-            records if language == "zh" else xcopa_references(places("zh", _each(dict)), language, split)
+            records if language == "zh" else xcopa_references(places("zh", each(dict)), language, split)
         )
         by_idx = {record["idx"]: record for record in references}
         return [row(record, by_idx[record["idx"]]) for record in records]
@@ -183,8 +185,8 @@ def _xwinograd(language: str, split: str) -> list[Place]:
         }
 
     return [
-        Place("xwinograd", (f"{config}.jsonl",), _each(row)),
-        Place("xwinograd", _parquet(config, "test"), _each(row), hub=True),
+        Place("xwinograd", (f"{config}.jsonl",), each(row)),
+        Place("xwinograd", parquet(config, "test"), each(row), hub=True),
     ]
 
 
@@ -200,7 +202,7 @@ def _xstorycloze(language: str, split: str) -> list[Place]:
         }
 
     patterns = (f"spring2016.val.{language}.tsv.split_20_80_{name}.tsv",)
-    return [Place("xstorycloze", patterns, _each(row), hub=True)]
+    return [Place("xstorycloze", patterns, each(row), hub=True)]
 
 
 def _mmlu(language: str, split: str) -> list[Place]:
@@ -211,29 +213,29 @@ def _mmlu(language: str, split: str) -> list[Place]:
     """
 
     def local(record: dict[str, Any]) -> Row:
-        return _question(record["subject"], record["question"], record["choices"], record["answer"])
+        return question(record["subject"], record["question"], record["choices"], record["answer"])
 
     def okapi(record: dict[str, Any]) -> Row:
         options = [record[f"option_{letter}"] for letter in "abcd"]
         subject, answer = record["id"].split("/")[0], "ABCD".index(record["answer"])
         # Each language lacks other questions: the id says which are the same one.
-        return {"item": record["id"], **_question(subject, record["instruction"], options, answer)}
+        return {"item": record["id"], **question(subject, record["instruction"], options, answer)}
 
     def mmmlu(record: dict[str, Any]) -> Row:
         options = [record[letter] for letter in "ABCD"]
-        return _question(record["Subject"], record["Question"], options, "ABCD".index(record["Answer"]))
+        return question(record["Subject"], record["Question"], options, "ABCD".index(record["Answer"]))
 
     name = "test" if split == "test" else "dev"
-    places = [Place("mmlu_subset", (f"{name}.{language}.jsonl",), _each(local))]
+    places = [Place("mmlu_subset", (f"{name}.{language}.jsonl",), each(local))]
     if language not in MMMLU_FILES:
         hub_name = "test" if split == "test" else "train"
-        places.append(Place("m_mmlu", _parquet(language, hub_name), _each(okapi), hub=True))
+        places.append(Place("m_mmlu", parquet(language, hub_name), each(okapi), hub=True))
     elif split == "test":
-        places.append(Place("mmmlu", (f"test/mmlu_{MMMLU_FILES[language]}.csv",), _each(mmmlu), hub=True))
+        places.append(Place("mmmlu", (f"test/mmlu_{MMMLU_FILES[language]}.csv",), each(mmmlu), hub=True))
     return places if split == "test" or language not in MMMLU_FILES else []
 
 
-def _question(subject: str, question: str, choices: Sequence[str], answer: int) -> Row:
+def question(subject: str, question: str, choices: Sequence[str], answer: int) -> Row:
     texts = [str(choice).strip() for choice in choices]
     return {"subject": subject, "question": question.strip(), "choices": texts, "answer": int(answer)}
 
@@ -248,7 +250,7 @@ def _kmmlu(language: str, split: str) -> list[Place]:
             subject = path.parent.parent.name
             for record in _records(path):
                 options = [record[letter] for letter in "ABCD"]
-                rows.append(_question(subject, record["question"], options, int(record["answer"]) - 1))
+                rows.append(question(subject, record["question"], options, int(record["answer"]) - 1))
         return rows
 
     return [Place("kmmlu", (f"*/{name}/*.parquet",), read, hub=True)]
@@ -276,7 +278,7 @@ def _mtbench(language: str, split: str) -> list[Place]:
                 "references": [str(text).strip() for text in own] if wants else [],
             }
 
-        return _each(row)(files)
+        return each(row)(files)
 
     if language == "ar":
         return [Place("vicuna80", ("questions_ar.jsonl",), read)]

@@ -1,4 +1,4 @@
-"""The text of every prompt, made of an item and the words of its language (`lens_eval/tasks/words.py`).
+"""The text of every prompt, made of an item and the words of its language (`lens_eval/tasks/words.yaml`).
 
 One function per family for `doc_to_text`, one for its released ("official") protocol, and those for targets
 and options. All take a document of `lens_eval/tasks/items.py`.
@@ -99,6 +99,43 @@ def mgsm_target(doc: Document) -> str:
     """The published worked solution of an exemplar; of a test item the sentence it should end on."""
     final = word(doc["language"], "final").format(number=doc["answer_number"])
     return doc.get("solution") or final
+
+
+def question(doc: Document) -> str:
+    """The question as it is."""
+    return doc["question"]
+
+
+def polymath(doc: Document) -> str:
+    """Instruction to work in steps in the language of the problem and to box the answer, then the problem."""
+    return f"{word(doc['language'], 'boxed')}\n\n{doc['question']}"
+
+
+def printed_letters(doc: Document) -> list[str]:
+    """Return the letters that a data set itself prints: A, B, C and so on, in every language."""
+    return words.letters(doc["language"], option_count(doc), printed=True)
+
+
+def printed_choice(doc: Document) -> str:
+    """Question, behind its passage if it has one, and options with the letters that the data set prints."""
+    language, letters = doc["language"], printed_letters(doc)
+    lines = [doc["passage"], doc["question"]] if "passage" in doc else [doc["question"]]
+    listed = words.list_letters(language, len(letters), printed=True)
+    reply = word(language, "reply").format(letters=listed)
+    return "\n".join([*lines, _options(doc["choices"], letters), reply, word(language, "answer")])
+
+
+def worked_choice(doc: Document) -> str:
+    """Instruction to reason in the language of the question and to end on a letter, question, options."""
+    language, letters = doc["language"], printed_letters(doc)
+    listed = words.list_letters(language, len(letters), printed=True)
+    instruction = word(language, "choose").format(letters=listed)
+    return f"{instruction}\n\n{doc['question']}\n{_options(doc['choices'], letters)}"
+
+
+def worked_choice_target(doc: Document) -> str:
+    """The sentence that a worked choice should end on."""
+    return word(doc["language"], "final").format(number=printed_letters(doc)[doc["answer"]])
 
 
 def mtbench(doc: Document) -> str:

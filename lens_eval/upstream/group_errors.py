@@ -52,10 +52,27 @@ def install() -> None:
         if tasks and all(hasattr(task, "item_scores") for task in tasks):
             for key in [key for key in metrics if "_stderr," in key and metrics[key] != "N/A"]:
                 metrics[key] = _error(key, tasks, task_metrics)
+            weights = (self.metadata or {}).get("weights")
+            if weights and "acc,none" in metrics:
+                metrics["weighted_acc,none"] = _weighted(tasks, task_metrics, weights)
+                metrics["weighted_acc_stderr,none"] = "N/A"
         return metrics
 
     aggregate.clusters_items = True  # type: ignore[attr-defined]
     Group.aggregate = aggregate
+
+
+def _weighted(tasks: Sequence[Any], task_metrics: Mapping[str, Any], weights: Sequence[float]) -> float | str:
+    """Return accuracy weighted by task, the mean over languages; "N/A" where one lacks a weight."""
+    found: dict[str, dict[float, float]] = {}
+    for task in tasks:
+        metadata = task.config.metadata
+        own = found.setdefault(metadata["language"], {})
+        own[metadata["weight"]] = task_metrics[task.task_name]["acc,none"]
+    if any(set(own) != set(weights) for own in found.values()):
+        return "N/A"
+    means = [sum(w * own[w] for w in weights) / sum(weights) for own in found.values()]
+    return sum(means) / len(means)
 
 
 def _error(key: str, tasks: Sequence[Any], task_metrics: Mapping[str, Any]) -> float | str:

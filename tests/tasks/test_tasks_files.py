@@ -48,13 +48,15 @@ def test_writing_removes_files_that_are_no_longer_generated(tmp_path: Path) -> N
 
 def test_task_files_are_thin_and_carry_their_metadata() -> None:
     for family in FAMILIES:
-        for language in family.languages:
-            path = TASKS / family.folder / f"lens_{family.name}_{language}.yaml"
+        for end, language, variant in family.tasks():
+            path = TASKS / family.folder / f"lens_{family.name}_{end}.yaml"
             text = path.read_text(encoding="utf-8")
             assert len(text.splitlines()) <= 20
             metadata = yaml.safe_load(text)["metadata"]
             assert metadata["language"] == language
-            assert metadata["family"] == family.items
+            own = language in LANGUAGES[family.items]
+            assert metadata["family"] == (family.items if own else "global_mgsm")
+            assert metadata.get("variant") == variant
             assert metadata["central"] == "en"
             assert metadata["version"]
 
@@ -62,7 +64,7 @@ def test_task_files_are_thin_and_carry_their_metadata() -> None:
 def test_every_group_and_task_is_listed_and_builds(made_up: Path) -> None:
     for family in FAMILIES:
         tasks = load_tasks(f"lens_{family.name}")["tasks"]
-        assert set(tasks) == {f"lens_{family.name}_{language}" for language in family.languages}
+        assert set(tasks) == {f"lens_{family.name}_{end}" for end, _, _ in family.tasks()}
     paper = load_tasks("lens_paper")["tasks"]
     assert {name.rsplit("_", 1)[1] for name in paper} == {"en", "zh", "ja", "ko", "ar", "bn", "sw"}
     assert "lens_mmlu_ko" not in paper

@@ -1,4 +1,4 @@
-"""Gold in, 100% out: references score 1.0 in every language of every family; English answers are off target."""
+"""Gold in, 100% out: references score 1.0 in every language of every family; English is off target."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from lm_eval.evaluator import evaluate
 from task_items import Oracle, load_tasks, write_hub_copies
+from worked_steps import STEPS
 
 from lens_eval.tasks.answers import read_number
 from lens_eval.tasks.families import LANGUAGES
@@ -21,23 +22,6 @@ LETTER_GROUPS = (
     "lens_xcopa_official", "lens_xwinograd_official", "lens_xstorycloze_official", "lens_mmlu_official",
     "lens_kmmlu_official",
 )  # fmt: skip
-
-# Worked steps around a number, as a model would write them; nothing of the item is needed to judge the language.
-STEPS = {
-    "en": "First we add up all the eggs that the ducks lay in a day, and then we multiply them by the price.",
-    "zh": "首先我们把鸭子每天下的鸡蛋全部加起来，然后再乘以每个鸡蛋的价格，就得到了收入。",
-    "ja": "まず一日にアヒルが産む卵の数をすべて足して、それから卵の値段を掛けると収入がわかります。",
-    "bn": "প্রথমে আমরা হাঁসের ডিমগুলি যোগ করি, তারপর প্রতিটি ডিমের দাম দিয়ে গুণ করি।",
-    "sw": "Kwanza tunajumlisha mayai yote ambayo bata hutaga kila siku, kisha tunazidisha kwa bei ya kila yai.",
-    "es": "Primero sumamos todos los huevos que ponen los patos cada día y después los multiplicamos por el precio.",
-    "fr": "D'abord on additionne tous les œufs que les canes pondent chaque jour, puis on les multiplie par le prix.",
-    "de": "Zuerst zählen wir alle Eier zusammen, die die Enten am Tag legen, und dann multiplizieren wir mit dem Preis.",
-    "ru": "Сначала сложим все яйца, которые утки несут за день, а затем умножим их количество на цену одного яйца.",
-    "th": "ก่อนอื่นเรานำจำนวนไข่ที่เป็ดออกในแต่ละวันมารวมกัน จากนั้นจึงคูณด้วยราคาของไข่แต่ละฟอง",
-    "te": "ముందుగా బాతులు రోజూ పెట్టే గుడ్లన్నింటినీ కలుపుతాము, ఆ తర్వాత ఒక్కో గుడ్డు ధరతో గుణిస్తాము.",
-    "ko": "먼저 오리가 하루에 낳는 알을 모두 더하고, 그다음에 알 하나의 가격을 곱하면 수입을 알 수 있습니다.",
-    "ar": "أولا نجمع كل البيض الذي تضعه البطات كل يوم، ثم نضربه في سعر البيضة الواحدة لنعرف الدخل.",
-}
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +79,7 @@ def solution(doc: dict[str, Any], language: str) -> str:
 @pytest.mark.parametrize("group", ["lens_mgsm", "lens_mgsm_8shot"])
 def test_gold_in_mgsm(items: Path, group: str) -> None:
     scores = run(Oracle(lambda doc: solution(doc, doc["language"])), group)
-    assert {language_of(name) for name in scores} == set(LANGUAGES["mgsm"])
+    assert {language_of(name) for name in scores} >= set(LANGUAGES["mgsm"])
     for name, score in scores.items():
         assert (score["acc"], score["correct_on_target"], score["off_target"], score["no_answer"]) == (
             1,

@@ -12,7 +12,7 @@ from lens_eval.language.languages import LANGUAGES
 from lens_eval.language.scripts import UNSPACED, script_group
 from lens_eval.tasks import words
 from lens_eval.tasks.families import LANGUAGES as FAMILY_LANGUAGES
-from lens_eval.tasks.words import FAMILY_WORDS, WORDS, label, letters, list_letters, word
+from lens_eval.tasks.words import FAMILY_WORDS, REVIEWS, WORDS, label, letters, list_letters, word
 
 
 @pytest.mark.parametrize("family", sorted(FAMILY_WORDS))
@@ -34,7 +34,7 @@ def test_every_family_is_listed() -> None:
 
 
 def test_placeholders() -> None:
-    wanted = {"reply": ["letters"], "final": ["number"]}
+    wanted = {"reply": ["letters"], "choose": ["letters"], "final": ["number"]}
     for language, entries in WORDS.items():
         for key, text in entries.items():
             assert re.findall(r"{(\w+)}", text) == wanted.get(key, []), (language, key)
@@ -53,9 +53,9 @@ def test_no_two_languages_share_a_sentence() -> None:
 
 
 def test_a_missing_word_names_the_file_to_edit() -> None:
-    with pytest.raises(UserError, match=r"WORDS\['ko'\]\['premise'\] in .*words\.py"):
+    with pytest.raises(UserError, match=r"WORDS\['ko'\]\['premise'\] in .*words\.yaml"):
         word("ko", "premise")
-    with pytest.raises(UserError, match=r"no prompt words for language 'xx'.*words\.py"):
+    with pytest.raises(UserError, match=r"no prompt words for language 'xx'.*words\.yaml"):
         word("xx", "answer")
 
 
@@ -65,6 +65,8 @@ def test_letters() -> None:
     assert letters("ar", 4, official=True) == ["أ", "ب", "ك", "د"]
     assert list_letters("zh", 2) == "A、B"
     assert list_letters("fr", 3) == "A, B, C"
+    assert list_letters("ar", 3, printed=True) == "A، B، C"
+    assert letters("ar", 10, printed=True) == list("ABCDEFGHIJ")
     assert len(set(words.ARABIC_LETTERS)) == 4
 
 
@@ -77,3 +79,13 @@ def test_sentences_run_on_where_words_do_but_for_burmese() -> None:
     unspaced = {code for code in WORDS if script_group(LANGUAGES[code].scripts[0]) in UNSPACED}
     assert unspaced - words.NO_SPACE == {"my"}
     assert unspaced >= words.NO_SPACE
+
+
+def test_every_set_of_words_says_who_reviewed_it() -> None:
+    assert set(REVIEWS) == set(WORDS)
+    assert all(isinstance(name, str) and name.strip() for name in REVIEWS.values())
+
+
+def test_at_least_45_languages_have_instruction_and_answer() -> None:
+    complete = [code for code, entries in WORDS.items() if {"reply", "answer"} <= set(entries)]
+    assert len(complete) >= 45

@@ -1,0 +1,43 @@
+"""A worked step in every language that a task is answered in."""
+
+from __future__ import annotations
+
+# Worked steps around a number, as a model would write them; nothing of the item is needed to judge the language.
+STEPS = {
+    "en": "First we add up all the eggs that the ducks lay in a day, and then we multiply them by the price.",
+    "zh": "首先我们把鸭子每天下的鸡蛋全部加起来，然后再乘以每个鸡蛋的价格，就得到了收入。",
+    "ja": "まず一日にアヒルが産む卵の数をすべて足して、それから卵の値段を掛けると収入がわかります。",
+    "bn": "প্রথমে আমরা হাঁসের ডিমগুলি যোগ করি, তারপর প্রতিটি ডিমের দাম দিয়ে গুণ করি।",
+    "sw": "Kwanza tunajumlisha mayai yote ambayo bata hutaga kila siku, kisha tunazidisha kwa bei ya kila yai.",
+    "es": "Primero sumamos todos los huevos que ponen los patos cada día y después los multiplicamos por el precio.",
+    "fr": "D'abord on additionne tous les œufs que les canes pondent chaque jour, puis on les multiplie par le prix.",
+    "de": "Zuerst zählen wir alle Eier zusammen, die die Enten am Tag legen, und dann multiplizieren wir mit dem Preis.",
+    "ru": "Сначала сложим все яйца, которые утки несут за день, а затем умножим их количество на цену одного яйца.",
+    "th": "ก่อนอื่นเรานำจำนวนไข่ที่เป็ดออกในแต่ละวันมารวมกัน จากนั้นจึงคูณด้วยราคาของไข่แต่ละฟอง",
+    "te": "ముందుగా బాతులు రోజూ పెట్టే గుడ్లన్నింటినీ కలుపుతాము, ఆ తర్వాత ఒక్కో గుడ్డు ధరతో గుణిస్తాము.",
+    "ko": "먼저 오리가 하루에 낳는 알을 모두 더하고, 그다음에 알 하나의 가격을 곱하면 수입을 알 수 있습니다.",
+    "ar": "أولا نجمع كل البيض الذي تضعه البطات كل يوم، ثم نضربه في سعر البيضة الواحدة لنعرف الدخل.",
+    "ca": "Primer sumem tots els ous que ponen les ànecs cada dia i després els multipliquem pel preu de cada ou.",
+    "cs": "Nejprve sečteme všechna vejce, která kachny každý den snesou, a potom je vynásobíme cenou jednoho vejce.",
+    "el": "Πρώτα προσθέτουμε όλα τα αυγά που γεννούν οι πάπιες κάθε μέρα και μετά τα πολλαπλασιάζουμε με την τιμή.",
+    "eu": "Lehenik ahateek egunero jartzen dituzten arrautza guztiak batzen ditugu, eta gero prezioarekin biderkatzen ditugu.",
+    "gu": "પહેલા આપણે બતકો દરરોજ મૂકે છે તે બધાં ઈંડાં ઉમેરીએ છીએ, પછી દરેક ઈંડાની કિંમત વડે ગુણીએ છીએ.",
+    "hu": "Először összeadjuk az összes tojást, amelyet a kacsák naponta tojnak, majd megszorozzuk egy tojás árával.",
+    "kn": "ಮೊದಲು ಬಾತುಕೋಳಿಗಳು ಪ್ರತಿದಿನ ಇಡುವ ಎಲ್ಲಾ ಮೊಟ್ಟೆಗಳನ್ನು ಕೂಡಿಸುತ್ತೇವೆ, ನಂತರ ಪ್ರತಿ ಮೊಟ್ಟೆಯ ಬೆಲೆಯಿಂದ ಗುಣಿಸುತ್ತೇವೆ.",
+    "ne": "पहिले हामी हाँसहरूले दिनहुँ पार्ने सबै अण्डा जोड्छौं, त्यसपछि प्रत्येक अण्डाको मूल्यले गुणन गर्छौं।",
+    "sr": "Прво саберемо сва јаја која патке снесу сваког дана, а затим их помножимо ценом једног јајета.",
+    "ta": "முதலில் வாத்துகள் தினமும் இடும் எல்லா முட்டைகளையும் கூட்டுகிறோம், பின்னர் ஒரு முட்டையின் விலையால் பெருக்குகிறோம்.",
+    "ur": "پہلے ہم ان تمام انڈوں کو جمع کرتے ہیں جو بطخیں روزانہ دیتی ہیں، پھر انہیں ہر انڈے کی قیمت سے ضرب دیتے ہیں۔",
+    "vi": "Trước hết chúng ta cộng tất cả số trứng mà đàn vịt đẻ mỗi ngày, sau đó nhân với giá của mỗi quả trứng.",
+    "yo": "Lákọ̀ọ́kọ́, a ó ṣe àròpọ̀ gbogbo ẹyin tí àwọn pẹ́pẹ́yẹ ń yé lójoojúmọ́, lẹ́yìn náà a ó sọ ọ́ di púpọ̀ pẹ̀lú iye owó ẹyin kan.",
+    "zu": "Okokuqala sihlanganisa wonke amaqanda abekelwa ngamadada nsuku zonke, bese siwaphindaphinda ngentengo yeqanda ngalinye.",
+    "af": "Eers tel ons al die eiers bymekaar wat die eende elke dag lê, en dan vermenigvuldig ons dit met die prys van elke eier.",
+    "hi": "पहले हम उन सभी अंडों को जोड़ते हैं जो बत्तखें रोज़ देती हैं, फिर उन्हें हर अंडे की कीमत से गुणा करते हैं।",
+    "id": "Pertama kita menjumlahkan semua telur yang dihasilkan bebek setiap hari, lalu mengalikannya dengan harga satu telur.",
+    "it": "Prima sommiamo tutte le uova che le anatre depongono ogni giorno e poi le moltiplichiamo per il prezzo di un uovo.",
+    "mr": "आधी आपण बदके दररोज घालतात ती सर्व अंडी मिळवतो, नंतर प्रत्येक अंड्याच्या किमतीने गुणतो.",
+    "pt": "Primeiro somamos todos os ovos que as patas põem por dia e depois multiplicamos o total pelo preço de cada ovo.",
+    "uk": "Спочатку додаємо всі яйця, які качки несуть щодня, а потім множимо їхню кількість на ціну одного яйця.",
+    "ms": "Mula-mula kita campurkan semua telur yang dihasilkan oleh itik setiap hari, kemudian kita darabkan dengan harga sebiji telur.",
+    "tr": "Önce ördeklerin her gün yumurtladığı bütün yumurtaları toplarız, sonra da bir yumurtanın fiyatıyla çarparız.",
+}
