@@ -46,7 +46,7 @@ _BACKEND = (
     "num_fewshot",
 )
 _NOT_SETTINGS = ("method", "model", "adapter", "data", "optional")
-PATH_SETTINGS = ("probe_data", "subspaces", "dictionary", "parallel_text")
+PATH_SETTINGS = ("probe_data", "subspaces", "dictionary", "parallel_text", "text")
 """Settings of methods that name a file or folder; read like every other path of a recipe."""
 
 
