@@ -605,3 +605,23 @@ def test_replies_under_a_decoding_are_those_of_hf_and_options_are_not_touched(
     assert _choices(ours) == _choices(bare)
     # Control: without the rule some replies are others.
     assert _texts(ours) != _texts(bare)
+
+
+@pytest.mark.parametrize("method", ["recover", "liseco"])
+def test_states_turned_or_lifted_in_every_layer_answer_as_in_hf(
+    method: str, backbone: Any, task_folder: Path, tmp_path: Path
+) -> None:
+    """A change that depends on the state, and positions that are left alone."""
+    from lens_train import methods
+    from lens_train.job import Job
+
+    model, data = str(mini.backbone_path()), mini.resolve_data("builtin")
+    settings = {"text_items": 30}
+    methods.train(Job(method, model, data, LANGUAGES, tmp_path / method, device="cpu", settings=settings))
+    tasks = [QA[2], CHOICE[1]]
+    bare = _evaluate(backbone, tasks, task_folder)
+    backbone.use(steering=str(tmp_path / method))
+    ours = _evaluate(backbone, tasks, task_folder)
+    _assert_same(ours, _evaluate(_hf_steered(tmp_path / method), tasks, task_folder))
+    # Control: it changes the scores.
+    assert any(_scores(a) != _scores(b) for a, b in zip(ours[CHOICE[1]], bare[CHOICE[1]], strict=True))
