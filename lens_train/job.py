@@ -46,7 +46,7 @@ class Variant:
     """Identity and cost of a variant folder, stored as `variant.json`."""
 
     method: str
-    kind: Literal["checkpoint", "adapter", "delta", "steering"]
+    kind: Literal["checkpoint", "adapter", "delta", "steering", "decoding"]
     base: Mapping[str, str]
     """`name`, `weights_sha256` and `template_sha256` of the backbone."""
     languages: tuple[str, ...]

@@ -34,6 +34,10 @@ METHODS: dict[str, str] = {
     "sdrrl": "lens_train.baselines.sdrrl:train",
     "qalign": "lens_train.baselines.qalign:train",
     "steer": "lens_train.steering.steer:train",
+    "diffmean": "lens_train.steering.diffmean:train",
+    "recover": "lens_train.steering.recover:train",
+    "liseco": "lens_train.steering.liseco:train",
+    "bias": "lens_train.decoding.bias:train",
 }
 
 JOB_FILE = Path("training") / "job.json"

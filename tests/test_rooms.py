@@ -28,6 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("lens_train.lens",),
     (
         "lens_train.steering",
+        "lens_train.decoding",
         "lens_train.baselines",
         "lens_train.sweep",
         "lens_eval.tasks",

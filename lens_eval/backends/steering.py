@@ -15,6 +15,7 @@ from lm_eval.api.model import TemplateLM
 from lens_eval.base.errors import UserError
 
 if TYPE_CHECKING:
+    from lens_train.decoding.decoding import Decoding
     from lens_train.steering.steering import Steering
 
 
@@ -31,6 +32,21 @@ def load_steering(folder: str | Path, pretrained: str) -> Steering:
     if model_identity(pretrained)["weights_sha256"] != steering.base["weights_sha256"]:
         raise UserError(f"the steering {folder} was made for {steering.base['name']}, not for {pretrained}")
     return steering
+
+
+def load_decoding(folder: str | Path, pretrained: str) -> Decoding:
+    """Read a decoding folder that was made for the model `pretrained`.
+
+    Raises:
+        UserError: it holds no decoding, or one of another model.
+    """
+    from lens_train.checkpoint import model_identity
+    from lens_train.decoding.decoding import Decoding
+
+    decoding = Decoding.load(Path(folder))
+    if model_identity(pretrained)["weights_sha256"] != decoding.base["weights_sha256"]:
+        raise UserError(f"the decoding {folder} was made for {decoding.base['name']}, not for {pretrained}")
+    return decoding
 
 
 def lm_eval_command() -> None:
@@ -51,7 +67,8 @@ class ByLanguage(TemplateLM):
     `fixed_language` for all.
     """
 
-    steering: Steering | None = None
+    steering: Any = None
+    """A `Steering`, or a `Decoding`; None = neither."""
     fixed_language: str | None = None
 
     def steer_towards(self, language: str | None) -> None:

@@ -23,7 +23,7 @@ from vllm import SamplingParams
 from vllm.lora.request import LoRARequest
 
 from lens_eval.backends import vllm_limits
-from lens_eval.backends.steering import ByLanguage, lm_eval_command, load_steering
+from lens_eval.backends.steering import ByLanguage, lm_eval_command, load_decoding, load_steering
 from lens_eval.base.errors import UserError
 
 _AT_ONCE = 128
@@ -48,6 +48,7 @@ class LensVLLM(ByLanguage, VLLM):
       token by token the same way.
     - `steering=FOLDER` steers every forward pass (`lens train --method steer`), towards the language of each
       item where it adds the direction of a language, or towards `language` for all.
+    - `decoding=FOLDER` writes replies under the rule of each item's language (`lens train --method bias`).
     - `use()` goes on with another adapter or steering on the loaded model.
     - What vLLM cannot do is refused in words, see `vllm_limits`; an adapter that changes nothing is an error,
       and so is a model whose hidden states the steering does not get hold of.
@@ -59,7 +60,12 @@ class LensVLLM(ByLanguage, VLLM):
     """
 
     def __init__(
-        self, pretrained: str, steering: str | None = None, language: str | None = None, **arguments: Any
+        self,
+        pretrained: str,
+        steering: str | None = None,
+        decoding: str | None = None,
+        language: str | None = None,
+        **arguments: Any,
     ) -> None:
         cpu = vllm_limits.is_cpu()
         self._eager_to_steer = bool(steering) and not cpu and "enforce_eager" not in arguments
@@ -67,6 +73,9 @@ class LensVLLM(ByLanguage, VLLM):
         del arguments["steering"]
         if steering:
             load_steering(steering, pretrained)
+        self._decoding = load_decoding(decoding, pretrained) if decoding else None
+        if decoding:
+            arguments = vllm_limits.with_decoding(arguments, decoding, steering)
         if cpu and arguments["enforce_eager"]:
             # Without this the first request of an eager engine still waits half a minute for a compiler.
             os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
@@ -76,6 +85,8 @@ class LensVLLM(ByLanguage, VLLM):
         self._max_rank = int(arguments["max_lora_rank"]) if adapter else None
         self._adapters: dict[str, int] = {}
         self._steering_folder: str | None = None
+        self._language = language
+        self._replying = False
         self.fixed_language = language
         before = set(threading.enumerate())
         super().__init__(**arguments)
@@ -103,7 +114,7 @@ class LensVLLM(ByLanguage, VLLM):
         """
         try:
             self._steer(None)
-            self.steering = None
+            self.steering = self._decoding
             self.lora_request = self._request(adapter) if adapter else None
             if adapter:
                 self._check_adapter(Path(adapter))
@@ -120,7 +131,25 @@ class LensVLLM(ByLanguage, VLLM):
         Raises:
             UserError: there is no direction for it.
         """
-        self._steer(self._steering_folder, language)
+        if self._decoding is not None:
+            self._language = language
+        else:
+            self._steer(self._steering_folder, language)
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[Any]:
+        """As lm_eval's, language by language; only these replies are written under a decoding."""
+        self._replying = True
+        try:
+            return super().generate_until(requests, disable_tqdm)
+        finally:
+            self._replying = False
+
+    def _model_generate(self, requests: Any, generate: bool = False, sampling_params: Any = None) -> Any:
+        if self._decoding is not None and self._replying:
+            listed = sampling_params if isinstance(sampling_params, list) else [sampling_params]
+            for settings in listed:
+                settings.extra_args = {**(settings.extra_args or {}), vllm_limits.LANGUAGE: self._language}
+        return super()._model_generate(requests, generate, sampling_params)
 
     def steered_passes(self) -> list[dict[str, int]]:
         """For each worker: forward passes since the steering was last set, how often each layer fired."""

@@ -20,6 +20,10 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 GIBIBYTE = 1 << 30
 
+PROCESSOR = "lens_eval.backends.vllm_decoding:LanguageRule"
+FOLDER, LANGUAGE = "lens_decoding", "lens_language"
+"""Names under which an engine is told the folder of a decoding, and a request its language."""
+
 
 def is_cpu() -> bool:
     """Whether the installed vLLM runs on a CPU: its own sign is `cpu` in the version of the distribution."""
@@ -63,6 +67,25 @@ def checked(arguments: Mapping[str, Any], cpu: bool) -> dict[str, Any]:
     if arguments.get("enforce_eager") and parallel == 1 and _stages(arguments) == 1:
         arguments.setdefault("worker_extension_cls", EXTENSION)
     return arguments
+
+
+def with_decoding(arguments: Mapping[str, Any], folder: str, steering: str | None) -> dict[str, Any]:
+    """`arguments` with the logits processor that applies the decoding in `folder`.
+
+    Raises:
+        UserError: a steering is asked for too, or what vLLM refuses beside a logits processor.
+    """
+    if steering:
+        raise UserError(
+            "a decoding and a steering at once: the languages of one would hide the other's; give one"
+        )
+    if arguments.get("speculative_config"):
+        raise UserError(
+            "a decoding with speculative_config: vLLM takes no logits processors there; leave it out"
+        )
+    processors = [*(arguments.get("logits_processors") or []), PROCESSOR]
+    more = {**(arguments.get("additional_config") or {}), FOLDER: str(Path(folder).resolve())}
+    return {**arguments, "logits_processors": processors, "additional_config": more}
 
 
 def _check_steering(arguments: Mapping[str, Any], parallel: int) -> None:

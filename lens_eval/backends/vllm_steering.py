@@ -21,7 +21,7 @@ from lens_eval.base.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from lens_train.steering.steering import Steering
+    from lens_train.steering.steering import Positions, Steering
 
 EXTENSION = "lens_eval.backends.vllm_steering.SteeringWorker"
 
@@ -81,6 +81,7 @@ class _Hooks:
             UserError: the layers cannot be found or do not fit, or there is no direction for `language`.
         """
         from lens_train.decoder import find_layers, instead_of
+        from lens_train.steering.steering import Positions
 
         name = f"{type(model).__name__} in vLLM"
         layers = find_layers(model, settings.num_hidden_layers, name)
@@ -90,6 +91,8 @@ class _Hooks:
         placed = steering.to(first.device, first.dtype)
         changes = {layer: _scaled(placed.change(layer, language), share) for layer in steering.layers}
         hooks = _Hooks()
+        positions = Positions(steering.skip)
+        changes = {layer: _on(positions, change) for layer, change in changes.items()}
         last = len(layers) - 1
         for layer, change in changes.items():
             hooks.fired[str(layer)] = 0
@@ -98,7 +101,7 @@ class _Hooks:
                 hooks.stack.callback(handle.remove)
         # hidden[-1] is taken after the final norm: where the decoder ends. vLLM calls its `forward` past
         # PyTorch's hooks, so that is replaced; it also tells how many passes there were.
-        forward = hooks._forward(base.forward, last, changes.get(last))
+        forward = hooks._forward(base.forward, positions, last, changes.get(last))
         hooks.stack.enter_context(instead_of(base, forward))
         return hooks
 
@@ -114,10 +117,15 @@ class _Hooks:
         return hook
 
     def _forward(
-        self, forward: Callable[..., Any], layer: int, change: Callable[[Tensor], Tensor] | None
+        self,
+        forward: Callable[..., Any],
+        positions: Positions,
+        layer: int,
+        change: Callable[[Tensor], Tensor] | None,
     ) -> Callable[..., Any]:
         def replaced(*args: Any, **kwargs: Any) -> Any:
             self.fired["passes"] += 1
+            positions.see(kwargs.get("input_ids", args[0] if args else None))
             output = forward(*args, **kwargs)
             if change is None:
                 return output
@@ -147,3 +155,8 @@ def changed(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 def _scaled(change: Callable[[Tensor], Tensor], share: float) -> Callable[[Tensor], Tensor]:
     return change if share == 1.0 else lambda hidden: share * change(hidden)
+
+
+def _on(positions: Positions, change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """`change` at the positions that are changed."""
+    return lambda hidden: positions.only(change(hidden))

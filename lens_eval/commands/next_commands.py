@@ -22,7 +22,7 @@ def next_commands(job: Job, variant: Variant) -> list[str]:
         variant: what came of it.
     """
     output = Path(job.output)
-    if variant.kind == "steering" or not variant.outcome:
+    if variant.kind in ("steering", "decoding") or not variant.outcome:
         return []
     if job.method == "lens" and has_few_changes(variant.outcome.get("weights")):
         return [sweep_command(job, float(variant.settings["learning_rate"]))]

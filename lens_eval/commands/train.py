@@ -68,7 +68,8 @@ def train(
         str,
         typer.Option(
             "--method",
-            help="lens, xsft, xsft_top, xsft_lora, xsft_large, sdrrl, qalign, steer, or own module:function.",
+            help="lens, xsft, xsft_top, xsft_lora, xsft_large, sdrrl, qalign, steer, diffmean, recover, "
+            "liseco, bias, or own module:function.",
         ),
     ] = "lens",
     subspaces: Subspaces = None,

@@ -53,7 +53,15 @@ ADAM_BYTES = {"float32": 16, "bfloat16": 8}
 """Per trained parameter: weight, gradient and two moments."""
 ACTIVATIONS = 1.15
 """Memory for what a training step holds besides, as a factor."""
-TRAINED_SHARE = {"lens": 0.07, "xsft_lora": 0.01, "xsft_top": 0.07, "steer": 0.0}
+READERS = ("diffmean", "recover", "liseco")
+"""Methods that read texts once and train nothing."""
+TRAINED_SHARE = {
+    "lens": 0.07,
+    "xsft_lora": 0.01,
+    "xsft_top": 0.07,
+    "steer": 0.0,
+    **dict.fromkeys(READERS, 0.0),
+}
 """Share of the parameters that a method trains: two layers of 32 without embeddings; a rank-16 adapter."""
 PASSES = {"sdrrl": 3.0, "qalign": 1.0, "xsft": 1.0, "xsft_top": 1.0, "xsft_lora": 1.0, "xsft_large": 1.0}
 """Examples that a fine-tuned baseline makes of one item in one language; SDRRL also writes an answer."""
@@ -258,6 +266,9 @@ def training_seconds(
     start = TRAIN_START_SECONDS + shape.total * BF16_BYTES / READ_SPEED
     if method in ("lens", "steer"):
         return start + _lens_seconds(recipe, row, shape, machine, count)
+    if method in READERS:
+        read = settings.get("text_items", 300) * len(recipe.languages) * settings.get("text_tokens", 128)
+        return start + 2 * read * shape.inner / _speed(machine, _auto_dtype(machine))
     items = settings.get("train_items", None if method == "xsft_large" else 200)
     if method not in PASSES or items is None:
         return None

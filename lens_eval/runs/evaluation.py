@@ -56,8 +56,11 @@ class Evaluator:
         self.model_args = {**backend.args, **model_args}
         name = backend.model
         if name == "hf":
-            name = "lens_steered" if "steering" in model_args else "lens_hf"
+            import lens_eval.backends.decoded
             import lens_eval.backends.steered
+
+            kinds = {"steering": "lens_steered", "decoding": "lens_decoded"}
+            name = next((kinds[kind] for kind in kinds if kind in model_args), "lens_hf")
         if name == "vllm":
             name = "lens_vllm"
             # Its processes write to the terminal over the one live line of this program.

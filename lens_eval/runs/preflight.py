@@ -14,7 +14,9 @@ from lens_eval.runs.recipe import Recipe, require_set, rows_of, unset_variable
 from lens_eval.runs.sources import adapter_folder, model_arguments, paths_of
 from lens_eval.runs.workplace import MODELS, job_of
 
-ADAPTER_METHODS = ("xsft_lora", "steer")
+STEERING_METHODS = ("steer", "diffmean", "recover", "liseco")
+"""Methods that leave a steering."""
+ADAPTER_METHODS = ("xsft_lora", *STEERING_METHODS, "bias")
 """Methods that leave a small file instead of a whole checkpoint; only for estimates of disk."""
 
 
@@ -95,7 +97,7 @@ def _check_vllm(recipe: Recipe) -> None:
     for spec in recipe.variants:
         model = model_arguments(spec.model or recipe.backbone, spec.adapter, "vllm")
         # The folder of a steering is there after training; that there will be one decides what can be done.
-        steering = {"steering": "to be made"} if spec.method == "steer" else {}
+        steering = {"steering": "to be made"} if spec.method in STEERING_METHODS else {}
         vllm_limits.checked({**recipe.backend.args, **model, **steering}, vllm_limits.is_cpu())
 
 

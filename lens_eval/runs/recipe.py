@@ -56,7 +56,7 @@ _BACKEND = (
     "allow_cut_prompts",
 )
 _NOT_SETTINGS = ("method", "model", "adapter", "data", "optional")
-PATH_SETTINGS = ("probe_data", "dev_data", "subspaces", "dictionary", "parallel_text")
+PATH_SETTINGS = ("probe_data", "dev_data", "subspaces", "dictionary", "parallel_text", "text")
 """Settings of methods that name a file or folder; read like every other path of a recipe."""
 MAYBE_PATHS = ("translator",)
 """Settings that name a file if they end in `.jsonl` or `.json`, and something else if not."""

@@ -104,8 +104,8 @@ class Workplace:
         variant = Variant.load(model)
         if variant.kind == "adapter":
             return model_arguments(self.recipe.backbone, str(model), backend)
-        if variant.kind == "steering":
-            return {**model_arguments(self.recipe.backbone, None, backend), "steering": str(model)}
+        if variant.kind in ("steering", "decoding"):
+            return {**model_arguments(self.recipe.backbone, None, backend), variant.kind: str(model)}
         return model_arguments(str(model), None, backend)
 
     def evaluate(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,7 +114,14 @@ def train(job: Job) -> None:
             len(ids) for prompts in probe_prompts(texts, tokenizer, config).values() for ids in prompts
         )
     methods.begin(job)
-    pick(edits, subspaces, identity).save(job.output)
+    source = {
+        "name": texts.name,
+        "sha256": texts.sha256,
+        "items": len(texts),
+        "positions": "last of a prompt",
+    }
+    steering = pick(edits, subspaces, identity)
+    replace(steering, source=source, settings=asdict(settings)).save(job.output)
     Variant(
         method=job.method,
         kind="steering",

@@ -1,11 +1,12 @@
-"""A steering: tensors that are added to the hidden states of any causal model of transformers."""
+"""A steering: what is added to the hidden states of any causal model of transformers, layer by layer."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,12 @@ from lens_eval.base.reading import read_object
 from lens_train.files import write_tensors
 
 TENSORS, RECORD = "steering.safetensors", "steering.json"
+FORMAT = 2
+
+
+Kind = Literal["specific", "direction", "kept_norm", "threshold"]
+Change = Callable[[Tensor], Tensor]
+"""States (..., width) -> what is added to them, (..., width) or a shape that broadcasts to it."""
 
 
 @dataclass(frozen=True)
@@ -27,30 +34,45 @@ class Edit:
     """One change to the output of one layer."""
 
     layer: int
-    kind: Literal["specific", "direction"]
-    """What is added, times `strength`: the state's specific part, or the direction of a language."""
+    kind: Kind
+    """What is added to the state h, with the direction d of the answer's language:
+
+    - `specific`: s P h, the state's part in the specific subspace;
+    - `direction`: s d;
+    - `kept_norm`: (h + s d) |h| / |h + s d| - h, so that the state keeps its norm;
+    - `threshold`: max(0, t - d.h) d, so that no state lies below the threshold t; s is not used.
+    """
     strength: float
+    """s; 0 leaves the edit out."""
 
 
 @dataclass(frozen=True)
 class Steering:
-    """Edits and the tensors that they need.
+    """Edits, the tensors that they need, and where those come from.
 
     Attributes:
         specific: layer -> orthonormal rows, (rank, width).
         directions: layer -> language -> direction, (width,).
         base: identity of the model that the tensors were computed from.
+        thresholds: layer -> language -> t, a tensor of one number.
+        source: the texts behind the tensors: `name`, `sha256`, `items`, and which `positions` were read.
+        settings: those of the method that made it.
+        skip: token at whose positions nothing is changed, as a rule the BOS token; None = no such token.
     """
 
     edits: tuple[Edit, ...]
     specific: Mapping[int, Tensor]
     directions: Mapping[int, Mapping[str, Tensor]]
     base: Mapping[str, str]
+    thresholds: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    skip: int | None = None
 
     @property
     def by_language(self) -> bool:
         """Whether the steering depends on the answer's language."""
-        return any(edit.kind == "direction" for edit in self.edits)
+        return any(edit.kind != "specific" for edit in self.edits)
 
     @property
     def layers(self) -> list[int]:
@@ -59,13 +81,16 @@ class Steering:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Steering:
         """The same steering with its tensors on `device`, in `dtype`."""
+
+        def moved(tensors: Mapping[int, Mapping[str, Tensor]]) -> dict[int, dict[str, Tensor]]:
+            return {
+                layer: {code: tensor.to(device, dtype) for code, tensor in own.items()}
+                for layer, own in tensors.items()
+            }
+
+        specific = {layer: basis.to(device, dtype) for layer, basis in self.specific.items()}
         return replace(
-            self,
-            specific={layer: basis.to(device, dtype) for layer, basis in self.specific.items()},
-            directions={
-                layer: {code: direction.to(device, dtype) for code, direction in own.items()}
-                for layer, own in self.directions.items()
-            },
+            self, specific=specific, directions=moved(self.directions), thresholds=moved(self.thresholds)
         )
 
     def require(self, *, depth: int, width: int, name: str) -> None:
@@ -90,41 +115,45 @@ class Steering:
         """Check that the steering can be used for answers in `language`.
 
         Raises:
-            UserError: directions are added, and `language` has none.
+            UserError: the steering needs a direction, and `language` has none.
         """
         for edit in self.edits:
-            if edit.kind != "direction" or not edit.strength:
+            if edit.kind == "specific" or not edit.strength:
                 continue
             known = self.directions[edit.layer]
             if language is None or language not in known:
                 raise UserError(
-                    f"this steering adds the direction of a language, but has none for {language!r}; "
+                    f"this steering needs the direction of a language, but has none for {language!r}; "
                     f"it has {', '.join(known)}"
                 )
 
-    def change(self, layer: int, language: str | None) -> Callable[[Tensor], Tensor]:
+    def change(self, layer: int, language: str | None) -> Change:
         """The function of a layer: states (..., width) -> tensor to add to them, (..., width) or a scalar 0.
 
         Raises:
-            UserError: directions are added, and `language` has none.
+            UserError: the steering needs a direction, and `language` has none.
         """
         self.require_language(language)
-        edits = [edit for edit in self.edits if edit.layer == layer]
-        scale = sum(edit.strength for edit in edits if edit.kind == "specific")
-        shift = sum(edit.strength for edit in edits if edit.kind == "direction")
-        basis = self.specific[layer] if scale else None
-        direction = self.directions[layer][str(language)] * shift if shift else None
+        changes = [self._edit(edit, str(language)) for edit in self.edits if edit.layer == layer]
 
         def change(hidden: Tensor) -> Tensor:
             total = torch.zeros((), dtype=hidden.dtype, device=hidden.device)
-            if basis is not None:
-                rows = basis.to(hidden)
-                total = total + scale * (hidden @ rows.T @ rows)
-            if direction is not None:
-                total = total + direction.to(hidden)
+            for one in changes:
+                total = total + one(hidden)
             return total
 
         return change
+
+    def _edit(self, edit: Edit, language: str) -> Change:
+        if not edit.strength:
+            return lambda hidden: hidden.new_zeros(())
+        if edit.kind == "specific":
+            return partial(_add_part, edit.strength, self.specific[edit.layer])
+        direction = self.directions[edit.layer][language]
+        if edit.kind == "threshold":
+            return partial(_lift, self.thresholds[edit.layer][language], direction)
+        shift = direction * edit.strength
+        return partial(_turn if edit.kind == "kept_norm" else _add, shift)
 
     def on(self, model: Any, language: str | None = None) -> AbstractContextManager[dict[int, int]]:
         """Steer every forward pass of any causal model of transformers until the `with` block ends.
@@ -146,8 +175,17 @@ class Steering:
         tensors = {f"specific.{layer}": basis for layer, basis in self.specific.items()}
         for layer, directions in self.directions.items():
             tensors |= {f"direction.{layer}.{code}": tensor for code, tensor in directions.items()}
+        for layer, thresholds in self.thresholds.items():
+            tensors |= {f"threshold.{layer}.{code}": tensor for code, tensor in thresholds.items()}
         write_tensors(folder / TENSORS, {name: tensor.float() for name, tensor in tensors.items()})
-        record = {"base": dict(self.base), "edits": [asdict(edit) for edit in self.edits], "format": 1}
+        record = {
+            "base": dict(self.base),
+            "edits": [asdict(edit) for edit in self.edits],
+            "source": dict(self.source),
+            "settings": dict(self.settings),
+            "skip": self.skip,
+            "format": FORMAT,
+        }
         write_text(folder / RECORD, json.dumps(record, indent=2, sort_keys=True) + "\n")
 
     @staticmethod
@@ -164,15 +202,46 @@ class Steering:
             raise UserError(
                 f"{folder} holds no steering ({error}); make it with `lens train --method steer`"
             ) from None
+        if record.get("format") != FORMAT:
+            raise UserError(
+                f"{folder} holds a steering of format {record.get('format')}, this version reads {FORMAT}; "
+                "make it again with `lens train`"
+            )
         specific: dict[int, Tensor] = {}
-        directions: dict[int, dict[str, Tensor]] = {}
+        named: dict[str, dict[int, dict[str, Tensor]]] = {"direction": {}, "threshold": {}}
         for name, tensor in tensors.items():
             kind, layer, *code = name.split(".")
             if kind == "specific":
                 specific[int(layer)] = tensor
             else:
-                directions.setdefault(int(layer), {})[code[0]] = tensor
-        return Steering(tuple(Edit(**edit) for edit in record["edits"]), specific, directions, record["base"])
+                named[kind].setdefault(int(layer), {})[code[0]] = tensor
+        return Steering(
+            tuple(Edit(**edit) for edit in record["edits"]),
+            specific,
+            named["direction"],
+            record["base"],
+            named["threshold"],
+            record["source"],
+            record["settings"],
+            record["skip"],
+        )
+
+
+class Positions:
+    """The positions of one forward pass that are changed: all but those of one token."""
+
+    def __init__(self, skip: int | None) -> None:
+        """Leave out the positions of the token `skip`; None = leave out none."""
+        self.skip = skip
+        self._changed: Tensor | None = None
+
+    def see(self, ids: Tensor | None) -> None:
+        """Take the tokens of the pass that begins, any shape; None = they are not known, all are changed."""
+        self._changed = None if ids is None or self.skip is None else ids.ne(self.skip).unsqueeze(-1)
+
+    def only(self, change: Tensor) -> Tensor:
+        """`change`, with zeros at the positions that are left alone."""
+        return change if self._changed is None else change * self._changed.to(change)
 
 
 class Steerer:
@@ -203,26 +272,66 @@ class Steerer:
             Layer -> number of times steered so far, once per forward pass.
 
         Raises:
-            UserError: directions are added, and `language` has none.
+            UserError: the steering needs a direction, and `language` has none.
         """
         fired: dict[int, int] = {}
+        positions = Positions(self.steering.skip)
         with ExitStack() as stack:
+            if positions.skip is not None:
+                seen = self._places[-1].register_forward_pre_hook(_seeing(positions), with_kwargs=True)
+                stack.callback(seen.remove)
             for layer in self.steering.layers:
                 fired[layer] = 0
-                hook = self._hook(layer, self.steering.change(layer, language), fired)
+                change = self.steering.change(layer, language)
+                hook = _changing(layer, change, positions, fired)
                 stack.callback(self._places[layer].register_forward_hook(hook).remove)
             yield fired
 
-    def _hook(
-        self, layer: int, change: Callable[[Tensor], Tensor], fired: dict[int, int]
-    ) -> Callable[..., Any]:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            fired[layer] += 1
-            if isinstance(output, Tensor):
-                return output + change(output)
-            if isinstance(output, tuple):
-                return (output[0] + change(output[0]), *output[1:])
-            output.last_hidden_state = output.last_hidden_state + change(output.last_hidden_state)
-            return output
 
-        return hook
+def _changing(layer: int, change: Change, positions: Positions, fired: dict[int, int]) -> Callable[..., Any]:
+    """A hook that changes the output of a layer, or of the decoder, and counts."""
+
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        fired[layer] += 1
+        if isinstance(output, Tensor):
+            return output + positions.only(change(output))
+        if isinstance(output, tuple):
+            return (output[0] + positions.only(change(output[0])), *output[1:])
+        state = output.last_hidden_state
+        output.last_hidden_state = state + positions.only(change(state))
+        return output
+
+    return hook
+
+
+def _seeing(positions: Positions) -> Callable[..., None]:
+    """A hook in front of the decoder that reads which tokens it is given."""
+
+    def hook(_module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        positions.see(named.get("input_ids", inputs[0] if inputs else None))
+
+    return hook
+
+
+def _add_part(strength: float, basis: Tensor, hidden: Tensor) -> Tensor:
+    rows = basis.to(hidden)
+    return strength * (hidden @ rows.T @ rows)
+
+
+def _add(shift: Tensor, hidden: Tensor) -> Tensor:
+    return shift.to(hidden)
+
+
+def _turn(shift: Tensor, hidden: Tensor) -> Tensor:
+    """Add and scale back to the norm before; norms in float32, since bfloat16 has three digits."""
+    state = hidden.float()
+    moved = state + shift.to(state)
+    norm = torch.linalg.vector_norm
+    scale = norm(state, dim=-1, keepdim=True) / norm(moved, dim=-1, keepdim=True).clamp(min=1e-12)
+    return (moved * scale - state).to(hidden.dtype)
+
+
+def _lift(threshold: Tensor, direction: Tensor, hidden: Tensor) -> Tensor:
+    state, along = hidden.float(), direction.to(hidden.device, torch.float32)
+    missing = (threshold.to(along) - state @ along).clamp(min=0)
+    return (missing.unsqueeze(-1) * along).to(hidden.dtype)

@@ -151,6 +151,19 @@ def directions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _steering(tmp_path_factory.mktemp("steering") / "direction", add_strength=2.0, add_layers=[2, -1])
 
 
+@pytest.fixture(scope="module")
+def decoding(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tokens of a language's scripts preferred by so much that no greedy reply leaves them."""
+    from lens_train import methods
+    from lens_train.job import Job
+
+    folder = tmp_path_factory.mktemp("decoding") / "bias"
+    data, settings = mini.resolve_data("builtin"), {"bias": 50.0, "margin": 1.0}
+    model = str(mini.backbone_path())
+    methods.train(Job("bias", model, data, LANGUAGES, folder, device="cpu", settings=settings))
+    return folder
+
+
 def _evaluate(lm: Any, tasks: list[str], folder: Path, template: bool = True) -> Samples:
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
@@ -571,3 +584,44 @@ def test_head_sizes_are_those_that_vllm_lists() -> None:
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
     assert tuple(CPUAttentionBackend.get_supported_head_sizes()) == vllm_limits.CPU_HEAD_SIZES
+
+
+def test_replies_under_a_decoding_are_those_of_hf_and_options_are_not_touched(
+    decoding: Path, task_folder: Path
+) -> None:
+    from lens_eval.backends.decoded import DecodedLM
+    from lens_eval.backends.vllm import LensVLLM
+
+    model = str(mini.backbone_path())
+    tasks = [*QA, *CHOICE]
+    lm = LensVLLM(model, decoding=str(decoding), dtype="float32", batch_size="auto", **SMALL)
+    ours = _evaluate(lm, tasks, task_folder)
+    lm.close()
+    reference = _evaluate(
+        DecodedLM(model, str(decoding), device="cpu", dtype="float32", batch_size=1), tasks, task_folder
+    )
+    _assert_same(ours, reference)
+    bare = _evaluate(_hf(mini.backbone_path()), tasks, task_folder)
+    assert _choices(ours) == _choices(bare)
+    # Control: without the rule some replies are others.
+    assert _texts(ours) != _texts(bare)
+
+
+@pytest.mark.parametrize("method", ["recover", "liseco"])
+def test_states_turned_or_lifted_in_every_layer_answer_as_in_hf(
+    method: str, backbone: Any, task_folder: Path, tmp_path: Path
+) -> None:
+    """A change that depends on the state, and positions that are left alone."""
+    from lens_train import methods
+    from lens_train.job import Job
+
+    model, data = str(mini.backbone_path()), mini.resolve_data("builtin")
+    settings = {"text_items": 30}
+    methods.train(Job(method, model, data, LANGUAGES, tmp_path / method, device="cpu", settings=settings))
+    tasks = [QA[2], CHOICE[1]]
+    bare = _evaluate(backbone, tasks, task_folder)
+    backbone.use(steering=str(tmp_path / method))
+    ours = _evaluate(backbone, tasks, task_folder)
+    _assert_same(ours, _evaluate(_hf_steered(tmp_path / method), tasks, task_folder))
+    # Control: it changes the scores.
+    assert any(_scores(a) != _scores(b) for a, b in zip(ours[CHOICE[1]], bare[CHOICE[1]], strict=True))

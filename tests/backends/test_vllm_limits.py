@@ -124,3 +124,13 @@ def test_adapters_that_vllm_cannot_apply_are_refused(
 def test_a_folder_without_an_adapter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no LoRA adapter"):
         vllm_limits.checked({**BACKBONE, "lora_local_path": str(tmp_path)}, cpu=False)
+
+
+def test_a_decoding_adds_its_processor_and_is_refused_where_vllm_takes_none(tmp_path: Path) -> None:
+    found = vllm_limits.with_decoding({"pretrained": "m"}, str(tmp_path), None)
+    assert found["logits_processors"] == [vllm_limits.PROCESSOR]
+    assert found["additional_config"] == {vllm_limits.FOLDER: str(tmp_path)}
+    with pytest.raises(UserError, match="speculative_config"):
+        vllm_limits.with_decoding({"speculative_config": {"model": "x"}}, str(tmp_path), None)
+    with pytest.raises(UserError, match="at once"):
+        vllm_limits.with_decoding({}, str(tmp_path), "steering")

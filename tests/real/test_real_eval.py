@@ -32,12 +32,13 @@ def write_recipe(file: Path, model: Path, **parts: Any) -> Path:
 def test_an_adapter_and_a_steering_are_trained_and_evaluated(
     smol: Path, shared: Path, lens: Lens, tmp_path: Path
 ) -> None:
-    """`lens reproduce`: LoRA on answered items and steering, each of which changes what the model scores."""
+    """`lens reproduce`: LoRA on answered items and all that steers; each changes what the model scores."""
     data = items.answered(shared, tmp_path / "pairs.jsonl", CODES, 8)
     variants = {
         "backbone": {},
         "xsft_lora": {"method": "xsft_lora", "learning_rate": 1e-3, "steps": 4, "batch_size": 4},
         "steer": {"method": "steer", "dtype": "float32"},
+        **{name: {"method": name, "dtype": "float32"} for name in ("diffmean", "recover", "liseco")},
     }
     backend = {"model": "hf", "args": {"dtype": "float32"}, "batch_size": 4}
     recipe = write_recipe(
