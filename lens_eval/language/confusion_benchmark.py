@@ -183,7 +183,17 @@ def describe(detector: str, words: str | None, languages: list[str]) -> dict[str
         )
     if words is None:
         count = len(english_words())
-        notes.append(f"English word check with the built-in {count} words; --words FILE names a larger list.")
+        notes.append(
+            f"Departs from the published protocol: the English word check has {count} built-in words, which "
+            "lets more replies pass (ja 97.6 instead of 91.3% with the benchmark's list); --words FILE takes "
+            "the benchmark's own list."
+        )
+    folded = [code for code in languages if code in ("zh", "ar")]
+    if folded:
+        notes.append(
+            f"Departs from the published protocol: labels yue and wuu count as zh, arz as ar (asked here: "
+            f"{', '.join(folded)}); up to 1 point more lines pass."
+        )
     return {
         "detector": {"name": known.name, "version": known.version},
         "rules": {"min_tokens": MIN_TOKENS, "threshold": THRESHOLD, "overall": "mean over languages"},

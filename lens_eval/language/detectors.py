@@ -38,17 +38,11 @@ class Detector(Protocol):
 class Lingua:
     """lingua (Rust, models inside the package), restricted to the candidates: the default.
 
-    Its trigrams alone, on words taken evenly from the text, answer first. Where they are not all but certain,
-    the whole text is looked at with n-grams of every length, among the candidates they did not rule out. In
-    short texts trigrams are seldom certain, and candidates ruled out early make the others look surer than
-    they are: these get the second look only. Chosen on MGSM questions and XNLI hypotheses; the figures
-    are in docs/metrics.md.
+    `best` looks at n-grams of every length. `glance` looks at trigrams alone, which is quick and small enough
+    to hold every language.
     """
 
-    SAMPLE = 80  # characters
-    SHORT = 30
-    CERTAIN = 0.9995
-    RULED_OUT = 1e-5
+    GLANCE = 80  # characters
 
     def __init__(self) -> None:
         import lingua
@@ -67,24 +61,17 @@ class Lingua:
         return [code for code in candidates if code not in self._languages]
 
     def best(self, text: str, candidates: tuple[str, ...]) -> tuple[str, float]:
-        if len(text) < self.SHORT:
-            return self._in_full(text, candidates)
-        if candidates not in self._quick:
-            self._quick[candidates] = self._build(candidates).with_low_accuracy_mode().build()
-        step = -(-len(text) // self.SAMPLE)
-        sample = text if step < 2 else " ".join(text.split(" ")[::step])
-        shares = self._quick[candidates].compute_language_confidence_values(sample)
-        if shares[0].value >= self.CERTAIN:
-            return self._first(shares)
-        left = sorted(self._codes[share.language] for share in shares if share.value >= self.RULED_OUT)
-        # No trigram is known in "xqzt": nothing is left, and nothing is ruled out.
-        return self._in_full(text, tuple(left) if len(left) > 1 else candidates)
-
-    def _in_full(self, text: str, candidates: tuple[str, ...]) -> tuple[str, float]:
-        """Look at the whole text with n-grams of every length; detectors share the models they read."""
         if candidates not in self._thorough:
             self._thorough[candidates] = self._build(candidates).build()
         return self._first(self._thorough[candidates].compute_language_confidence_values(text))
+
+    def glance(self, text: str, candidates: tuple[str, ...]) -> tuple[str, float]:
+        """Return the likeliest of many candidates and its share, by the trigrams of words taken evenly."""
+        if candidates not in self._quick:
+            self._quick[candidates] = self._build(candidates).with_low_accuracy_mode().build()
+        step = -(-len(text) // self.GLANCE)
+        sample = text if step < 2 else " ".join(text.split(" ")[::step])
+        return self._first(self._quick[candidates].compute_language_confidence_values(sample))
 
     def _build(self, candidates: tuple[str, ...]) -> Any:
         languages = (self._languages[code] for code in candidates)
@@ -194,6 +181,17 @@ def _import_extra(module: str, package: str, extra: str) -> Any:
         raise UserError(
             f"the detector needs the package {package}: pip install 'lens-multilingual[{extra}]'"
         ) from error
+
+
+# What fastText's lid.176 knows of what lingua does not; GlotLID knows every language of the table.
+_LID_176_ALONE = (
+    "am as ba bo ceb ckb dv gd gl gn ht ilo jv km ku ky lb lo mg mt my ne or ps qu sd si su tg tk tt ug uz yi"
+)
+
+
+def known_by(codes: Iterable[str]) -> str:
+    """Return the fastText models that know all of the languages, in words."""
+    return "lid.176 or GlotLID" if set(codes) <= set(_LID_176_ALONE.split()) else "GlotLID"
 
 
 DETECTORS: dict[str, Callable[[], Detector]] = {"lingua": Lingua, "langdetect": Langdetect}

@@ -55,16 +55,21 @@ _TABLE = """
 af | Afrikaans | Afrikaans | Latn | afr
 am | Amharic | አማርኛ | Ethi | amh
 ar | Arabic | العربية | Arab | ara arb ary arz apc acm acq aeb ajp ars apd
+as | Assamese | অসমীয়া | Beng | asm
 az | Azerbaijani | azərbaycanca | Latn | aze azj azb
+ba | Bashkir | башҡортса | Cyrl | bak
 be | Belarusian | беларуская | Cyrl | bel
 bg | Bulgarian | български | Cyrl | bul
 bn | Bengali | বাংলা | Beng | ben bangla
+bo | Tibetan | བོད་སྐད | Tibt | bod tib
 bs | Bosnian | bosanski | Latn | bos
 ca | Catalan | català | Latn | cat
 cs | Czech | čeština | Latn | ces cze
 cy | Welsh | Cymraeg | Latn | cym wel
 da | Danish | dansk | Latn | dan
 de | German | Deutsch | Latn | deu ger
+dv | Divehi | ދިވެހި | Thaa | div
+dz | Dzongkha | རྫོང་ཁ | Tibt | dzo
 el | Greek | Ελληνικά | Grek | ell gre
 en | English | English | Latn | eng
 eo | Esperanto | Esperanto | Latn | epo
@@ -73,9 +78,12 @@ et | Estonian | eesti | Latn | est ekk
 eu | Basque | euskara | Latn | eus baq
 fa | Persian | فارسی | Arab | fas per pes prs farsi
 fi | Finnish | suomi | Latn | fin
+fo | Faroese | føroyskt | Latn | fao
 fr | French | français | Latn | fra fre
 ga | Irish | Gaeilge | Latn | gle
+gd | Scottish Gaelic | Gàidhlig | Latn | gla
 gl | Galician | galego | Latn | glg
+gn | Guarani | avañe'ẽ | Latn | grn
 gu | Gujarati | ગુજરાતી | Gujr | guj
 ha | Hausa | Hausa | Latn | hau
 he | Hebrew | עברית | Hebr | heb iw
@@ -89,13 +97,19 @@ ig | Igbo | Igbo | Latn | ibo
 is | Icelandic | íslenska | Latn | isl ice
 it | Italian | italiano | Latn | ita
 ja | Japanese | 日本語 | Hira,Kana,Hani | jpn jp
+jv | Javanese | Basa Jawa | Latn | jav
 ka | Georgian | ქართული | Geor | kat geo
 kk | Kazakh | қазақ тілі | Cyrl | kaz
+km | Khmer | ខ្មែរ | Khmr | khm
 kn | Kannada | ಕನ್ನಡ | Knda | kan
 ko | Korean | 한국어 | Hang,Hani | kor kr
+ku | Kurdish | kurdî | Latn | kur kmr kurmanji
 ky | Kyrgyz | кыргызча | Cyrl | kir
 la | Latin | Latina | Latn | lat
+lb | Luxembourgish | Lëtzebuergesch | Latn | ltz
 lg | Ganda | Luganda | Latn | lug
+ln | Lingala | lingála | Latn | lin
+lo | Lao | ລາວ | Laoo | lao
 lt | Lithuanian | lietuvių | Latn | lit
 lv | Latvian | latviešu | Latn | lav lvs
 mg | Malagasy | Malagasy | Latn | mlg plt
@@ -105,53 +119,113 @@ ml | Malayalam | മലയാളം | Mlym | mal
 mn | Mongolian | монгол | Cyrl | mon khk
 mr | Marathi | मराठी | Deva | mar
 ms | Malay | Bahasa Melayu | Latn | msa may zsm
+mt | Maltese | Malti | Latn | mlt
 my | Burmese | မြန်မာ | Mymr | mya bur
 nb | Norwegian Bokmål | bokmål | Latn | nob no nor norwegian bokmal
 ne | Nepali | नेपाली | Deva | nep npi
 nl | Dutch | Nederlands | Latn | nld dut
 nn | Norwegian Nynorsk | nynorsk | Latn | nno
 ny | Nyanja | Chichewa | Latn | nya chichewa
+om | Oromo | Afaan Oromoo | Latn | orm gaz
+or | Odia | ଓଡ଼ିଆ | Orya | ori ory oriya
 pa | Punjabi | ਪੰਜਾਬੀ | Guru | pan
 pl | Polish | polski | Latn | pol
+ps | Pashto | پښتو | Arab | pus pbt pbu
 pt | Portuguese | português | Latn | por
 qu | Quechua | Runasimi | Latn | que quy quz
 ro | Romanian | română | Latn | ron rum mo
 ru | Russian | русский | Cyrl | rus
+rw | Kinyarwanda | Ikinyarwanda | Latn | kin
+sd | Sindhi | سنڌي | Arab | snd
 si | Sinhala | සිංහල | Sinh | sin sinhalese
 sk | Slovak | slovenčina | Latn | slk slo
 sl | Slovenian | slovenščina | Latn | slv slovene
+sm | Samoan | Gagana Samoa | Latn | smo
 sn | Shona | chiShona | Latn | sna
 so | Somali | Soomaali | Latn | som
 sq | Albanian | shqip | Latn | sqi alb als aln
 sr | Serbian | српски | Cyrl,Latn | srp
+ss | Swati | siSwati | Latn | ssw
 st | Sotho | Sesotho | Latn | sot
+su | Sundanese | Basa Sunda | Latn | sun
 sv | Swedish | svenska | Latn | swe
 sw | Swahili | Kiswahili | Latn | swh swa swc
 ta | Tamil | தமிழ் | Taml | tam
 te | Telugu | తెలుగు | Telu | tel
+tg | Tajik | тоҷикӣ | Cyrl | tgk
 th | Thai | ไทย | Thai | tha
+ti | Tigrinya | ትግርኛ | Ethi | tir
+tk | Turkmen | türkmençe | Latn | tuk
 tl | Tagalog | Tagalog | Latn | tgl fil filipino
 tn | Tswana | Setswana | Latn | tsn
 tr | Turkish | Türkçe | Latn | tur
 ts | Tsonga | Xitsonga | Latn | tso
+tt | Tatar | татарча | Cyrl | tat
+ug | Uyghur | ئۇيغۇرچە | Arab | uig
 uk | Ukrainian | українська | Cyrl | ukr
 ur | Urdu | اردو | Arab | urd
 uz | Uzbek | oʻzbekcha | Latn | uzb uzn
 vi | Vietnamese | Tiếng Việt | Latn | vie
+wo | Wolof | Wolof | Latn | wol
 xh | Xhosa | isiXhosa | Latn | xho
+yi | Yiddish | ייִדיש | Hebr | yid ydd
 yo | Yoruba | Yorùbá | Latn | yor
 zh | Chinese | 中文 | Hani | zho chi cmn yue wuu cn mandarin
 zu | Zulu | isiZulu | Latn | zul
+ceb | Cebuano | Cebuano | Latn | cebuano
+ckb | Central Kurdish | کوردی | Arab | sorani
+ilo | Iloko | Ilokano | Latn | ilocano
+nso | Northern Sotho | Sesotho sa Leboa | Latn | sepedi
 """
 
-_RIGHT_TO_LEFT = {"Arab", "Hebr"}
+_RIGHT_TO_LEFT = {"Arab", "Hebr", "Thaa"}
+
+# Scripts that a language is also written in; `Language.scripts` has them behind the usual ones.
+OTHER_SCRIPTS: dict[str, tuple[str, ...]] = {
+    "az": ("Cyrl",),
+    "kk": ("Latn",),
+    "ms": ("Arab",),
+    "pa": ("Arab",),
+    "uz": ("Cyrl",),
+}
+
+# Languages so close that a text in one is easily taken for another; each is a candidate where another is.
+NEAR: tuple[frozenset[str], ...] = tuple(
+    frozenset(codes.split())
+    for codes in (
+        "es pt gl ca it",
+        "fr ca it",
+        "de nl lb af",
+        "id ms jv su",
+        "cs sk pl sl",
+        "hr bs sr sl",
+        "da nb nn sv",
+        "ru uk be bg mk sr",
+        "kk ky tt ba",
+        "ar fa ur ps ckb sd ug",
+        "hi mr ne",
+        "bn as",
+        "am ti",
+        "zu xh ss",
+        "st tn nso",
+        "az tr tk uz",
+        "et fi",
+        "lt lv",
+        "sw lg ny sn rw",
+    )
+)
+
+
+def near(code: str) -> frozenset[str]:
+    """Return the languages that are close to one, without itself."""
+    return frozenset().union(*(group for group in NEAR if code in group)) - {code}
 
 
 def _read_table() -> dict[str, Language]:
     languages = {}
     for row in _TABLE.strip().splitlines():
         code, name, native_name, scripts, aliases = (cell.strip() for cell in row.split("|"))
-        script_codes = tuple(scripts.split(","))
+        script_codes = (*scripts.split(","), *OTHER_SCRIPTS.get(code, ()))
         languages[code] = Language(
             code=code,
             name=name,

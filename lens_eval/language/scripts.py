@@ -22,6 +22,7 @@ _RANGES: dict[str, str] = {
     "Hebr": r"\u0591-\u05c7\u05d0-\u05f2",
     "Arab": r"\u0610-\u061a\u0620-\u065f\u066e-\u06d3\u06d5-\u06dc\u06df-\u06e8\u06ea-\u06ef\u06fa-\u06ff"
     r"\u0750-\u077f\u08a0-\u08ff",
+    "Thaa": r"\u0780-\u07b1",
     "Deva": r"\u0900-\u0963\u0971-\u097f",
     "Beng": r"\u0980-\u09e3\u09f0\u09f1\u09fc-\u09fe",
     "Guru": r"\u0a01-\u0a5e\u0a70-\u0a75",

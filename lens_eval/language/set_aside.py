@@ -56,8 +56,6 @@ _LIST_MARK = re.compile(
     r"^[\s>#|*+•‣▪●◦–—-]*(?:\(?(?:\d{1,4}|[^\W\d_]|[" + _ROMAN + r"]{1,5})[.)\]:：、]\**(?=\s|$)[\s*]*)*"
 )
 
-_QUOTED = re.compile(r"[\"“„«「『《](?P<text>[^\"“”„«»「」『』《》\n]{2,1000})[\"”“»」』》]")
-
 # Direction marks, joiners, soft hyphens, variation selectors, byte order marks: invisible, and no evidence.
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
@@ -170,7 +168,7 @@ def read_prompt(prompt: str | None) -> Prompt:
             if word[0].isupper() and not _opens_sentence(prompt, start)
         }
         names -= {word for _, word, _ in words if word.islower()}
-    return Prompt(frozenset(names), _folded(prompt))
+    return Prompt(frozenset(names), folded(prompt))
 
 
 def _opens_sentence(text: str, start: int) -> bool:
@@ -178,16 +176,6 @@ def _opens_sentence(text: str, start: int) -> bool:
     return not before or before[-1] in ".!?:;…\n¿¡।。！？"
 
 
-def without_quotations(text: str, prompt: Prompt) -> str:
-    """Return `text` without those of its quoted spans that stand in the prompt word for word."""
-    if not prompt.text:
-        return text
-
-    def replace(match: re.Match[str]) -> str:
-        return " " if _folded(match["text"]) in prompt.text else match[0]
-
-    return _QUOTED.sub(replace, text)
-
-
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
+    """Return a text as quotations are looked up: in small letters, with single spaces."""
     return " ".join(text.casefold().split())

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from lens_eval.commands.cli import app
 from lens_eval.language.calibrate import MEASURED
 from lens_eval.language.files.report import calibration_table
-from lens_eval.language.off_target import MIN_CONFIDENCE_INSIDE, MIN_LETTERS, confidence_needed
+from lens_eval.language.identify import MIN_CONFIDENCE_INSIDE, MIN_LETTERS, confidence_needed
 from lens_eval.language.sentences import UNIT_LETTERS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")

@@ -55,9 +55,9 @@ def test_gold_sentences_are_on_target_and_english_ones_central(judge: Judge) -> 
         (CHINESE, "ja", ("other", "zh")),
         ("農民們正在等待下雨，因為田裡太乾了。", "zh", ("on_target", "zh")),
         ("農民們正在等待下雨，因為田裡太乾了。", "zh-cn", ("on_target", "zh")),
-        # a script that no candidate has: named if one language uses it, else by its script
+        # a script that no candidate has: its language, else its script
         ("החקלאים מחכים לגשם", "sw", ("other", "he")),
-        ("किसान बारिश का इंतज़ार कर रहे हैं", "sw", ("other", "Deva")),
+        ("किसान बारिश का इंतज़ार कर रहे हैं", "sw", ("other", "hi")),
     ],
 )
 def test_whole_sentences(text: str, language: str, expected: tuple[str, str]) -> None:

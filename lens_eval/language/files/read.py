@@ -29,7 +29,9 @@ ITEM_FIELDS = ("id", "item_id", "doc_id")
 FILE_NAME = "the file name"
 _TIMESTAMP = re.compile(r"_\d{4}-\d\d-\d\dT[\d.:-]+$")
 # Codes that are also words of English: taken for a language only at the end of a file name.
-_ENGLISH_WORDS = frozenset({"am", "as", "be", "hi", "id", "is", "it", "la", "mo", "my", "no", "so", "st"})
+_ENGLISH_WORDS = frozenset(
+    {"am", "as", "be", "hi", "id", "is", "it", "la", "mo", "my", "no", "so", "st", "or", "ha", "om"}
+)
 _LOOK_AHEAD = 100
 
 

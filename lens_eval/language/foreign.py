@@ -1,0 +1,93 @@
+"""Foreign words inside native sentences: a Chinese word in Korean, `however` in Spanish.
+
+Names, words of the prompt, what stands in quotation marks or brackets, abbreviations and accepted borrowings
+are none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from lens_eval.language.common_words import only
+from lens_eval.language.mixing import titled
+from lens_eval.language.scripts import CASED, han_of
+from lens_eval.language.sentences import runs_of
+from lens_eval.language.set_aside import Prompt
+
+MIN_LETTERS = 3
+"""Shorter words of one script are too alike between languages."""
+_ASIDE = re.compile(
+    r"[(（\[{][^()（）\[\]{}\n]{0,200}[)）\]}]|[\"“„«「『《][^\"“”„«»「」『』《》\n]{1,200}[\"”“»」』》]"
+    r"|(?<!\w)[‘'][^‘’'\n]{1,200}[’'](?!\w)|\*{1,3}[^*\n]{1,200}\*{1,3}"
+)
+_HAN = re.compile(r"[\u3400-\u9fff]+")
+_BORROWED = (
+    "app apps blog bug chat chatbot click cloud cookie cm cv dl dna email e-mail etc feedback fps gb "
+    "hardware html http https internet iphone ipad kb kg kcal km kwh laptop link login mb mg ml mm mph mp ms "
+    "online offline pdf ph php podcast python server smartphone software spam sql startup tv url usb vs "
+    "web website wi-fi wifi www xml"
+)
+_ACCEPTED = frozenset(_BORROWED.split())
+
+
+def foreign_words(
+    lines: Iterable[str], language: str, central: str, groups: frozenset[str], prompt: Prompt
+) -> tuple[tuple[str, ...], int]:
+    """Return the foreign words of lines judged on target, in order, and how many are not of the central
+    language."""
+    found: list[str] = []
+    others = 0
+    for line in lines:
+        runs = runs_of(line, prompt)
+        if len(runs) == 1 and runs[0].group not in ("Latn", "CJK"):  # as most lines in other scripts
+            continue
+        for run in runs_of(_ASIDE.sub(" ", line), prompt):
+            if run.group == "Latn" and line.isupper():
+                continue  # abbreviations in a script without case
+            if run.group not in groups:
+                words = _of_another_script(run.words, run.group, prompt)
+            elif run.group == "CJK":
+                words = _of_the_other_cjk(run.words, language)
+            else:
+                words = _of_the_central(run.words, language, central)
+            found += words
+            others += len(words) if run.group != "Latn" or central == language else 0
+    return tuple(found), others
+
+
+def _of_another_script(words: Sequence[str], group: str, prompt: Prompt) -> list[str]:
+    return [
+        word
+        for word in words
+        if (group not in CASED or (word.islower() and len(word) > 1))
+        and word.casefold() not in _ACCEPTED
+        and word.casefold() not in prompt.text
+    ]
+
+
+def _of_the_other_cjk(words: Sequence[str], language: str) -> list[str]:
+    if language == "zh":
+        return [word for word in words if len(word) - len(han_of(word)) > 1]
+    if language != "ja":
+        return []
+    return [han for word in words for han in _HAN.findall(word) if _not_japanese(han)]
+
+
+def _not_japanese(han: str) -> bool:
+    try:
+        han.encode("shift_jis_2004")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _of_the_central(words: Sequence[str], language: str, central: str) -> list[str]:
+    if language == central:
+        return []
+    stray = set(only(words, central, language))
+    return [
+        word
+        for at, word in enumerate(words)
+        if word in stray and word.islower() and len(word) >= MIN_LETTERS and not titled(words, at)
+    ]
