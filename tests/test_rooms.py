@@ -20,7 +20,7 @@ PACKAGES = ("lens_eval", "lens_train")
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("lens_eval.base",),
     ("lens_eval.upstream", "lens_eval.language"),
-    ("lens_eval.mini",),
+    ("lens_eval.mini", "lens_eval.rewards"),
     ("lens_train.files",),
     ("lens_train.gguf",),
     ("lens_train",),
@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("lens_eval.backends", "lens_eval.page", "lens_eval.judge"),
     ("lens_eval.runs",),
-    ("lens_eval.doctor",),
+    ("lens_eval.doctor", "lens_eval.chat"),
     ("lens_eval.commands", "lens_eval.face"),
     ("lens_eval.__main__",),
 )

@@ -19,14 +19,17 @@ from lens_eval.base.project import VERSION
 app = typer.Typer(
     name="lens",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    # Plain text: rich would take `[default: ...]` and `.[train]` in a help text for markup and drop it.
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Better answers in more languages. Train, evaluate, compare; judge off-target answers anywhere.",
 )
 
 # Light modules only: they import torch, lm_eval and pandas inside their functions, so that
 # `lens --help` answers at once.
 COMMANDS: dict[str, str] = {
+    "chat": "lens_eval.commands.chat:chat",
     "assess": "lens_eval.commands.train:assess",
     "probe": "lens_eval.commands.train:probe",
     "train": "lens_eval.commands.train:train",

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    recipe: Annotated[Path, typer.Argument(help="Recipe file (YAML); see recipes/.")],
+    recipe: Annotated[
+        Path, typer.Argument(help="Recipe file (YAML), or a recipe of this project by name: demo.")
+    ],
     output: Annotated[Path | None, typer.Option(help="Folder of the run [default: results/<name>].")] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what would be done and what it needs; do nothing.")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lens_eval.base.errors import UserError, did_you_mean
+from lens_eval.base.project import ROOT
 from lens_eval.base.redaction import note_settings
 
 BACKENDS = ("hf", "vllm")
@@ -176,17 +177,37 @@ def output_of(recipe: Recipe, output: Path | None) -> Path:
     return output or Path(recipe.output or f"results/{recipe.name}")
 
 
+def recipe_folders() -> list[Path]:
+    """Where a recipe is looked for by name: `recipes` here, in the checkout, or as installed."""
+    return [Path("recipes"), ROOT / "recipes", ROOT / "lens_eval" / "recipes"]
+
+
+def find_recipe(name: str | Path) -> Path:
+    """The file of a recipe, given as a path or, as in `demo`, by its name.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = {
+        file.stem: file for folder in reversed(recipe_folders()) for file in sorted(folder.glob("*.yaml"))
+    }
+    asked = path.name.removesuffix(".yaml")
+    if len(path.parts) == 1 and asked in known:
+        return known[asked]
+    hint = f"; known by name: {', '.join(sorted(known))}" if known else ""
+    raise UserError(f"no recipe {path}{did_you_mean(asked, known)}{hint}")
+
+
 def load_recipe(path: str | Path) -> Recipe:
-    """Read and check a recipe file.
+    """Read and check a recipe file, or a recipe that comes with the project, by its name.
 
     Raises:
         UserError: no such file, not YAML, or a key, method, language or value that does not exist.
     """
-    path = Path(path)
-    if not path.is_file():
-        near = sorted(str(p) for p in Path("recipes").glob("*.yaml"))
-        hint = f"; recipes here: {', '.join(near)}" if near else ""
-        raise UserError(f"no recipe {path}{did_you_mean(str(path), near)}{hint}")
+    path = find_recipe(path)
     from lens_eval.base import settings_files
 
     raw = settings_files.read(path)
