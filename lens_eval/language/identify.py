@@ -18,6 +18,8 @@ UNDETERMINED = "undetermined"
 # there are, the larger a share of the probability its first choice needs (`confidence_needed`). Chosen on
 # MGSM questions and XNLI hypotheses; docs/metrics.md has the measurement.
 MIN_LETTERS = 10
+# Common words that confirm the first choice of an unsure detector, if no other candidate has as many.
+CONFIRMING_WORDS = 3
 # Names may confirm what at least so many letters of other words say.
 MIN_PLAIN_LETTERS = 4
 # A sentence inside a line of several is only called off-target on clear evidence: many sentences, many
@@ -159,7 +161,15 @@ class Identifier:
             # Names may confirm what the other words say, never say it for them.
             with_names, sure = self._detect(run.words, candidates, target, inside)
             sure = sure and with_names == code
-        return code if sure else UNDETERMINED
+        return code if sure or self._confirmed(code, run, candidates) else UNDETERMINED
+
+    def _confirmed(self, code: str, run: Run, candidates: tuple[str, ...]) -> bool:
+        """Whether common words of a short text name what the detector, unsure of it, puts first."""
+        if not self._glance or run.letters < MIN_LETTERS:
+            return False
+        counts = votes(run.plain)
+        others = max((counts.get(each, 0) for each in candidates if each != code), default=0)
+        return counts.get(code, 0) >= CONFIRMING_WORDS and counts[code] > others
 
     def _detect(
         self, words: Sequence[str], candidates: tuple[str, ...], target: Target, inside: bool
