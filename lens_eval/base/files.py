@@ -43,9 +43,10 @@ def lock(folder: Path) -> Iterator[None]:
     """
     import fcntl
 
-    make_folder(folder)
+    made = [part for part in (folder, *folder.parents) if not part.exists()]
     file = folder / LOCK
     while True:
+        make_folder(folder)  # anew each time round: its last holder may have removed it
         with _owned(file, os.O_RDWR | os.O_CREAT) as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -62,6 +63,16 @@ def lock(folder: Path) -> Iterator[None]:
                 yield
             finally:
                 file.unlink(missing_ok=True)
+                _remove_empty(made)
+            return
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the deepest first, as far as they hold nothing: a refused run leaves none behind."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
             return
 
 

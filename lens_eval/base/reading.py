@@ -159,7 +159,10 @@ class _Recoded(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         while not self._left:
             block = self._stream.read(_BLOCK)
-            self._left = self._decoder.decode(block, final=not block).encode("utf-8", "replace")
+            try:
+                self._left = self._decoder.decode(block, final=not block).encode("utf-8", "replace")
+            except UnicodeDecodeError as error:
+                raise OSError(f"not UTF-8, and no {error.encoding} as its first bytes say") from None
             if not block and not self._left:
                 return 0
         part, self._left = self._left[: len(buffer)], self._left[len(buffer) :]

@@ -43,6 +43,9 @@ OFFLINE = "the hub may not be asked (HF_HUB_OFFLINE is set)"
 
 # Items that a family publishes to be evaluated, per language; for where they cannot be read here.
 PUBLISHED: Mapping[str, int | Mapping[str, int]] = {
+    "global_mgsm": 250,
+    "belebele": 900,
+    **dict.fromkeys(POLYMATH_FAMILIES, 125),
     "xnli": 5010,
     "mgsm": 250,
     "xcopa": 500,
@@ -85,7 +88,8 @@ def planned_tasks(recipe: Recipe) -> list[PlannedTask]:
         UserError: a task that does not exist, or none in the recipe's languages.
     """
     from lens_eval.runs.task_index import index_tasks, leaf_names
-    from lens_eval.upstream.evaluation import quiet
+    from lens_eval.tasks.families import POLYMATH_FAMILIES
+from lens_eval.upstream.evaluation import quiet
 
     planned: dict[str, PlannedTask] = {}
     with quiet():

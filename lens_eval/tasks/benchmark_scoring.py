@@ -19,7 +19,7 @@ from lens_eval.tasks.math_answers import read_boxed, same_value
 from lens_eval.tasks.prompts import printed_letters
 from lens_eval.tasks.scoring import NUMBER_METRICS, OPEN_METRICS, judge_language, option_letter
 
-LCB_METRICS = (*OPEN_METRICS, "off_target_lines", "foreign_words", "lcb_line_pass", "lcb_word_pass")
+LCB_METRICS = (*OPEN_METRICS, "off_target_lines", "lcb_line_pass", "lcb_word_pass")
 MATH_METRICS = (*NUMBER_METRICS, "thinking_on_target", "thinking_off_target")
 CULTURE_METRICS = ("acc", "acc_sensitive", "acc_agnostic")
 
@@ -27,9 +27,8 @@ CULTURE_METRICS = ("acc", "acc_sensitive", "acc_agnostic")
 def confusion(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score a reply to a prompt of the Language Confusion Benchmark.
 
-    `off_target_lines` is the share of its judged lines that are off target (left out without one);
-    `foreign_words` whether some words, not all, are in another language: an on-target reply with foreign
-    letters. `lcb_line_pass` and `lcb_word_pass` are the benchmark's own checks: left out where it counts a
+    `off_target_lines` is the share of its judged lines that are off target (left out without one).
+    `lcb_line_pass` and `lcb_word_pass` are the benchmark's own checks: left out where it counts a
     reply in neither rate, by its rules and with this project's detector.
     """
     metrics = judge_language(doc, results[0])
@@ -37,8 +36,6 @@ def confusion(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     lines = [line.outcome for line in verdict.lines if line.outcome in ("on_target", "central", "other")]
     if lines:
         metrics["off_target_lines"] = sum(outcome != "on_target" for outcome in lines) / len(lines)
-        shares = verdict.characters
-        metrics["foreign_words"] = float(shares["on_target"] > 0 and shares["central"] + shares["other"] > 0)
     return metrics | _published(results[0], doc["language"])
 
 

@@ -17,7 +17,7 @@ from lens_eval.tasks.answers import read_number, same_number
 
 OPEN_METRICS = (
     *("usable", "on_target", "off_target", "central", "other", "undetermined"),
-    *("echo", "loop", "empty", "answered_in"),
+    *("echo", "loop", "empty", "foreign_words", "answered_in"),
 )
 NUMBER_METRICS = ("acc", "correct_on_target", "no_answer", *OPEN_METRICS)
 
