@@ -34,6 +34,7 @@ from lens_eval.runs.costs import (
 from lens_eval.runs.preflight import ADAPTER_METHODS, available
 from lens_eval.runs.recipe import Recipe, Row, output_of, rows_of, unset_variable
 from lens_eval.runs.sources import paths_of
+from lens_eval.tasks.families import POLYMATH_FAMILIES
 
 CACHE = 1.3
 """Memory for keys and values, as a factor on the weights."""
@@ -88,8 +89,7 @@ def planned_tasks(recipe: Recipe) -> list[PlannedTask]:
         UserError: a task that does not exist, or none in the recipe's languages.
     """
     from lens_eval.runs.task_index import index_tasks, leaf_names
-    from lens_eval.tasks.families import POLYMATH_FAMILIES
-from lens_eval.upstream.evaluation import quiet
+    from lens_eval.upstream.evaluation import quiet
 
     planned: dict[str, PlannedTask] = {}
     with quiet():
