@@ -96,5 +96,5 @@ def test_bfloat16_changes_less_than_another_order_of_the_items(tmp_path: Path) -
     other = precision.run(dataclasses.replace(job, seed=1), "float32")
     rows = precision.rows("built in", {"float32": first, "bfloat16": low, "other": other})
     apart = {row["run"]: float(row["change apart"].rstrip("°")) for row in rows}
-    assert 0 < apart["bfloat16"] < 2 < apart["other"]
+    assert 0 < 3 * apart["bfloat16"] < apart["other"]
     assert all(row["trained"] < row["loss: untrained"] / 2 for row in rows), "control: it was trained"
