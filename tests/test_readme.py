@@ -55,9 +55,9 @@ def test_every_page_is_listed() -> None:
 
 
 def test_the_first_screen_is_a_user_s() -> None:
-    """What it does, how to install it, one command, and what that shows; nothing of the code before."""
+    """What it does, to which real model, how to install it, one command; nothing of the code before."""
     screen = README.splitlines()[:35]
     assert any(line.startswith("## Install") for line in screen)
     assert BLOCKS[0] == "make demo\n"
-    assert any(line.startswith("| lens |") for line in screen)
+    assert any(line.startswith("| usable |") for line in screen)
     assert not any(word in line for line in screen for word in ("lens_eval/", "lens_train/", "tests/"))

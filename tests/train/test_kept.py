@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -168,7 +169,7 @@ def test_probing_ends_once_the_directions_have_settled(
 ) -> None:
     monkeypatch.setattr(probing, "FIRST_ROUND", 5)
     monkeypatch.setattr(probing, "FURTHER_ROUND", 3)
-    for settled, items in ((1e9, 5), (0.0, 12)):
+    for settled, items in ((math.inf, 5), (0.0, 12)):
         monkeypatch.setattr(probing, "SETTLED", settled)
         found = probed(model, data)
         assert found.identity["items"] == items
