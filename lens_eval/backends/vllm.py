@@ -1,8 +1,8 @@
 """`lens_vllm`: lm_eval's vLLM backend with one-token answers by one generation, steering, refusals, an end.
 
-`python -m lens_eval.backends ...` is lm_eval's own command with this backend known to it:
+`python -m lens_eval.backends.vllm ...` is lm_eval's own command with this backend known to it:
 
-    python -m lens_eval.backends --model lens_vllm --model_args pretrained=... --tasks lens_xnli
+    python -m lens_eval.backends.vllm --model lens_vllm --model_args pretrained=... --tasks lens_xnli
 
 Importing this module loads vLLM.
 """

@@ -533,7 +533,7 @@ def test_the_command_of_lm_eval_steers_and_ends_with_status_0(
     steering: Path, task_folder: Path, tmp_path: Path
 ) -> None:
     run = _run(
-        *("-m", "lens_eval.backends", "--model", "lens_vllm", "--model_args"),
+        *("-m", "lens_eval.backends.vllm", "--model", "lens_vllm", "--model_args"),
         f"pretrained={mini.backbone_path()},steering={steering},dtype=float32,max_model_len={LENGTH},"
         f"kv_cache_memory_bytes={1 << 28}",
         *("--include_path", "tasks", "--tasks", ",".join(QA[:2]), "--limit", str(LIMIT)),
@@ -571,7 +571,7 @@ def test_what_vllm_cannot_do_ends_with_a_message_and_status_2(tmp_path: Path) ->
     settings = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4}
     (tmp_path / "config.json").write_text(json.dumps(settings))
     run = _run(
-        *("-m", "lens_eval.backends", "--model", "lens_vllm", "--model_args", f"pretrained={tmp_path}"),
+        *("-m", "lens_eval.backends.vllm", "--model", "lens_vllm", "--model_args", f"pretrained={tmp_path}"),
         *("--include_path", "tasks", "--tasks", QA[0]),
     )
     assert run.returncode == 2, run.stderr[-3000:]
