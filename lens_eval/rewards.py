@@ -46,19 +46,7 @@ def language_reward(
     Raises:
         UserError: (when called) neither `language` nor the column is there, or a code is unknown.
     """
-    codes = None if candidates is None else tuple(candidates)
-
-    def language_reward(
-        completions: Sequence[Completion], prompts: Sequence[Completion] | None = None, **columns: Any
-    ) -> list[float]:
-        return [
-            _language_share(verdict, partial)
-            for _, _, verdict in _judged(
-                completions, prompts, language, column, columns, central, codes, detector
-            )
-        ]
-
-    return language_reward
+    return _reward("language_reward", False, language, partial, column, central, candidates, detector)
 
 
 def usable_reward(
@@ -75,19 +63,33 @@ def usable_reward(
     Use it in place of `language_reward`: one sentence repeated, or the prompt again, is on target too, and a
     policy finds that. The arguments and errors are those of `language_reward`.
     """
+    return _reward("usable_reward", True, language, partial, column, central, candidates, detector)
+
+
+def _reward(
+    name: str,
+    whole: bool,
+    language: str | None,
+    partial: bool,
+    column: str,
+    central: str,
+    candidates: Iterable[str] | None,
+    detector: str,
+) -> Reward:
+    """The reward function; `whole`: a broken reply earns nothing. Trainers log it under its name."""
     codes = None if candidates is None else tuple(candidates)
 
-    def usable_reward(
+    def reward(
         completions: Sequence[Completion], prompts: Sequence[Completion] | None = None, **columns: Any
     ) -> list[float]:
+        judged = _judged(completions, prompts, language, column, columns, central, codes, detector)
         return [
-            0.0 if form_of(text, prompt).broken else _language_share(verdict, partial)
-            for text, prompt, verdict in _judged(
-                completions, prompts, language, column, columns, central, codes, detector
-            )
+            0.0 if whole and form_of(text, prompt).broken else _language_share(verdict, partial)
+            for text, prompt, verdict in judged
         ]
 
-    return usable_reward
+    reward.__name__ = reward.__qualname__ = name
+    return reward
 
 
 def _language_share(verdict: Verdict, partial: bool) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.progress import progress
+from lens_eval.base.reading import read_object
 from lens_eval.mini import resolve_model
 from lens_train.gguf import is_gguf
 
@@ -214,7 +215,8 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         UserError: the index cannot be read, or lists a file that is not there.
     """
-    named = _read_object(folder / "config.json").get("transformers_weights")
+    config = folder / "config.json"
+    named = read_object(config, "configuration").get("transformers_weights") if config.is_file() else None
     for name in [str(named)] if named else [WHOLE, INDEX]:
         if Path(name).name == name and (folder / name).is_file():
             return _shards(folder / name) if name.endswith(".index.json") else [folder / name]
@@ -222,7 +224,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _shards(index: Path) -> list[Path]:
-    places = _read_object(index).get("weight_map")
+    places = read_object(index, "index of weights").get("weight_map")
     names = set(places.values()) if isinstance(places, dict) else set()
     wrong = [name for name in names if not isinstance(name, str) or Path(name).name != name]
     if not names or wrong:
@@ -234,19 +236,6 @@ def _shards(index: Path) -> list[Path]:
             f"index if the weights lie in {WHOLE}"
         )
     return [index.parent / name for name in sorted(names)]
-
-
-def _read_object(file: Path) -> dict[str, Any]:
-    """The JSON object in a file of the checkpoint; empty if there is no file."""
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is no JSON: {first_line(error)}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file} holds no JSON object")
-    return content
 
 
 def _other_weights(folder: Path) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import errno
 import json
+import platform
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -67,6 +69,32 @@ class Variant:
     outcome: Mapping[str, Any] = field(default_factory=dict)
     """What training did; see `lens_train.watch.outcome`. Empty if the method records nothing."""
 
+    @staticmethod
+    def untrained(
+        job: Job,
+        kind: Literal["steering", "decoding"],
+        base: Mapping[str, str],
+        settings: Mapping[str, Any],
+        data: Mapping[str, Any],
+        begun: float,
+        peak_memory_bytes: int = 0,
+    ) -> Variant:
+        """What a method that trains nothing has made; `begun` is its first `time.perf_counter()`."""
+        return Variant(
+            method=job.method,
+            kind=kind,
+            base=base,
+            languages=job.languages,
+            central=job.central,
+            settings=settings,
+            seed=job.seed,
+            data=data,
+            tokens_seen=0,
+            wall_seconds=round(time.perf_counter() - begun, 3),
+            peak_memory_bytes=peak_memory_bytes,
+            versions=versions(),
+        )
+
     def save(self, folder: Path) -> None:
         """Write `variant.json` atomically: a reader sees the old file or the new one."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False, sort_keys=True)
@@ -86,3 +114,15 @@ class Variant:
         with shaped(file, "record of a variant"):
             raw["languages"] = tuple(raw["languages"])
             return Variant(**raw)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and the libraries that computed the numbers."""
+    import torch
+    import transformers
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +23,7 @@ from lens_train.config import LensConfig
 from lens_train.data import ParallelPrompts, read_prompts
 from lens_train.decoder import Decoder
 from lens_train.devices import dtype_name, resolve_device, resolve_dtype
-from lens_train.job import Job, Variant
+from lens_train.job import Job, Variant, versions
 from lens_train.loop import STATE as TRAINING_STATE
 from lens_train.loop import (
     TopTrainer,
@@ -416,17 +415,6 @@ def every_setting(plan: Plan) -> dict[str, Any]:
     own = {**asdict(plan.config), "dtype": dtype_name(plan.dtype)}
     del own["languages"], own["central"]
     return {**plan.job.settings, **own}
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and the libraries that computed the numbers."""
-    import transformers
-
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
 
 
 def probe_folder(

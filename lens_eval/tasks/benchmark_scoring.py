@@ -13,11 +13,17 @@ from typing import Any
 from lens_eval.language.confusion_benchmark import WORD_CHECKED, make_lcb_scorer
 from lens_eval.language.files.read import Response
 from lens_eval.language.files.tally import Scorer, Tally
-from lens_eval.language.languages import DEFAULT_LANGUAGES
 from lens_eval.tasks.letters import read_letter
 from lens_eval.tasks.math_answers import read_boxed, same_value
 from lens_eval.tasks.prompts import printed_letters
-from lens_eval.tasks.scoring import NUMBER_METRICS, OPEN_METRICS, judge_language, option_letter
+from lens_eval.tasks.scoring import (
+    NUMBER_METRICS,
+    OPEN_METRICS,
+    judge_language,
+    language_metrics,
+    option_letter,
+    verdict_of,
+)
 
 LCB_METRICS = (*OPEN_METRICS, "off_target_lines", "lcb_line_pass", "lcb_word_pass")
 MATH_METRICS = (*NUMBER_METRICS, "thinking_on_target", "thinking_off_target")
@@ -31,8 +37,8 @@ def confusion(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     `lcb_line_pass` and `lcb_word_pass` are the benchmark's own checks: left out where it counts a
     reply in neither rate, by its rules and with this project's detector.
     """
-    metrics = judge_language(doc, results[0])
-    verdict = _verdict(doc, results[0])
+    verdict = verdict_of(doc, results[0])
+    metrics = language_metrics(doc, results[0], verdict)
     lines = [line.outcome for line in verdict.lines if line.outcome in ("on_target", "central", "other")]
     if lines:
         metrics["off_target_lines"] = sum(outcome != "on_target" for outcome in lines) / len(lines)
@@ -55,24 +61,17 @@ def _lcb_scorer() -> Scorer:
     return make_lcb_scorer("lingua", None)
 
 
-def _verdict(doc: Mapping[str, Any], response: str) -> Any:
-    from lens_eval.language.off_target import get_judge
-
-    language, central = doc["language"], doc.get("central") or "en"
-    candidates = tuple(sorted({*DEFAULT_LANGUAGES, language, central}))
-    return get_judge(central, candidates).judge(response, language, prompt=doc.get("prompt"))
-
-
 def boxed(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     r"""Score a worked solution by the value of its last `\boxed{}` against `doc["reference"]`.
 
     `thinking_on_target` and `thinking_off_target` are the language of a `<think>` part, left out without one
     and where it is undetermined; the other language metrics are of the answer alone.
     """
-    metrics = judge_language(doc, results[0])
+    verdict = verdict_of(doc, results[0])
+    metrics = language_metrics(doc, results[0], verdict)
     found = read_boxed(results[0])
     correct = float(found is not None and same_value(found, doc["reference"]))
-    thinking = _verdict(doc, results[0]).thinking
+    thinking = verdict.thinking
     if thinking not in (None, "undetermined"):
         metrics["thinking_on_target"] = float(thinking == "on_target")
         metrics["thinking_off_target"] = float(thinking != "on_target")

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lens_eval.language.languages import DEFAULT_LANGUAGES, LANGUAGES
 from lens_eval.tasks.answers import read_number, same_number
+
+if TYPE_CHECKING:
+    from lens_eval.language.off_target import Verdict
 
 OPEN_METRICS = (
     *("usable", "on_target", "off_target", "central", "other", "undetermined"),
@@ -35,12 +38,23 @@ def judge_language(doc: Mapping[str, Any], response: str) -> dict[str, Any]:
     and `central` ("en").
     The set of candidate languages is closed: the project's twelve, the one asked for, and the central one.
     """
-    from lens_eval.language.off_target import get_judge, verdict_metrics
-    from lens_eval.language.reply_form import form_metrics, form_of
+    return language_metrics(doc, response, verdict_of(doc, response))
+
+
+def verdict_of(doc: Mapping[str, Any], response: str) -> Verdict:
+    """Return the language verdict on one response; `doc` as in `judge_language`."""
+    from lens_eval.language.off_target import get_judge
 
     language, central = doc["language"], doc.get("central") or "en"
     candidates = tuple(sorted({*DEFAULT_LANGUAGES, language, central}))
-    verdict = get_judge(central, candidates).judge(response, language, prompt=doc.get("prompt"))
+    return get_judge(central, candidates).judge(response, language, prompt=doc.get("prompt"))
+
+
+def language_metrics(doc: Mapping[str, Any], response: str, verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict and the form of its response as metrics."""
+    from lens_eval.language.off_target import verdict_metrics
+    from lens_eval.language.reply_form import form_metrics, form_of
+
     metrics = dict(verdict_metrics(verdict))
     return metrics | form_metrics(form_of(response, doc.get("prompt")), metrics)
 

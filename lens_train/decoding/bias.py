@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass
 
 from lens_eval.base.errors import UserError
 from lens_train import methods
-from lens_train.checkpoint import load_tokenizer, model_identity
+from lens_train.checkpoint import Checkpoint
 from lens_train.decoding.decoding import Decoding
 from lens_train.decoding.tokens import fitting, groups_of
 from lens_train.job import Job, Variant
-from lens_train.lens import versions
 
 
 @dataclass(frozen=True)
@@ -72,29 +71,23 @@ def train(job: Job) -> None:
     check(job)
     begun = time.perf_counter()
     settings = methods.read_settings(BiasSettings, job.settings, job.method)
-    identity = model_identity(job.model)
-    tokenizer = load_tokenizer(job.model)
+    checkpoint = Checkpoint.open(job.model)
+    identity, tokenizer = checkpoint.identity, checkpoint.tokenizer
     tokens = {code: fitting(tokenizer, code) for code in job.languages}
     methods.begin(job)
     Decoding(tokens, settings.bias, settings.margin, identity).save(job.output)
     same = alike(job.languages, job.central)
     if same:
         print(f"bias cannot tell {', '.join(same)} from {job.central}: they share a script")
-    Variant(
-        method=job.method,
-        kind="decoding",
-        base=identity,
-        languages=job.languages,
-        central=job.central,
-        settings=asdict(settings),
-        seed=job.seed,
-        data={
+    Variant.untrained(
+        job,
+        "decoding",
+        identity,
+        asdict(settings),
+        {
             "items": 0,
             "fitting_tokens": {code: int(own.sum()) for code, own in tokens.items()},
             "not_told_from_central": same,
         },
-        tokens_seen=0,
-        wall_seconds=round(time.perf_counter() - begun, 3),
-        peak_memory_bytes=0,
-        versions=versions(),
+        begun,
     ).save(job.output)

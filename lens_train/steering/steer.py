@@ -22,13 +22,12 @@ from typing import Any, Literal
 from lens_eval.base.errors import UserError
 from lens_eval.mini import resolve_data
 from lens_train import methods
-from lens_train.checkpoint import load_tokenizer, model_identity
+from lens_train.checkpoint import Checkpoint
 from lens_train.config import LensConfig
 from lens_train.data import read_prompts
 from lens_train.decoder import Decoder, load_model
 from lens_train.devices import resolve_device, resolve_dtype
 from lens_train.job import Job, Variant
-from lens_train.lens import versions
 from lens_train.memory import peak_memory
 from lens_train.probing import expected_identity, probe, probe_identity, probe_prompts
 from lens_train.steering.steering import Edit, Steering
@@ -94,8 +93,8 @@ def train(job: Job) -> None:
     )
     device = resolve_device(job.device)
     dtype = resolve_dtype(config.dtype, device)
-    identity = model_identity(job.model)
-    tokenizer = load_tokenizer(job.model)
+    checkpoint = Checkpoint.open(job.model)
+    identity, tokenizer = checkpoint.identity, checkpoint.tokenizer
     texts = read_prompts(resolve_data(job.data), job.languages, config.most_probed)
     decoder = Decoder(load_model(job.model, device, dtype))
     edits = make_edits(settings, decoder)
@@ -122,19 +121,14 @@ def train(job: Job) -> None:
     }
     steering = pick(edits, subspaces, identity)
     replace(steering, source=source, settings=asdict(settings)).save(job.output)
-    Variant(
-        method=job.method,
-        kind="steering",
-        base=identity,
-        languages=job.languages,
-        central=job.central,
-        settings=asdict(settings),
-        seed=job.seed,
-        data={"name": texts.name, "sha256": texts.sha256, "items": len(texts), "probe_tokens": tokens},
-        tokens_seen=0,
-        wall_seconds=round(time.perf_counter() - begun, 3),
-        peak_memory_bytes=peak_memory(device),
-        versions=versions(),
+    Variant.untrained(
+        job,
+        "steering",
+        identity,
+        asdict(settings),
+        {"name": texts.name, "sha256": texts.sha256, "items": len(texts), "probe_tokens": tokens},
+        begun,
+        peak_memory(device),
     ).save(job.output)
 
 

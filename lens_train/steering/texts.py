@@ -20,12 +20,11 @@ from lens_eval.base.progress import progress
 from lens_eval.mini import resolve_data
 from lens_train import methods
 from lens_train.batches import Batch, make_batches
-from lens_train.checkpoint import load_tokenizer, model_identity
+from lens_train.checkpoint import Checkpoint
 from lens_train.data import Renderer, read_prompts
 from lens_train.decoder import Decoder, load_model
 from lens_train.devices import resolve_device, resolve_dtype
 from lens_train.job import Job, Variant
-from lens_train.lens import versions
 from lens_train.memory import peak_memory
 from lens_train.steering.steering import Steering
 
@@ -86,8 +85,8 @@ def make(
     begun = time.perf_counter()
     device = resolve_device(job.device)
     texts = read_prompts(resolve_data(settings.text or job.data), job.languages, settings.text_items)
-    identity = model_identity(job.model)
-    tokenizer = load_tokenizer(job.model)
+    checkpoint = Checkpoint.open(job.model)
+    identity, tokenizer = checkpoint.identity, checkpoint.tokenizer
     render = Renderer(tokenizer, "plain", None)
     ids = {code: render(texts.texts[code], settings.text_tokens) for code in job.languages}
     decoder = Decoder(load_model(job.model, device, resolve_dtype(settings.dtype, device)))
@@ -95,24 +94,19 @@ def make(
     source = {"name": texts.name, "sha256": texts.sha256, "items": len(texts), "positions": positions}
     methods.begin(job)
     replace(steering, source=source, settings=asdict(settings)).save(job.output)
-    Variant(
-        method=job.method,
-        kind="steering",
-        base=identity,
-        languages=job.languages,
-        central=job.central,
-        settings=asdict(settings),
-        seed=job.seed,
-        data={
+    Variant.untrained(
+        job,
+        "steering",
+        identity,
+        asdict(settings),
+        {
             "name": texts.name,
             "sha256": texts.sha256,
             "items": len(texts),
             "probe_tokens": sum(len(row) for rows in ids.values() for row in rows),
         },
-        tokens_seen=0,
-        wall_seconds=round(time.perf_counter() - begun, 3),
-        peak_memory_bytes=peak_memory(device),
-        versions=versions(),
+        begun,
+        peak_memory(device),
     ).save(job.output)
 
 
