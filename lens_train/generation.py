@@ -113,12 +113,26 @@ def batch_rows(model: Any, tokens: int, budget: int) -> int:
         tokens: tokens of a row: prompt, padding and reply.
         budget: most tokens of a batch; it bounds the hidden states.
     """
-    memory = MEMORY
-    if model.device.type == "cuda":
-        memory = torch.cuda.get_device_properties(model.device).total_memory // GPU_SHARE
     config = model.config.get_text_config()
-    logits = config.vocab_size * (model.dtype.itemsize + 8)
-    return max(1, min(budget // tokens, memory // (logits + tokens * _cache_bytes(config, model.dtype))))
+    row = logits_bytes(model) + tokens * _cache_bytes(config, model.dtype)
+    return max(1, min(budget // tokens, batch_memory(model.device) // row))
+
+
+def batch_memory(device: torch.device) -> int:
+    """Bytes for the logits, keys and values of a batch on a device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory // GPU_SHARE
+    return MEMORY
+
+
+def logits_bytes(model: Any) -> int:
+    """Bytes of the logits of one position: in the model's type, and twice in float32."""
+    return int(model.config.get_text_config().vocab_size) * (model.dtype.itemsize + 8)
+
+
+def computes_last_logits(model: Any) -> bool:
+    """Whether a model can be asked for the logits of its last positions alone (`logits_to_keep`)."""
+    return "logits_to_keep" in inspect.signature(_bare(model).forward).parameters
 
 
 def _cache_bytes(config: Any, dtype: torch.dtype) -> int:

@@ -55,6 +55,67 @@ def test_replies_are_those_of_the_bare_backend(folder: Path) -> None:
     assert sum(own) < sum(theirs), "rows that have come to a stop sequence leave"
 
 
+def options(count: int = 12) -> list[Any]:
+    """Requests of several lengths; of one prompt several options, of one token and of more."""
+    from lm_eval.api.instance import Instance
+
+    asked = []
+    for place in range(count):
+        prompt = f"{'What follows? ' * (place % 5)}{place * 7919}"
+        asked += [Instance("loglikelihood", {}, (prompt, option), 0) for option in (" 1", " 2", " 12 34 56")]
+    return asked
+
+
+def note_positions(lm: Any) -> list[tuple[int, int]]:
+    """Rows and positions of the logits of each forward pass from now on."""
+    shapes: list[tuple[int, int]] = []
+    lm.model.lm_head.register_forward_hook(lambda _m, _i, logits: shapes.append(tuple(logits.shape[:2])))
+    return shapes
+
+
+def test_scores_are_those_of_the_bare_backend_with_fewer_logits(folder: Path) -> None:
+    plain, ours = load(folder, ours=False), load(folder)
+    theirs, own = note_positions(plain), note_positions(ours)
+    expected, found = (lm.loglikelihood(options(), True) for lm in (plain, ours))
+    assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
+    torch.testing.assert_close(
+        torch.tensor([score for score, _ in found]), torch.tensor([score for score, _ in expected])
+    )
+    assert len({score for score, _ in expected}) > 20, "a control: the options differ"
+    assert len(own) == len(theirs), "as many passes"
+    assert sum(rows * kept for rows, kept in own) < 0.5 * sum(rows * kept for rows, kept in theirs)
+
+
+def test_long_prompts_are_scored_by_their_last_tokens(folder: Path) -> None:
+    plain, ours = load(folder, ours=False, max_length=9), load(folder, max_length=9)
+    expected, found = (lm.loglikelihood(options(), True) for lm in (plain, ours))
+    torch.testing.assert_close(
+        torch.tensor([score for score, _ in found]), torch.tensor([score for score, _ in expected])
+    )
+
+
+def test_a_batch_is_as_large_as_its_logits_allow(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lens_train import generation
+
+    lm = load(folder)
+    expected = lm.loglikelihood(options(), True)
+    monkeypatch.setattr(generation, "MEMORY", 12 * generation.logits_bytes(lm.model))
+    shapes = note_positions(lm)
+    found = lm.loglikelihood(options(), True)
+    assert max(rows * kept for rows, kept in shapes) <= 12
+    torch.testing.assert_close(
+        torch.tensor([score for score, _ in found]), torch.tensor([score for score, _ in expected])
+    )
+
+
+def test_whole_texts_are_scored_as_by_the_bare_backend(folder: Path) -> None:
+    from lm_eval.api.instance import Instance
+
+    texts = [Instance("loglikelihood_rolling", {}, (f"one two {place} " * 9,), 0) for place in range(3)]
+    plain, ours = (load(folder, mine).loglikelihood_rolling(texts, True) for mine in (False, True))
+    assert plain == pytest.approx(ours)
+
+
 @pytest.mark.parametrize("settings", [{"do_sample": True, "temperature": 0.7}, {"num_beams": 2}], ids=str)
 def test_what_is_not_greedy_goes_the_bare_way(folder: Path, settings: dict[str, Any]) -> None:
     asked = {"until": [], "max_gen_toks": 12, **settings}
