@@ -29,7 +29,7 @@ output_type: generate_until
 doc_to_text: "{{{{prompt}}}}"
 doc_to_target: ""
 process_results: !function lens_eval.tasks.scoring.open_answer
-generation_kwargs: {{until: [], do_sample: false, max_gen_toks: 64}}
+generation_kwargs: {{until: [], do_sample: false, max_gen_toks: 48}}
 metric_list:
   - {{metric: on_target, aggregation: mean, higher_is_better: true}}
   - {{metric: off_target, aggregation: mean, higher_is_better: false}}
@@ -117,7 +117,7 @@ def before(lens: Lens, english: Path, tasks: Path, place: Path) -> Replies:
 def after(lens: Lens, english: Path, tasks: Path, shared: Path, place: Path) -> Replies:
     """Those after Lens."""
     data = items.parallel(shared, place / "train.jsonl", items.TRAINED)
-    given = ["--model", english, "--data", data, "--languages", ",".join(items.LANGUAGES)]
+    given = ["--model", english, "--data", data, "--languages", ",".join(("en", *REPAIRED))]
     settings = [part for each in SETTINGS for part in ("--set", each)]
     lens("train", *given, *settings, "--output", place / "trained")
     return ask(lens, place / "trained", tasks, place / "after")
