@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ from lens_eval.runs.recipe import Recipe, Row, output_of, rows_of, unset_variabl
 from lens_eval.runs.sources import paths_of
 from lens_eval.tasks.families import POLYMATH_FAMILIES
 
+LM_EVAL_LIMIT = 256
+"""Tokens of a reply where neither task nor recipe says."""
 CACHE = 1.3
 """Memory for keys and values, as a factor on the weights."""
 RESULT_BYTES = 700
@@ -71,6 +73,8 @@ class PlannedTask:
     """Passes through the model per item; the letters of one item share one."""
     answer_tokens: int = 0
     """Tokens generated per item, as a rule; 0: options are scored."""
+    answer_limit: int = 0
+    """Most tokens generated per item: a small model often writes on to the limit."""
     source: str = "read"
     """`read`, `published` (a known size; the items were not seen) or `unknown`."""
     reason: str = ""
@@ -110,7 +114,7 @@ def _planned(manager: Any, entry: str, leaf: str, recipe: Recipe) -> list[Planne
         reason = text.partition("; go online")[0].replace(OFFLINE, "a plan does not ask the hub")
         items = _published(config.get("metadata"), recipe.limit)
         source = "unknown" if items is None else "published"
-        return [PlannedTask(entry, leaf, items, 1, _answer_tokens(config), source, reason)]
+        return [PlannedTask(entry, leaf, items, 1, *_answer_tokens(config, recipe), source, reason)]
     tasks = []
     for task in found:
         documents = task.eval_docs
@@ -122,7 +126,7 @@ def _planned(manager: Any, entry: str, leaf: str, recipe: Recipe) -> list[Planne
                 task.task_name,
                 items,
                 _requests(task, documents),
-                _answer_tokens(settings),
+                *_answer_tokens(settings, recipe),
                 examples=_examples(task, documents, items),
             )
         )
@@ -153,11 +157,13 @@ def _published(metadata: Any, limit: int | None) -> int | None:
     return None if size is None else min(bounds)
 
 
-def _answer_tokens(config: Mapping[str, Any]) -> int:
+def _answer_tokens(config: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
+    """Tokens of a reply as a rule, and at most."""
     if config.get("output_type") == "multiple_choice":
-        return 0
-    limit = (config.get("generation_kwargs") or {}).get("max_gen_toks")
-    return min(ANSWER_TOKENS, int(limit)) if limit else ANSWER_TOKENS
+        return 0, 0
+    settings = {**(config.get("generation_kwargs") or {}), **recipe.backend.gen_kwargs}
+    limit = int(settings.get("max_gen_toks") or LM_EVAL_LIMIT)
+    return min(ANSWER_TOKENS, limit), limit
 
 
 # --- time, memory, disk ------------------------------------------------------------------------
@@ -229,16 +235,21 @@ def _time_lines(
         for task in tasks
     ]
     evaluation = len(rows) * evaluation_seconds(recipe, loads, shape, machine)
+    longest = [
+        replace(load, answer_tokens=task.answer_limit) for load, task in zip(loads, tasks, strict=True)
+    ]
+    most = len(rows) * evaluation_seconds(recipe, longest, shape, machine)
     training = {row.name: training_seconds(recipe, row, shape, machine, count) for row in rows if row.trained}
     known = sum(seconds for seconds in training.values() if seconds is not None)
     unknown = [name for name, seconds in training.items() if seconds is None]
     unread = [task.name for task in tasks if task.items is None]
+    lines = [f"time, if every reply runs to its limit of tokens: {_duration(most + known)}"]
     gaps = [f"training of {', '.join(unknown)} unknown"] if unknown else []
     gaps += [f"without {len(unread)} tasks of unknown size"] if unread else []
     where = "one GPU" if machine.kind == "gpu" else "this CPU"
     line = f"time: roughly {_duration(evaluation + known)} on {where}"
     line += f": {_duration(evaluation)} of evaluation, {_duration(known)} of training"
-    return [line + (f" ({'; '.join(gaps)})" if gaps else "")]
+    return [line + (f" ({'; '.join(gaps)})" if gaps else ""), *(lines if most > evaluation else [])]
 
 
 def _on_gpu(device: str) -> bool:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_lens
@@ -27,7 +28,7 @@ def test_lines_say_what_is_unknown(tmp_path: Path) -> None:
         "xsft_lora": {"method": "xsft_lora"},
         "mine": {"method": "mine:train"},
     }
-    tasks = [PlannedTask("g", "a", 1000), PlannedTask("g", "b", None, 1, 300, "unknown", "no items")]
+    tasks = [PlannedTask("g", "a", 1000), PlannedTask("g", "b", None, 1, 300, 300, "unknown", "no items")]
     text = "\n".join(plan.estimates(planned_recipe(variants=variants), tasks, "cpu", tmp_path, on_gpu=True))
     assert "about 8 billion parameters" in text
     assert "about 32 GB for 2 full and 1 small variants and the results, 16 GB for the backbone" in text
@@ -63,6 +64,23 @@ def test_durations(seconds: float, words: str) -> None:
 def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LENS_DATA_DIR", "LENS_PAIRS", "LENS_PROMPTS"):
         monkeypatch.delenv(name, raising=False)
+
+
+def test_replies_that_run_to_their_limit_are_told_apart(tmp_path: Path) -> None:
+    """As a small model's do; the limit is the recipe's, where it has one."""
+
+    def lines(**backend: Any) -> list[str]:
+        raw = {"backbone": "org/Model-1b", "languages": ["en"], "variants": {"backbone": {}}}
+        recipe = parse_recipe({**raw, "tasks": ["lens_mtbench"], "backend": {"model": "hf", **backend}})
+        found = plan.estimates(recipe, plan.planned_tasks(recipe), "cpu", tmp_path, on_gpu=True)
+        return [line for line in found if line.startswith("time")]
+
+    usual, longest = lines()
+    assert longest.startswith("time, if every reply runs to its limit of tokens: ")
+    assert longest.rpartition(": ")[2] != usual.partition("roughly ")[2].partition(" on")[0]
+    short = lines(gen_kwargs={"max_gen_toks": 100})
+    assert len(short) == 1, "a reply of 100 tokens is no longer than usual"
+    assert short != [usual]
 
 
 @pytest.mark.usefixtures("no_data")
