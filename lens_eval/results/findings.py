@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from lens_eval.base.metrics import metric_of
+from lens_eval.base.plain_tables import bounds, points
 from lens_eval.base.separated import write_csv
 from lens_eval.results.read import Scores
 
@@ -393,4 +394,4 @@ def numbers(check: Check) -> str:
     i = check.interval
     if i is None:
         return "–"
-    return f"{100 * i.mean:+.1f} [{100 * i.low:+.1f}, {100 * i.high:+.1f}]"
+    return f"{points(i.mean)} {bounds(i, points)}"

@@ -48,8 +48,7 @@ def option_count(doc: Document) -> int:
     return len(doc["choices"]) if "choices" in doc else 3
 
 
-# --- families
-# -----------------------------------------------------------------------------------------------------
+# --- families -------------------------------------------------------------------------------------
 
 
 def xnli(doc: Document) -> str:
