@@ -26,7 +26,6 @@ def check_weights(patient: Patient, tasks: Sequence[Any]) -> list[Result]:
 def check_layers(patient: Patient) -> Result:
     """Lens finds the layers by structure, can run a part of them, and can write what it trains."""
     from lens_train import export
-    from lens_train.checkpoint import checkpoint_folder
     from lens_train.config import LensConfig
     from lens_train.devices import resolve_device, resolve_dtype
     from lens_train.lens import parameters_of
@@ -36,11 +35,11 @@ def check_layers(patient: Patient) -> Result:
     device = resolve_device(patient.device)
     config = LensConfig(("en", "zh"))
     try:
-        dtype = resolve_dtype("auto", device, patient.model)
-        decoder = open_decoder(patient.model, device, dtype, "auto", 2)
+        dtype = resolve_dtype("auto", device, patient.checkpoint)
+        decoder = open_decoder(patient.checkpoint, device, dtype, "auto", 2)
         layers = trained_layers(config, len(decoder))
         parameters = parameters_of(decoder, layers)
-        base = export.find_tensors(checkpoint_folder(patient.model))
+        base = export.find_tensors(patient.checkpoint.folder)
         export.checkpoint_tensors(decoder.model, parameters, base)
     except UserError as error:
         return Result("layers", "failed", str(error))
@@ -69,7 +68,7 @@ def check_adapter(patient: Patient, tasks: Sequence[Any]) -> Result:
     texts = [requests(patient, task, patient.uses_template)[0].text for task in tasks[:4]] or ["Hello"]
     batch = [torch.tensor([Prompter(patient).encode(text)[-512:]], device=device) for text in texts]
     with quiet(), torch.no_grad():
-        model = load_model(patient.model, device, resolve_dtype("auto", device, patient.model))
+        model = load_model(patient.checkpoint, device, resolve_dtype("auto", device, patient.checkpoint))
         before = [model(ids).logits[0, -1].float() for ids in batch]
         try:
             model = load_adapter(model, Path(patient.adapter))

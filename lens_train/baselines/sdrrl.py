@@ -67,8 +67,6 @@ class SdrrlSettings(TuningSettings):
             raise UserError("setting parts is empty: there is nothing to train on")
 
 
-SETTINGS: Mapping[str, type[SdrrlSettings]] = {"sdrrl": SdrrlSettings}
-
 
 def train(job: Job) -> None:
     """Generate, translate, fine-tune; write a checkpoint to `job.output`, own answers to `training/`."""

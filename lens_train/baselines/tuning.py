@@ -28,6 +28,7 @@ from lens_train import methods
 from lens_train.baselines import pairs
 from lens_train.baselines.pairs import Example, PairData
 from lens_train.baselines.training_log import Stage, TrainingLog, quiet
+from lens_train.checkpoint import Checkpoint
 from lens_train.job import Job, Variant
 from lens_train.memory import peak_memory
 
@@ -133,19 +134,18 @@ class Run:
                 several GPUs, or the disk is too full.
         """
         from lens_eval.base.files import need_disk
-        from lens_train.checkpoint import checkpoint_folder, load_tokenizer
         from lens_train.decoder import load_model
-        from lens_train.export import checkpoint_bytes
 
         self.job, self.settings = job, settings
         self._started = time.perf_counter()
-        self.tokenizer = load_tokenizer(job.model)
+        self.checkpoint = Checkpoint.open(job.model)
+        self.tokenizer = copy.deepcopy(self.checkpoint.tokenizer)  # the trainer changes its own
         _check_template(self.tokenizer, job.model)
         _check_devices(job.device)
         adapted = isinstance(settings, LoraSettings)
-        need_disk(job.output, 0 if adapted else checkpoint_bytes(checkpoint_folder(job.model)))
+        need_disk(job.output, 0 if adapted else self.checkpoint.bytes)
         with quiet():
-            self.model = load_model(job.model, job.device, _weights_dtype(settings, adapted))
+            self.model = load_model(self.checkpoint, job.device, _weights_dtype(settings, adapted))
         # The trainer adds a padding token to them; the variant keeps those of its backbone.
         self._configs = copy.deepcopy((self.model.config, self.model.generation_config))
         self._tensors: Mapping[str, torch.Tensor] = {}
@@ -223,7 +223,6 @@ class Run:
 
     def finish(self, data: Mapping[str, Any]) -> None:
         """Write the variant folder: weights or adapter first, `variant.json` last; delete saved states."""
-        from lens_train.checkpoint import model_identity
         from lens_train.devices import resolve_device
 
         if methods.process():
@@ -237,14 +236,14 @@ class Run:
             if not adapted:
                 self._save_rest(aside)
             else:
-                self.model.peft_config["default"].base_model_name_or_path = _base_name(job.model)
+                self.model.peft_config["default"].base_model_name_or_path = _base_name(self.checkpoint)
             self.model.save_pretrained(aside, state_dict=self._tensors)
         for file in sorted(aside.iterdir()):
             file.replace(job.output / file.name)
         Variant(
             method=job.method,
             kind="adapter" if adapted else "checkpoint",
-            base=model_identity(job.model),
+            base=self.checkpoint.identity,
             languages=job.languages,
             central=job.central,
             settings=dataclasses.asdict(self.settings),
@@ -261,7 +260,6 @@ class Run:
 
     def _outcome(self, adapted: bool) -> dict[str, Any]:
         """Losses of the last stage and, for a checkpoint, how much of the change its file holds."""
-        from lens_train.checkpoint import checkpoint_folder
         from lens_train.export import find_tensors
         from lens_train.watch import outcome, summary
 
@@ -270,7 +268,7 @@ class Run:
         if terms := outcome.losses([step for step in log if step["stage"] == log[-1]["stage"]]):
             found["losses"] = terms
         free = {name for name, value in self.model.named_parameters() if value.requires_grad}
-        base = find_tensors(checkpoint_folder(self.job.model))
+        base = find_tensors(self.checkpoint.folder)
         trained = {name: value for name, value in self._tensors.items() if name in free & base.keys()}
         if trained and not adapted:
             found["weights"] = outcome.weight_change(trained, base)
@@ -279,15 +277,13 @@ class Run:
 
     def _save_rest(self, folder: Path) -> None:
         """Write the backbone's configuration and tokenizer, which a full checkpoint needs besides weights."""
-        from lens_train.checkpoint import load_tokenizer
-
         self.model.config, self.model.generation_config = self._configs
         stored = self._configs[0].dtype or self.model.dtype
         self._tensors = {
             name: tensor.to(stored) if tensor.is_floating_point() else tensor
             for name, tensor in self._tensors.items()
         }
-        load_tokenizer(self.job.model).save_pretrained(folder)
+        self.checkpoint.tokenizer.save_pretrained(folder)
 
 
 def load_budget(job: Job, settings: TuningSettings) -> tuple[PairData, tuple[pairs.Item, ...]]:
@@ -386,12 +382,10 @@ def _warmup(settings: TuningSettings, stage: Stage) -> float:
     return settings.warmup if math.ceil(settings.warmup * steps) < steps else steps - 1
 
 
-def _base_name(model: str) -> str:
+def _base_name(checkpoint: Checkpoint) -> str:
     """The backbone's name in an adapter: the hub id, or the folder's full path."""
-    from lens_train.checkpoint import checkpoint_folder
-
-    folder = checkpoint_folder(model)
-    return model if model.count("/") == 1 and not Path(model).exists() else str(folder.resolve())
+    name = checkpoint.name
+    return name if name.count("/") == 1 and not Path(name).exists() else str(checkpoint.folder.resolve())
 
 
 def sharded() -> bool:

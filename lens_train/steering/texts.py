@@ -89,7 +89,7 @@ def make(
     identity, tokenizer = checkpoint.identity, checkpoint.tokenizer
     render = Renderer(tokenizer, "plain", None)
     ids = {code: render(texts.texts[code], settings.text_tokens) for code in job.languages}
-    decoder = Decoder(load_model(job.model, device, resolve_dtype(settings.dtype, device)))
+    decoder = Decoder(load_model(checkpoint, device, resolve_dtype(settings.dtype, device)))
     steering = fill(Corpus(decoder, ids, tokenizer.bos_token_id), identity)
     source = {"name": texts.name, "sha256": texts.sha256, "items": len(texts), "positions": positions}
     methods.begin(job)

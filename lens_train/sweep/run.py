@@ -28,11 +28,11 @@ import torch
 from lens_eval.base import reading
 from lens_eval.base.errors import UserError, did_you_mean
 from lens_eval.base.files import holds_nothing, lock, make_folder, write_json
-from lens_eval.base.identity import environment, key_of, versions
+from lens_eval.base.identity import environment, key_of
 from lens_eval.base.progress import progress
+from lens_eval.base.reached import libraries_of, reached, source_of
 from lens_eval.language.languages import DEFAULT_LANGUAGES
 from lens_train import export, lens, plan
-from lens_train.checkpoint import checkpoint_folder
 from lens_train.config import LensConfig
 from lens_train.decoder import Decoder
 from lens_train.devices import dtype_name
@@ -217,9 +217,11 @@ class _Work:
         say: Callable[[str], None],
     ) -> None:
         self.request, self.plan, self.dev, self.say = request, plan, dev, say
-        self.key = {**about, "versions": versions()}
+        measured = reached(["lens_train.watch.dev"], ["lens_eval.base"])
+        modules = {**reached(["lens_train.lens"], ["lens_eval.base", "lens_train.watch"]), **measured}
+        self.key = {**about, "code": source_of(modules), "versions": libraries_of(modules)}
         self.points = request.job.output / "points"
-        self.base = export.find_tensors(checkpoint_folder(request.job.model))
+        self.base = export.find_tensors(plan.checkpoint.folder)
         self.backbone = Row({})
         self.references: dict[Any, Any] = {}
 
@@ -263,7 +265,7 @@ class _Work:
         """Load the model, probe, run the trunk, and judge the untrained model."""
         plan = self.plan
         self.decoder = open_decoder(
-            plan.job.model, plan.device, plan.dtype, plan.config.stream, len(plan.trained)
+            plan.checkpoint, plan.device, plan.dtype, plan.config.stream, len(plan.trained)
         )
         if len(self.decoder.spans(len(self.decoder))) > 1:
             raise UserError(
@@ -358,7 +360,7 @@ def _finish(
     document = {
         "format": FORMAT,
         "about": about,
-        "simulated": checkpoint_folder(plan.job.model).resolve() == backbone_path().resolve(),
+        "simulated": plan.checkpoint.folder.resolve() == backbone_path().resolve(),
         "rule": choice.rule,
         "margin": request.margin,
         "chosen": chosen,

@@ -19,7 +19,7 @@ import torch
 
 from lens_eval.base.errors import UserError
 from lens_eval.mini import resolve_data
-from lens_train.checkpoint import load_tokenizer
+from lens_train.checkpoint import Checkpoint
 from lens_train.config import LensConfig
 from lens_train.devices import resolve_device, resolve_dtype
 from lens_train.probing import renderer
@@ -80,9 +80,10 @@ def assess(
     config = LensConfig.build(languages, central, settings)
     place = resolve_device(device)
     dev = DevData.read(resolve_data(data), languages, items)
-    tokenizer = load_tokenizer(model)
+    checkpoint = Checkpoint.open(model)
+    tokenizer = checkpoint.tokenizer
     render = renderer(tokenizer, config, "train")
-    decoder = open_decoder(model, place, resolve_dtype(config.dtype, place, model), config.stream)
+    decoder = open_decoder(checkpoint, place, resolve_dtype(config.dtype, place, checkpoint), config.stream)
     if len(decoder.spans(len(decoder))) > 1:
         raise UserError(f"{model} does not fit into memory, but only a model in memory can generate replies")
     decoder.model.requires_grad_(False)

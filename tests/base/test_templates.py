@@ -46,11 +46,11 @@ TEMPLATES = [
 def test_every_fault_of_a_template_is_one_line(
     template: str, words: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lens_train.checkpoint import load_tokenizer
+    from lens_train.checkpoint import Checkpoint
 
     monkeypatch.setattr(templates, "SECONDS", 2.0)
     folder = tiny_lens.save_model(tmp_path_factory.mktemp("m") / "model")
-    tokenizer = load_tokenizer(str(folder))
+    tokenizer = Checkpoint.open(str(folder)).tokenizer
     Renderer(tokenizer, "chat", None)  # control: the template as it was
     tokenizer.chat_template = template
     with pytest.raises(UserError, match=words) as caught:

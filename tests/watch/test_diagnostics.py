@@ -180,12 +180,12 @@ def test_a_run_leaves_its_diagnostics(trained: Path, model: str, data: Path) -> 
 
 def test_states_are_those_of_the_held_out_prompts(trained: Path, model: str, data: Path) -> None:
     """Norms before and after, against plain forward passes of the two checkpoints."""
-    from lens_train.checkpoint import load_tokenizer
+    from lens_train.checkpoint import Checkpoint
     from lens_train.data import Renderer
 
     found = json.loads((trained / "training" / "diagnostics.json").read_text())
     texts = read_prompts(data, LANGUAGES).part(8)
-    prompts = Renderer(load_tokenizer(model), "chat", None)(texts.texts["zh"], 128)
+    prompts = Renderer(Checkpoint.open(model).tokenizer, "chat", None)(texts.texts["zh"], 128)
     for name, moment in ((model, "before"), (str(trained), "after")):
         plain = load_model(name)
         with torch.no_grad():
