@@ -301,12 +301,24 @@ def begin(job: Job) -> None:
 
 
 def process() -> int:
-    """Number of this process among those of `accelerate launch` or `torchrun`; 0 writes the files.
+    """Number of this process among those of `accelerate launch` or `torchrun`; 0 writes the files."""
+    return _launched()[0]
 
-    A process that is alone is number 0, whatever `RANK` a shell or a queue has left in the environment.
+
+def processes() -> int:
+    """How many processes `accelerate launch` or `torchrun` has started; 1 where neither has."""
+    return _launched()[1]
+
+
+def _launched() -> tuple[int, int]:
+    """Number of this process, and how many there are.
+
+    A process that is alone is number 0 of 1, whatever a shell or a queue has left in the environment: launchers
+    set all three variables, and accelerate goes by the last.
     """
-    world, number = (os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK"))
-    return int(number) if world.isdecimal() and int(world) > 1 and number.isdecimal() else 0
+    number, world, local = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    together = number.isdecimal() and world.isdecimal() and local.isdecimal() and int(world) > 1
+    return (int(number), int(world)) if together else (0, 1)
 
 
 def _value(value: Any, hint: Any, what: str) -> Any:

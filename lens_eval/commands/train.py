@@ -223,9 +223,9 @@ def _show_outcome(job: Any) -> None:
 
 
 def _languages(languages: str, central: str) -> tuple[tuple[str, ...], str]:
-    from lens_eval.language.languages import normalise_code
+    from lens_eval.runs.recipe import language_code
 
-    return read_codes(languages), normalise_code(central)
+    return read_codes(languages), language_code(central)
 
 
 def _settings(config: Path | None, assignments: list[str] | None, template: str | None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from lens_eval.mini import resolve_data
 from lens_eval.runs.recipe import Recipe, Row
 from lens_eval.runs.sources import adapter_folder, model_arguments
 from lens_eval.runs.task_index import EvalTask
+from lens_train.job import VARIANT_FILE
 from lens_train.methods import METHODS, input_files, method_of
 
 CELL_FILE = "cell.json"
@@ -157,7 +158,14 @@ def cell_record(folder: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) and list(folder.glob("results_*.json")) else {}
 
 
-def file_hash_of_weights(folder: Path) -> str:
-    """Hash over the weight files at the top of a variant folder."""
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("steering.json")])
-    return key_of({file.name: file_hash(file) for file in files})
+def variant_files(folder: Path) -> list[Path]:
+    """Files at the top of a variant folder that decide what the variant says: all but its record."""
+    kinds = (".safetensors", ".json", ".jinja", ".model", ".txt")
+    return sorted(
+        file for file in folder.iterdir() if file.suffix in kinds and file.is_file() and file.name != VARIANT_FILE
+    )
+
+
+def file_hash_of_variant(folder: Path) -> str:
+    """Hash over `variant_files`."""
+    return key_of({file.name: file_hash(file) for file in variant_files(folder)})

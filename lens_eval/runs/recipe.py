@@ -413,16 +413,28 @@ def _strings(raw: Any, where: str) -> tuple[str, ...]:
 
 
 def _languages(raw: Any, where: str) -> tuple[str, ...]:
-    from lens_eval.language.languages import normalise_code
-
     # YAML 1.1 reads the Norwegian code `no` as false.
     if isinstance(raw, list):
         raw = ["no" if item is False else item for item in raw]
     try:
-        codes = tuple(normalise_code(code) for code in _strings(raw, where))
+        codes = tuple(language_code(code) for code in _strings(raw, where))
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     return tuple(dict.fromkeys(codes))
+
+
+def language_code(code: str) -> str:
+    """The project's code of one language.
+
+    Raises:
+        UserError: it is unknown, or several codes stand in one text, of which all but the first would be lost.
+    """
+    from lens_eval.language.languages import find_code, normalise_code
+
+    parts = re.split(r"[\s.]+", code.strip())
+    if len(parts) > 1 and len(parts[0]) <= 3 and any(find_code(part) for part in parts[1:]):
+        raise UserError(f"{code!r} is no language code; separate codes with commas: {','.join(parts)}")
+    return normalise_code(code)
 
 
 def _boolean(raw: Any, where: str) -> bool:

@@ -47,7 +47,7 @@ def present_base(base: str, adapter: Path) -> str:
     Raises:
         UserError: it is a path, and nothing is there any more.
     """
-    is_path = base.startswith((".", "/", "~")) or base.count("/") != 1
+    is_path = base.startswith((".", "/", "~")) or base.count("/") > 1
     if base != "builtin" and is_path and not Path(resolve_model(base)).exists():
         raise UserError(
             f"{adapter} was made for the model {base}, which is not there any more; name it where it lies now: "

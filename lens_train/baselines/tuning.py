@@ -28,7 +28,7 @@ from lens_train import methods
 from lens_train.baselines import pairs
 from lens_train.baselines.pairs import Example, PairData
 from lens_train.baselines.training_log import Stage, TrainingLog, quiet
-from lens_train.checkpoint import Checkpoint
+from lens_train.checkpoint import Checkpoint, listed
 from lens_train.job import Job, Variant
 from lens_train.memory import peak_memory
 
@@ -228,6 +228,12 @@ class Run:
         if methods.process():
             return
         job = self.job
+        broken = [name for name, tensor in self._tensors.items() if not bool(tensor.isfinite().all())]
+        if broken:
+            raise UserError(
+                f"training has made weights that are no finite numbers ({listed(broken)}); nothing is written. "
+                "Lower learning_rate, or set dtype=float32"
+            )
         aside = job.output / "training" / "partial"
         shutil.rmtree(aside, ignore_errors=True)
         adapted = hasattr(self.model, "peft_config")
@@ -342,7 +348,7 @@ def _arguments(job: Job, settings: TuningSettings, stage: Stage, *, adapted: boo
     from lens_train.devices import resolve_device
 
     wanted = _batch(settings, stage.examples)
-    processes = int(os.environ.get("WORLD_SIZE", 1))
+    processes = methods.processes()
     micro = max(n for n in range(1, settings.micro_batch_size + 1) if wanted % (n * processes) == 0 or n == 1)
     on_cpu = resolve_device(job.device).type == "cpu"
     return SFTConfig(
@@ -365,6 +371,7 @@ def _arguments(job: Job, settings: TuningSettings, stage: Stage, *, adapted: boo
         dataloader_pin_memory=not on_cpu,
         seed=job.seed,
         logging_steps=1,
+        logging_nan_inf_filter=False,  # otherwise a loss that is no number is logged as the mean before it
         include_num_input_tokens_seen="non_padding",
         save_strategy="steps",
         save_steps=settings.save_steps,
@@ -402,7 +409,7 @@ def _weights_dtype(settings: TuningSettings, adapted: bool) -> str:
 
 def _check_devices(device: str) -> None:
     """Refuse several visible GPUs in one process; TRL would fail with a traceback after loading the model."""
-    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
+    alone = methods.processes() == 1
     if device != "cpu" and torch.cuda.is_available() and torch.cuda.device_count() > 1 and alone:
         raise UserError(
             f"{torch.cuda.device_count()} GPUs are visible to one process; make one visible "

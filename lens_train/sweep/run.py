@@ -32,7 +32,7 @@ from lens_eval.base.identity import environment, key_of
 from lens_eval.base.progress import progress
 from lens_eval.base.reached import libraries_of, reached, source_of
 from lens_eval.language.languages import DEFAULT_LANGUAGES
-from lens_train import export, lens, plan
+from lens_train import export, lens, methods, plan
 from lens_train.config import LensConfig
 from lens_train.decoder import Decoder
 from lens_train.devices import dtype_name
@@ -126,7 +126,7 @@ def sweep(request: Request, say: Callable[[str], None] = print) -> Outcome:
         UserError: the request is wrong; raised before any work.
     """
     folder = request.job.output
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if methods.processes() > 1:
         raise UserError("lens sweep runs in one process; start it without `accelerate launch`")
     job = replace(request.job, settings={**request.job.settings, "diagnose": 0, "show_replies": 0})
     plan = lens.make_plan(job)
