@@ -70,6 +70,7 @@ class LensVLLM(ByLanguage, VLLM):
         **arguments: Any,
     ) -> None:
         cpu = vllm_limits.is_cpu()
+        vllm_limits.require_same_files({"pretrained": pretrained, **arguments})
         self._eager_to_steer = bool(steering) and not cpu and "enforce_eager" not in arguments
         arguments = vllm_limits.checked({"pretrained": pretrained, "steering": steering, **arguments}, cpu)
         del arguments["steering"]

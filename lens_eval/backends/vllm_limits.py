@@ -47,7 +47,6 @@ def checked(arguments: Mapping[str, Any], cpu: bool) -> dict[str, Any]:
     arguments = dict(arguments)
     adapter = arguments.get("lora_local_path")
     parallel = int(arguments.get("data_parallel_size") or 1)
-    _check_files(arguments)
     if adapter:
         refuse_for(arguments, "adapter")
         arguments["max_lora_rank"] = _lora_rank(Path(str(adapter)), arguments.get("max_lora_rank"))
@@ -69,7 +68,7 @@ def checked(arguments: Mapping[str, Any], cpu: bool) -> dict[str, Any]:
     return arguments
 
 
-def _check_files(arguments: Mapping[str, Any]) -> None:
+def require_same_files(arguments: Mapping[str, Any]) -> None:
     """Refuse a folder of which vLLM reads other weights than transformers does.
 
     vLLM reads every safetensors file, or those that an index lists, or `consolidated*.safetensors`.

@@ -7,7 +7,7 @@ from typing import Any
 
 from lens_eval.base.errors import UserError
 from lens_eval.doctor.patient import Outcome, Patient, Prompt, Prompter, Result, first_line
-from lens_eval.doctor.template_checks import begins_with_bos, leading
+from lens_eval.doctor.template_checks import begins_with_bos, beginning
 
 BOS = "one BOS"
 SAMPLED = 200
@@ -133,9 +133,9 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 def _bos_counts(patient: Patient, prompt: Prompt) -> dict[str, int]:
     """BOS tokens at the beginning of a prompt, by backend: further on, a template may open its turns with it."""
-    prompter, bos = Prompter(patient), patient.tokenizer.bos_token_id
+    prompter = Prompter(patient)
     return {
-        backend: leading(prompter.encode(prompt.text, prompt.continuation, backend), bos)
+        backend: beginning(patient.tokenizer, prompter.encode(prompt.text, prompt.continuation, backend))[0]
         for backend in ("hf", "vllm")
     }
 

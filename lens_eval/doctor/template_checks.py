@@ -182,6 +182,17 @@ def leading(parts: Sequence[Any], value: Any) -> int:
     return next((at for at, part in enumerate(parts) if part != value), len(parts))
 
 
+def beginning(tokenizer: Any, ids: Sequence[int]) -> tuple[int, int]:
+    """Number of BOS at the beginning, white space between them left aside, and where the last one ends."""
+    count, end = 0, 0
+    for place, token in enumerate(ids):
+        if token == tokenizer.bos_token_id:
+            count, end = count + 1, place + 1
+        elif tokenizer.decode([token]).strip():
+            break
+    return count, end
+
+
 def begins_with_bos(patient: Patient, through_template: bool) -> bool:
     """Whether the template, or the tokenizer by itself, writes BOS at the beginning of a prompt."""
     tokenizer, bos = patient.tokenizer, patient.tokenizer.bos_token

@@ -11,7 +11,7 @@ from lens_eval.base.errors import UserError
 from lens_eval.doctor.parity import check_parity
 from lens_eval.doctor.patient import Patient, Prompter, Result, first_line, isolated
 from lens_eval.doctor.task_checks import requests
-from lens_eval.doctor.template_checks import leading
+from lens_eval.doctor.template_checks import beginning
 
 NAMES = ("layers", "BOS", "adapter", "hf and vllm")
 MISSED = 0.1
@@ -78,8 +78,8 @@ def check_bos_by_weights(patient: Patient, tasks: Sequence[Any]) -> Result:
     if bos is None:
         return Result(name, "skipped", "this model has none")
     prompts = [ids for ids in _fed(patient, tasks) if len(ids) > 8]
-    fed = leading(prompts[0], bos)
-    rests = [ids[leading(ids, bos) :] for ids in prompts]
+    fed = beginning(tokenizer, prompts[0])[0]
+    rests = [ids[beginning(tokenizer, ids)[1] :] for ids in prompts]
     device = resolve_device(patient.device)
     with quiet(), torch.no_grad():
         model = load_model(patient.checkpoint, device, resolve_dtype("auto", device, patient.checkpoint))

@@ -49,6 +49,11 @@ def check(recipe: Recipe, folder: Path, device: str | None) -> None:
         from lens_eval.runs.task_index import task_folders
 
         task_folders(recipe.include_path)
+    if recipe.backend.revision and any(spec.method for spec in recipe.variants):
+        raise UserError(
+            f"backend.args.revision is {recipe.backend.revision}, and variants are trained: training reads the "
+            "main revision. Download the one you mean, and name its folder as the backbone"
+        )
     for spec in recipe.variants:
         if spec.method is None:
             _check_model(spec.model or recipe.backbone, spec.adapter, recipe.backend.revision)
@@ -95,6 +100,7 @@ def _check_vllm(recipe: Recipe) -> None:
         arguments = {**recipe.backend.args, **model}
         # What a method makes is there after training; that it will be there decides what can be done.
         vllm_limits.refuse_for(arguments, method_of(spec.method).writes if spec.method else "checkpoint")
+        vllm_limits.require_same_files(arguments)
         vllm_limits.checked(arguments, vllm_limits.is_cpu())
 
 

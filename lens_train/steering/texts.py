@@ -27,6 +27,7 @@ from lens_train.devices import resolve_device, resolve_dtype
 from lens_train.job import Job, Variant
 from lens_train.memory import peak_memory
 from lens_train.steering.steering import Steering
+from lens_train.subspace import require_finite
 
 BATCH_TOKENS = 4096
 
@@ -130,6 +131,7 @@ def mean_states(corpus: Corpus) -> dict[str, Tensor]:
 
         _read(decoder, rows, add, code)
         found[code] = (sums / count).float()
+        require_finite(found[code], code)
     return found
 
 
@@ -144,6 +146,7 @@ def last_states(corpus: Corpus) -> dict[str, Tensor]:
             states[list(batch.rows), layer] = batch.read(hidden).float().cpu()
 
         _read(decoder, rows, store, code)
+        require_finite(states, code)
         found[code] = states
     return found
 

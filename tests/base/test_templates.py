@@ -25,6 +25,21 @@ def test_the_prompt_of_every_turn_is_in_it() -> None:
             rendered(lambda text=missing: text, MESSAGES, "m")
 
 
+def test_turns_that_are_swapped_or_shared_and_a_lost_system_message_are_refused() -> None:
+    for swapped in ("<u>second question<a>reply<u>first question", "<u>first question<a>reply"):
+        with pytest.raises(UserError, match="leaves the prompt out"):
+            rendered(lambda text=swapped: text, MESSAGES, "m")
+    twice = [{"role": "user", "content": "again"}, {"role": "user", "content": "again"}]
+    assert rendered(lambda: "again, again", twice, "m")
+    with pytest.raises(UserError, match="leaves the prompt out"):
+        rendered(lambda: "again", twice, "m")
+    told = [{"role": "system", "content": "Be brief."}, *MESSAGES]
+    whole = "<u>first question<a>reply<u>Be brief.second question"
+    assert rendered(lambda: whole, told, "m") == whole, "some templates put it into the last turn"
+    with pytest.raises(UserError, match="leaves the system message out"):
+        rendered(lambda: whole.replace("Be brief.", ""), told, "m")
+
+
 TEMPLATES = [
     (
         "{% for m in messages %}{% for p in m.content if p is mapping %}{{ p.text }}{% endfor %}{% endfor %}",

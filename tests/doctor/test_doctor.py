@@ -154,15 +154,17 @@ def test_doubled_and_missing_bos(sound: Path, tasks: list[Any]) -> None:
     for task in tasks:
         found = _bos(doubled, task)
         assert found.outcome == "failed"
-        assert "2 through hf, 2 through vllm instead of 1, through the template" in found.words
+        assert "2 through hf, 2 through vllm, through the template" in found.words
     missing = _patient(sound, apply_chat_template=False, args={"add_bos_token": False})
     found = _bos(_writing_bos(missing), _task(tasks))
-    assert found.outcome == "failed"
-    assert "0 through hf, 0 through vllm instead of 1, without the template" in found.words
-    # A fault in the way that the run does not take is a warning: this tokenizer writes none by itself.
-    other = _bos(_patient(sound), _task(tasks))
-    assert other.outcome == "warning"
-    assert "a run does it the other way" in other.words
+    assert found.outcome == "warning", "whether it is needed, the weights tell"
+    assert "0 through hf, 0 through vllm, without the template" in found.words
+    # A fault in the way that the run does not take is a warning.
+    other = _writing_bos(_patient(sound, apply_chat_template=False))
+    other.tokenizer.chat_template = "\n" + tiny_lens.TEMPLATE
+    found = _bos(other, _task(tasks))
+    assert found.outcome == "warning"
+    assert "a run does it the other way" in found.words
 
 
 def test_a_bos_that_opens_every_turn_is_one_bos(sound: Path, tasks: list[Any]) -> None:
@@ -179,6 +181,53 @@ def test_a_bos_that_opens_every_turn_is_one_bos(sound: Path, tasks: list[Any]) -
         doubled = _with_template(sound, "{{ bos_token }}" + every)
         assert template_checks.check_template(doubled)[0].outcome == "failed"
         assert _bos(doubled, task).outcome == "failed"
+
+
+def test_the_weights_tell_whether_a_bos_is_missing(tasks: list[Any]) -> None:
+    """The built-in backbone was trained behind `<|begin|>`: without it its prompts are less likely."""
+    fed = weight_checks.check_bos_by_weights(_patient("builtin"), tasks)
+    assert fed.outcome == "ok", fed
+    assert "begin with 1 <|begin|>" in fed.words
+    without = _patient("builtin")
+    without.tokenizer.chat_template = without.tokenizer.chat_template.replace("{{ bos_token }}", "")
+    found = weight_checks.check_bos_by_weights(without, tasks)
+    assert found.outcome == "failed", found
+    assert "the weights expect 1: say add_bos_token=True" in found.words
+
+
+def test_weights_that_do_not_care_accept_what_is_fed(sound: Path, tasks: list[Any]) -> None:
+    """A random model: a tokenizer that writes no BOS by itself, and one that does, are both right."""
+    for patient in (_patient(sound), _writing_bos(_patient(sound, apply_chat_template=False))):
+        assert weight_checks.check_bos_by_weights(patient, tasks).outcome == "ok"
+
+
+@pytest.mark.parametrize(
+    ("template", "outcome", "words"),
+    [
+        # The last message alone: the examples of a few-shot prompt are lost.
+        (
+            "{{ bos_token }}<|user|>{{ messages[-1]['content'] }}<|end|><|assistant|>",
+            "failed",
+            "in a dialogue FIRSTTEXT stands 0 times",
+        ),
+        (
+            "{{ bos_token }}{% for m in messages | reverse %}{{ m['content'] }}<|end|>{% endfor %}<|assistant|>",
+            "failed",
+            "another order",
+        ),
+        (
+            "{% if messages | length > 1 %}{{ raise_exception('one turn only') }}{% endif %}" + tiny_lens.TEMPLATE,
+            "warning",
+            "takes no dialogue.*one turn only",
+        ),
+    ],
+)
+def test_a_template_that_spoils_dialogues(sound: Path, template: str, outcome: str, words: str) -> None:
+    import re
+
+    found = template_checks.check_template(_with_template(sound, template))[0]
+    assert found.outcome == outcome, found
+    assert re.search(words, found.words)
 
 
 def test_a_model_without_bos_needs_none(sound: Path, tasks: list[Any]) -> None:
