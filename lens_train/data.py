@@ -294,6 +294,7 @@ class Renderer:
                 ),
                 messages,
                 str(self.tokenizer.name_or_path),
+                system=True,
             )
         except UserError as error:
             raise UserError(f"{error}; try without system_prompt, or `template: plain`") from None

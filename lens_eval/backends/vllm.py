@@ -84,7 +84,8 @@ class LensVLLM(ByLanguage, VLLM):
             os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
         adapter = arguments.get("lora_local_path")
         self._tokenizer_folder: str | None = None
-        if adapter and has_tokenizer(Path(adapter)) and not arguments.get("tokenizer"):
+        self._named_tokenizer = bool(arguments.get("tokenizer"))
+        if adapter and has_tokenizer(Path(adapter)) and not self._named_tokenizer:
             arguments["tokenizer"] = self._tokenizer_folder = str(adapter)
         self._pretrained = pretrained
         self._steerable = arguments.get("worker_extension_cls") == vllm_limits.EXTENSION
@@ -111,8 +112,9 @@ class LensVLLM(ByLanguage, VLLM):
             fits = self._max_rank is None
         else:
             fits = self._max_rank is not None and vllm_limits.adapter_rank(Path(adapter)) <= self._max_rank
-        own = adapter if adapter is not None and has_tokenizer(Path(adapter)) else None
-        fits = fits and own == self._tokenizer_folder
+        if not self._named_tokenizer:
+            own = adapter if adapter is not None and has_tokenizer(Path(adapter)) else None
+            fits = fits and own == self._tokenizer_folder
         return fits and (not self._eager_to_steer if steering is None else self._steerable)
 
     def use(self, adapter: str | None = None, steering: str | None = None) -> None:
@@ -127,7 +129,7 @@ class LensVLLM(ByLanguage, VLLM):
             self.lora_request = self._request(adapter) if adapter else None
             if self._template is not None or adapter:
                 self.tokenizer.chat_template = self._template
-            if adapter and self._tokenizer_folder is None:
+            if adapter and not self._named_tokenizer and self._tokenizer_folder is None:
                 wear_template(self.tokenizer, Path(adapter))
             if adapter:
                 self._check_adapter(Path(adapter))
@@ -164,7 +166,8 @@ class LensVLLM(ByLanguage, VLLM):
         listed = sampling_params if isinstance(sampling_params, list) else [sampling_params]
         for settings in listed if generate else ():
             # The one number by which vLLM tells that there was none among the logits.
-            settings.logprobs = 0 if settings.logprobs is None else settings.logprobs
+            if settings.logprobs is None and not getattr(settings, "logprob_token_ids", None):
+                settings.logprobs = 0
         found = super()._model_generate(requests, generate, sampling_params)
         if generate:
             _require_numbers(found)

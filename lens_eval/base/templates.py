@@ -24,12 +24,15 @@ class _TooLong(BaseException):
     """No `Exception`, so that no template's own code catches it."""
 
 
-def rendered(make: Callable[[], Any], messages: Sequence[Mapping[str, Any]], name: str) -> str:
-    """What `make` renders of `messages`, with the text of the system and of every user message, in their order.
+def rendered(
+    make: Callable[[], Any], messages: Sequence[Mapping[str, Any]], name: str, system: bool = False
+) -> str:
+    """What `make` renders of `messages`, with the text of every user message in it, in their order.
 
     Args:
         make: renders; whatever it raises is told in one line.
         name: of the model, for messages.
+        system: whether the system message must be in it too. lm_eval leaves one out if a template refuses it.
 
     Raises:
         UserError: the template fails, takes too long, writes too much, or leaves a message out.
@@ -51,7 +54,7 @@ def rendered(make: Callable[[], Any], messages: Sequence[Mapping[str, Any]], nam
     squeezed, behind = "".join(text.split()), 0
     for message, content in zip(messages, contents, strict=True):
         wanted, role = "".join(content.split()), message.get("role")
-        if role == "system" and wanted not in squeezed:
+        if system and role == "system" and wanted not in squeezed:
             raise UserError(f"the chat template of {name} leaves the system message out of what it renders")
         if role == "user":
             # Behind the message before it: a dialogue whose turns are dropped or swapped is another one.

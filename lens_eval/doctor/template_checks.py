@@ -28,7 +28,7 @@ def check_template(patient: Patient) -> list[Result]:
     except Exception as error:  # whatever the template raises: Jinja's own errors, or those of its code
         return [Result("chat template", "failed", f"does not render a user message: {first_line(error)}")]
     faults = _message_faults(plain, again, tokenizer)
-    faults += _system_faults(prompter, plain)
+    faults += _system_faults(prompter, plain, bool(patient.backend.system_instruction))
     more, notes = _dialogue_faults(prompter)
     faults += more
     if faults:
@@ -69,17 +69,19 @@ def _dialogue_faults(prompter: Prompter) -> tuple[list[str], list[str]]:
     return faults, []
 
 
-def _system_faults(prompter: Prompter, plain: str) -> list[str]:
-    """A system message is written once, and the template's own gives way to it."""
+def _system_faults(prompter: Prompter, plain: str, wanted: bool) -> list[str]:
+    """A system message is written once, and the template's own gives way to it; `wanted`: a run gives one."""
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": USER}]
     try:
         given = prompter.render(messages)
     except Exception:  # the template takes no system message: lm_eval then leaves it out
-        return []
+        given = ""
     count = given.count(SYSTEM)
+    if not count:
+        return ["it leaves the system message out"] if wanted else []
     faults = [f"a system message stands in the prompt {count} times"] if count > 1 else []
     own = _own_system(prompter, plain)
-    if own and count and own in given:
+    if own and own in given:
         faults.append(f"its own system message stays beside the given one ({shortened(own)})")
     return faults
 

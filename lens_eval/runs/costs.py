@@ -174,9 +174,10 @@ def tensor_shapes(model: str) -> dict[str, tuple[int, ...]]:
     folder = model_folder(model)
     if folder is None:
         return {}
+    from lens_train.checkpoint import weight_files
     from lens_train.files import tensor_entries
 
-    entries = [tensor_entries(file)[1] for file in folder.glob("*.safetensors")]
+    entries = [tensor_entries(file)[1] for file in weight_files(folder)]
     return {name: tuple(entry["shape"]) for own in entries for name, entry in own.items()}
 
 

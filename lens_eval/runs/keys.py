@@ -145,7 +145,7 @@ class Identities:
     def _adapter(self, name: str | None) -> str | None:
         """Hash of an adapter's files, whatever model they name."""
         if name is not None and name not in self._hashes:
-            self._hashes[name] = file_hash(adapter_folder(name))
+            self._hashes[name] = file_hash_of_variant(adapter_folder(name))
         return None if name is None else self._hashes[name]
 
 
@@ -159,7 +159,7 @@ def cell_record(folder: Path) -> dict[str, Any]:
 
 
 def variant_files(folder: Path) -> list[Path]:
-    """Files at the top of a variant folder that decide what the variant says: all but its record."""
+    """Files at the top of a folder, a variant's or an adapter's, that decide what it says: no record, no words."""
     kinds = (".safetensors", ".json", ".jinja", ".model", ".txt")
     return sorted(
         file for file in folder.iterdir() if file.suffix in kinds and file.is_file() and file.name != VARIANT_FILE

@@ -40,7 +40,7 @@ from lens_train.probing import renderer, save_folder
 from lens_train.stream import open_decoder
 from lens_train.sweep.choice import choose
 from lens_train.sweep.rows import Outcome, Point, Request, Row
-from lens_train.watch.dev import DevData, DevJudge, as_written
+from lens_train.watch.dev import DevData, DevJudge, as_written, shown_share
 from lens_train.watch.outcome import stored_type
 
 FILE = "sweep.json"
@@ -343,7 +343,7 @@ def _line(row: Row) -> str:
         return f"{named}: stopped: {row.reason}"
     shares = row.measures
     text = ", ".join(
-        f"{words} {100 * shares[name]:.1f}%"
+        f"{words} {shown_share(shares, name)}%"
         for name, words in (("off_target", "off-target"), ("usable", "usable"), ("loop", "loops"))
     )
     return f"{named + ': ' if named else ''}{text}, {row.seconds:.1f} s"

@@ -24,7 +24,7 @@ from lens_train.config import LensConfig
 from lens_train.devices import resolve_device, resolve_dtype
 from lens_train.probing import renderer
 from lens_train.stream import open_decoder
-from lens_train.watch.dev import DevData, DevJudge
+from lens_train.watch.dev import DevData, DevJudge, shown_share
 
 REPAIRED = 0.9
 """With at least this share of usable replies there is almost nothing to repair."""
@@ -163,7 +163,8 @@ def show(found: Sequence[Assessment], count: int) -> None:
         left = number in (0, len(heads) - 1)
         table.add_column(head, justify="left" if left else "right")
     for own in found:
-        shares = [f"{100 * own.shares[name]:.0f}" for name in ("off_target", "usable", "loop", "echo")]
+        names = ("off_target", "usable", "loop", "echo")
+        shares = [shown_share(own.shares, name).removesuffix(".0") for name in names]
         table.add_row(own.language, *shares, f"{own.cost:.1f}", escape(own.verdict))
     console.print(table)
     items = len(found[0].replies)

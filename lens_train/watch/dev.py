@@ -203,5 +203,11 @@ def as_written(
             parameter.data = wide[name]
 
 
+def shown_share(shares: Mapping[str, Any], name: str) -> str:
+    """A measure in percent; a dash for a rate off target if not one reply could be judged."""
+    nothing = name in ("off_target", "central", "other") and shares.get("undetermined") == 1
+    return "–" if nothing else f"{100 * shares[name]:.1f}"
+
+
 def _mean(values: Sequence[float | bool]) -> float:
     return sum(map(float, values)) / max(1, len(values))

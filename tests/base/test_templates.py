@@ -35,9 +35,11 @@ def test_turns_that_are_swapped_or_shared_and_a_lost_system_message_are_refused(
         rendered(lambda: "again", twice, "m")
     told = [{"role": "system", "content": "Be brief."}, *MESSAGES]
     whole = "<u>first question<a>reply<u>Be brief.second question"
-    assert rendered(lambda: whole, told, "m") == whole, "some templates put it into the last turn"
+    assert rendered(lambda: whole, told, "m", system=True) == whole, "some put it into the last turn"
+    without = whole.replace("Be brief.", "")
+    assert rendered(lambda: without, told, "m") == without, "lm_eval leaves out what a template refuses"
     with pytest.raises(UserError, match="leaves the system message out"):
-        rendered(lambda: whole.replace("Be brief.", ""), told, "m")
+        rendered(lambda: without, told, "m", system=True)
 
 
 TEMPLATES = [

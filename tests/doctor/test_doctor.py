@@ -230,6 +230,21 @@ def test_a_template_that_spoils_dialogues(sound: Path, template: str, outcome: s
     assert re.search(words, found.words)
 
 
+def test_a_system_message_that_a_run_gives_is_rendered(sound: Path) -> None:
+    for template in (
+        "{{ bos_token }}{{ messages[-1]['content'] if messages | length < 3 else '' }}"
+        "{% if messages | length > 2 %}{% for m in messages %}{{ m['content'] }}{% endfor %}{% endif %}",
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        + tiny_lens.TEMPLATE,
+    ):
+        for system, outcome in ((None, "ok"), ("Be brief.", "failed")):
+            patient = _patient(sound, system_instruction=system)
+            patient.tokenizer.chat_template = template
+            found = template_checks.check_template(patient)[0]
+            assert found.outcome == outcome, found
+            assert ("leaves the system message out" in found.words) == (system is not None)
+
+
 def test_a_model_without_bos_needs_none(sound: Path, tasks: list[Any]) -> None:
     patient = _patient(sound)
     patient.tokenizer.bos_token = None

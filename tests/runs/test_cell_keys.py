@@ -137,6 +137,7 @@ CHANGES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "shots": (_recipe(backend={"num_fewshot": 0}), BOTH),
     # What decides nothing.
     "another file of the model": (_append("model/README.md", "x"), NONE),
+    "words on the adapter": (_append("adapter/README.md", "x"), NONE),
     "stray weights": (_append("model/stray.bin", "x"), NONE),
     "another file of the tasks": (_append("tasks/notes.txt", "x"), NONE),
     "another task": (_append("tasks/other.py", "x = 1"), NONE),
