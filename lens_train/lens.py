@@ -145,7 +145,7 @@ def make_plan(job: Job) -> Plan:
             resolve_data(run.get("probe_data") or job.data), config.languages, config.most_probed
         )
     dtype = resolve_dtype(config.dtype, device, checkpoint)
-    probed = probed_of(train_data.name, probe_data, subspaces)
+    probed = probed_of(job, config, probe_data, subspaces)
     held_out = partial(find_held_out, job, config, run, len(train_data), probed)
     return Plan(
         job,
@@ -223,12 +223,28 @@ def find_subspaces(plan: Plan, decoder: Decoder, kept: Kept | None = None) -> Su
     return subspaces
 
 
-def probed_of(name: str, probe_data: ParallelPrompts | None, subspaces: Subspaces | None) -> int:
-    """How many of the first items of the data called `name` were probed, now or for the given subspaces."""
+def probed_of(
+    job: Job, config: LensConfig, probe_data: ParallelPrompts | None, subspaces: Subspaces | None
+) -> int:
+    """How many of the first items of the training file were probed, now or for the given subspaces.
+
+    Files are the same by their name, or by their prompts, whatever they are called.
+    """
     if probe_data is not None:
-        return len(probe_data) if probe_data.name == name else 0
-    assert subspaces is not None
-    return int(subspaces.identity.get("items", 0)) if subspaces.identity.get("data") == name else 0
+        name, digest, items = probe_data.name, probe_data.sha256, len(probe_data)
+    else:
+        assert subspaces is not None
+        known = subspaces.identity
+        name, digest = str(known.get("data")), str(known.get("data_sha256"))
+        items = int(known.get("items", 0))
+    data = resolve_data(job.data)
+    if name == data.name:
+        return items
+    try:
+        read = {read_prompts(data, config.languages, most).sha256 for most in (items, config.most_probed)}
+    except UserError:  # an item is faulty that the run itself does not need
+        return 0
+    return items if digest in read else 0
 
 
 def find_held_out(

@@ -87,7 +87,7 @@ def admit(model: str, adapter: str | None, backend: Backend, device: str = "auto
     name, adapter = arguments["pretrained"], arguments.get("peft")
     if adapter is not None and not (Path(adapter) / "adapter_config.json").is_file():
         raise UserError(f"no adapter in {adapter}: it holds no adapter_config.json")
-    checkpoint = Checkpoint.open(name)
+    checkpoint = Checkpoint.open(name, backend.revision)
     file = checkpoint.folder / "generation_config.json"
     generation = read_object(file, "generation configuration") if file.is_file() else {}
     tokenizer, config = checkpoint.tokenizer, checkpoint.config
