@@ -178,6 +178,25 @@ def test_a_run_leaves_its_diagnostics(trained: Path, model: str, data: Path) -> 
     assert max(found["angles"]["specific"][:2]) < 1e-3 < min(found["angles"]["specific"][2:])
 
 
+def test_prompts_probed_under_another_name_are_not_held_out(model: str, data: Path, tmp_path: Path) -> None:
+    """The same prompts in another file were probed: none of them is called new."""
+    from lens_train.config import LensConfig
+    from lens_train.lens import probe_folder
+
+    copy = tmp_path / "other.jsonl"
+    copy.write_bytes(data.read_bytes())
+    probe_folder(model, copy, LensConfig(LANGUAGES, probe_items=12), tmp_path / "subspaces", "cpu")
+    settings = {"train_items": 4, "probe_items": 12}
+    found = run(model, data, tmp_path / "given", subspaces=str(tmp_path / "subspaces"), **settings)
+    assert found["held_out"]["text"] == "the first 4 training items: none were held out"
+    found = run(model, data, tmp_path / "probed", probe_data=str(copy), **settings)
+    assert found["held_out"]["text"] == "the first 4 training items: none were held out"
+    # Control: other prompts were probed.
+    other = tiny_lens.save_prompts(tmp_path / "new.jsonl", items=5)
+    found = run(model, data, tmp_path / "control", probe_data=str(other), **settings)
+    assert found["held_out"]["text"].startswith("items 5 to 14 of prompts.jsonl")
+
+
 def test_states_are_those_of_the_held_out_prompts(trained: Path, model: str, data: Path) -> None:
     """Norms before and after, against plain forward passes of the two checkpoints."""
     from lens_train.checkpoint import Checkpoint
