@@ -286,6 +286,14 @@ def as_number(value: Any) -> Any:
     return value
 
 
+def is_finite(value: float) -> bool:
+    """Whether a number is one that a float can hold."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return False
+
+
 _SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 
@@ -295,7 +303,7 @@ def _require_some(name: str, layers: tuple[int, ...]) -> None:
 
 
 def _require(name: str, value: Any, kind: Any, least: float | None) -> None:
-    wrong = isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value)
+    wrong = isinstance(value, bool) or not isinstance(value, kind) or not is_finite(value)
     if wrong or (least is not None and value < least):
         number = "a whole number" if kind is int else "a number"
         bound = "" if least is None else f" of at least {least}"

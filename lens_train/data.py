@@ -141,7 +141,9 @@ def refuse_item_name(row: Row, language: str, text: Any) -> None:
     """
     if language not in _USUAL_COLUMNS or not _names_an_item(text):
         return
-    fields = [name for name, value in row.fields.items() if value == text and find_code(_ending(name)) == language]
+    fields = [
+        name for name, value in row.fields.items() if value == text and find_code(_ending(name)) == language
+    ]
     if fields and not any("." in name for name in fields):
         raise UserError(
             f"{row.where}: the field {fields[0]!r} holds {text!r}, which names the item and is no "

@@ -154,8 +154,8 @@ def load_adapter(model: Any, folder: Path) -> Any:
     """Put a PEFT adapter on a model, whose vocabulary is resized if the adapter was trained on a resized one.
 
     Raises:
-        UserError: as `adapter_weights`, and as `require_adapter`; or tokens were added and the adapter does not
-            hold their embeddings.
+        UserError: as `adapter_weights`, and as `require_adapter`; or tokens were added and the adapter does
+            not hold their embeddings.
     """
     from peft import PeftModel
 
@@ -206,8 +206,8 @@ def _vocabulary(model: Any, folder: Path) -> int | None:
     if whole is None and low_rank is not None and low_rank > embeddings.weight.shape[0]:
         raise UserError(
             f"the adapter {folder} was trained with a vocabulary of {low_rank} tokens, the model has "
-            f"{embeddings.weight.shape[0]}, and the file does not hold the embeddings of the others; save it with "
-            "save_pretrained(..., save_embedding_layers=True)"
+            f"{embeddings.weight.shape[0]}, and the file does not hold the embeddings of the others; save it "
+            "with save_pretrained(..., save_embedding_layers=True)"
         )
     return whole
 

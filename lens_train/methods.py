@@ -1,8 +1,8 @@
 """The training methods: what is known of each before its code is loaded, and the checks before it starts.
 
-A method is one module with a function `train(job: Job) -> None` that fills `job.output`. To add one, write the
-module and its `Method` below. Your own method is named `module:function` on the command line; its module may
-hold a mapping `SETTINGS` from the function's name to the frozen dataclass of its settings.
+A method is one module with a function `train(job: Job) -> None` that fills `job.output`. To add one, write
+the module and its `Method` below. Your own method is named `module:function` on the command line; its module
+may hold a mapping `SETTINGS` from the function's name to the frozen dataclass of its settings.
 
 Importing this module loads no method and no torch.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import math
 import os
 import types
 import typing
@@ -25,7 +24,7 @@ from typing import Any, Literal, TypeVar
 from lens_eval.base.errors import UserError, did_you_mean
 from lens_eval.base.files import holds_nothing, lock, make_folder, write_text
 from lens_eval.base.reading import read_object
-from lens_train.config import as_number
+from lens_train.config import as_number, is_finite
 from lens_train.job import VARIANT_FILE, Job
 
 
@@ -80,9 +79,7 @@ METHODS: dict[str, Method] = {
         work="lens",
         trained_share=TOP_SHARE,
     ),
-    "xsft": Method(
-        _SFT + "train", "all weights tuned on answers", _TUNING, work="tuning"
-    ),
+    "xsft": Method(_SFT + "train", "all weights tuned on answers", _TUNING, work="tuning"),
     "xsft_top": Method(
         _SFT + "train",
         "the top layers tuned on answers",
@@ -194,14 +191,20 @@ def method_of(name: str) -> Method:
 
 
 def input_files(method: str, settings: Mapping[str, Any]) -> dict[str, str]:
-    """The settings that name files or folders: setting -> path. Of a method of your own, all that name a file."""
+    """The settings that name files or folders: setting -> path. Of your own method, all that name a file."""
     known = method_of(method)
     return {
         name: value
         for name, value in settings.items()
-        if known.is_path(name, value)
-        or (method not in METHODS and isinstance(value, str) and value and Path(value).is_file())
+        if known.is_path(name, value) or (method not in METHODS and _is_file(value))
     }
+
+
+def _is_file(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(value) and Path(value).is_file()
+    except (OSError, ValueError):  # too long for a name, or no name at all
+        return False
 
 
 def load(method: str) -> tuple[types.ModuleType, str]:
@@ -313,8 +316,8 @@ def processes() -> int:
 def _launched() -> tuple[int, int]:
     """Number of this process, and how many there are.
 
-    A process that is alone is number 0 of 1, whatever a shell or a queue has left in the environment: launchers
-    set all three variables, and accelerate goes by the last.
+    A process that is alone is number 0 of 1, whatever a shell or a queue has left in the environment:
+    launchers set all three variables, and accelerate goes by the last.
     """
     number, world, local = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     together = number.isdecimal() and world.isdecimal() and local.isdecimal() and int(world) > 1
@@ -343,17 +346,18 @@ def _value(value: Any, hint: Any, what: str) -> Any:
 def _number(value: Any) -> float | None:
     """A finite number, also as YAML 1.1 leaves `1e-4`: a text; None for everything else."""
     value = as_number(value)
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    return float(value) if isinstance(value, int | float) and is_finite(value) else None
 
 
 def _plain(value: Any, hint: type, what: str) -> Any:
-    if hint is float and not isinstance(value, bool):
-        number = _number(value)
+    if hint is float:
+        number = None if isinstance(value, bool) else _number(value)
         if number is not None:
             return number
-    if hint is bool or isinstance(value, bool):
+    elif hint is bool or isinstance(value, bool):
         if hint is bool and isinstance(value, bool):
             return value
     elif isinstance(value, hint):
         return value
-    raise UserError(f"{what} is {value!r}; {hint.__name__} was expected")
+    kind = "a finite float" if hint is float else hint.__name__
+    raise UserError(f"{what} is {value!r}; {kind} was expected")

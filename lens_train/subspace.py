@@ -64,8 +64,8 @@ def require_finite(states: Tensor, language: str) -> None:
     """
     if not bool(states.isfinite().all()):
         raise UserError(
-            f"hidden states of prompts in {language!r} are NaN or infinite: the weights hold such numbers, or "
-            "overflow in this dtype; try dtype=float32 or bfloat16, and `lens doctor`"
+            f"hidden states of prompts in {language!r} are NaN or infinite: the weights hold such numbers, "
+            "or overflow in this dtype; try dtype=float32 or bfloat16, and `lens doctor`"
         )
 
 

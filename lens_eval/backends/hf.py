@@ -34,8 +34,8 @@ class GreedyRows(HFLM):
     Settings of `generation_config.json` that change greedy replies, a `repetition_penalty` for instance, are
     switched off, as vLLM does by not reading them; those in the generation settings of a task or run count.
 
-    Sampled replies, beams, encoder-decoders and the like take the bare backend's way. Logits that are no numbers
-    are an error on every way.
+    Sampled replies, beams, encoder-decoders and the like take the bare backend's way. Logits that are no
+    numbers are an error on every way.
 
     An adapter that was saved with a tokenizer or a chat template, as TRL does, is evaluated with these.
     """
@@ -83,7 +83,8 @@ class GreedyRows(HFLM):
         finally:
             self.AUTO_MODEL_CLASS = auto
         if adapter:
-            self._model = load_adapter(self._model, Path(adapter))
+            bare: Any = self._model  # type: ignore[has-type]
+            self._model = load_adapter(bare, Path(adapter))
 
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **settings: Any) -> Any:
         """Prompts and replies, (rows, tokens), padded on the right."""

@@ -331,7 +331,7 @@ def _one_token(tokens: list[int]) -> SamplingParams:
 
 
 def _require_numbers(outputs: Sequence[Any]) -> None:
-    """Refuse replies to logits that were no numbers: their tokens mean nothing, and their text is empty as a rule.
+    """Refuse replies to logits that were no numbers: their tokens mean nothing, and their text is empty.
 
     Raises:
         UserError: with their number.

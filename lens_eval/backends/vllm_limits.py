@@ -89,8 +89,11 @@ def require_same_files(arguments: Mapping[str, Any]) -> None:
         read = set(checkpoint.folder.glob("consolidated*.safetensors")) or read
     more, less = read - set(checkpoint.weights), set(checkpoint.weights) - read
     if more or less:
-        faults = [f"{words} {listed(sorted(file.name for file in files))}" for words, files in (
-            ("it would read", more), ("it would not read", less)) if files]
+        faults = [
+            f"{words} {listed(sorted(file.name for file in files))}"
+            for words, files in (("it would read", more), ("it would not read", less))
+            if files
+        ]
         raise UserError(
             f"vLLM takes other weights of {checkpoint.folder} than transformers: {' and '.join(faults)}. "
             "Move the files that are not the model's out of the folder"

@@ -1,4 +1,4 @@
-"""The code that a number runs through: modules reached by imports, their data, and the libraries they import."""
+"""The code that a number runs through: modules reached by imports, their data, and libraries they import."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def source_of(modules: Mapping[str, Path]) -> str:
 def helpers(file: Path) -> dict[str, Path]:
     """A file of functions that no module's name leads to, and the files it imports: path -> file.
 
-    Followed are the files in its folder, as `helper` or `.helper`, and modules elsewhere. What is installed as a
-    library counts by its version, and what is of this project by its rooms: both are left out.
+    Followed are the files in its folder, as `helper` or `.helper`, and modules elsewhere. What is installed
+    as a library counts by its version, and what is of this project by its rooms: both are left out.
     """
     found: dict[str, Path] = {}
     todo = [] if _installed(file) else [file.resolve()]
@@ -110,7 +110,10 @@ def _data_of(file: Path, _changed: int) -> tuple[Path, ...]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and 0 < len(node.value) < 80
     }
     texts = {text for text in texts if "/" not in text and "\0" not in text}
-    folders = [file.parent, *(file.parent / text for text in texts if text.strip(".") and (file.parent / text).is_dir())]
+    folders = [
+        file.parent,
+        *(file.parent / text for text in texts if text.strip(".") and (file.parent / text).is_dir()),
+    ]
     found = {folder / text for folder in folders for text in texts if (folder / text).is_file()}
     return tuple(sorted(path for path in found if path.suffix != ".py"))
 

@@ -62,7 +62,8 @@ def rendered(
             if place < 0:
                 raise UserError(
                     f"the chat template of {name} leaves the prompt out of what it renders; templates that "
-                    "expect `content` as a list of parts do; give the model a chat_template.jinja that takes text"
+                    "expect `content` as a list of parts do; give the model a chat_template.jinja that takes "
+                    "text"
                 )
             behind = place + len(wanted)
     return text

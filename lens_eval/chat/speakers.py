@@ -166,7 +166,9 @@ class Speaker:
 
             edits = Steering.load(steering)
             if checkpoint.identity["weights_sha256"] != edits.base["weights_sha256"]:
-                raise UserError(f"the steering {steering} was made for other weights than those of {base} now")
+                raise UserError(
+                    f"the steering {steering} was made for other weights than those of {base} now"
+                )
             self._steerer = Steerer(self._model, edits)
 
     def answer(self, question: Question, on_text: OnText, max_new_tokens: int) -> tuple[str, bool]:
@@ -206,7 +208,9 @@ def _parts(model: str) -> tuple[str, str | None, Path | None]:
         if variant.kind == "steering":
             return present_base(str(variant.base["name"]), folder), None, folder
         if variant.kind == "decoding":
-            raise UserError(f"{model} is a decoding, which chat does not apply; evaluate it (docs/baselines.md)")
+            raise UserError(
+                f"{model} is a decoding, which chat does not apply; evaluate it (docs/baselines.md)"
+            )
         if variant.kind == "delta":
             raise UserError(
                 f"{model} is a delta; merge it first: lens merge --delta {model} "

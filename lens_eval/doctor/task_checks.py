@@ -7,7 +7,7 @@ from typing import Any
 
 from lens_eval.base.errors import UserError
 from lens_eval.doctor.patient import Outcome, Patient, Prompt, Prompter, Result, first_line
-from lens_eval.doctor.template_checks import begins_with_bos, beginning
+from lens_eval.doctor.template_checks import beginning, begins_with_bos
 
 BOS = "one BOS"
 SAMPLED = 200
@@ -100,7 +100,7 @@ def _chosen(documents: Any) -> list[int]:
 
 
 def check_bos(patient: Patient, task: Any, first: Prompt) -> Result:
-    """No doubled BOS, and the same number through both backends; `check_bos_by_weights` tells if it is right."""
+    """No doubled BOS, and the same number through both backends. The weights tell whether it is right."""
     tokenizer = patient.tokenizer
     if tokenizer.bos_token_id is None:
         return Result(BOS, "ok", "this model has none")
@@ -122,7 +122,9 @@ def check_bos(patient: Patient, task: Any, first: Prompt) -> Result:
         if len(set(counts.values())) > 1:
             return Result(BOS, "warning" if note else "failed", f"{words}: say add_bos_token{note}")
         if counts and begins_with_bos(patient, template) and not any(counts.values()):
-            advice = "the template or the tokenizer would write one; say add_bos_token=True if the weights need it"
+            advice = (
+                "the template or the tokenizer would write one; say add_bos_token=True if the weights need it"
+            )
             return Result(BOS, "warning", f"{words}: {advice}{note}")
     return Result(BOS, "ok", f"{used['hf']} {tokenizer.bos_token} through hf and vllm")
 
@@ -132,7 +134,7 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 
 def _bos_counts(patient: Patient, prompt: Prompt) -> dict[str, int]:
-    """BOS tokens at the beginning of a prompt, by backend: further on, a template may open its turns with it."""
+    """BOS tokens at the beginning of a prompt, by backend; further on, they may open the turns."""
     prompter = Prompter(patient)
     return {
         backend: beginning(patient.tokenizer, prompter.encode(prompt.text, prompt.continuation, backend))[0]

@@ -55,12 +55,12 @@ def _message_faults(plain: str, again: str, tokenizer: Any) -> list[str]:
 
 
 def _dialogue_faults(prompter: Prompter) -> tuple[list[str], list[str]]:
-    """Faults of a rendered dialogue, and notes if there can be none: turns stand in it once, in their order."""
+    """Faults of a rendered dialogue, whose turns stand in it once and in their order; notes if it fails."""
     turns = [("user", FIRST), ("assistant", REPLY), ("user", USER)]
     try:
         text = prompter.render([{"role": role, "content": content} for role, content in turns])
     except Exception as error:  # a template for single turns
-        return [], [f"it takes no dialogue, so no examples as turns and no second turns: {first_line(error)}"]
+        return [], [f"it takes no dialogue: no examples as turns, no second turns ({first_line(error)})"]
     counts = {content: text.count(content) for _, content in turns}
     faults = [f"in a dialogue {name} stands {count} times" for name, count in counts.items() if count != 1]
     places = [text.find(content) for _, content in turns]

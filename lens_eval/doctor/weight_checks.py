@@ -17,10 +17,10 @@ NAMES = ("layers", "BOS", "adapter", "hf and vllm")
 MISSED = 0.1
 """Nats per token by which another number of BOS must be better, to be the one that the weights expect."""
 TEXTS = (
-    "The ferry leaves the old harbour every morning at seven and comes back in the evening. In winter, if the "
-    "wind is too strong, it stays on the island, and the letters have to wait until the next day.",
-    "To bake bread you need flour, water, salt and yeast. Knead the dough for ten minutes, let it rest until it "
-    "has doubled, and put it into a hot oven. How long does it take until the crust is brown?",
+    "The ferry leaves the old harbour every morning at seven and comes back in the evening. In winter, if "
+    "the wind is too strong, it stays on the island, and the letters wait until the next day.",
+    "To bake bread you need flour, water, salt and yeast. Knead the dough for ten minutes, let it rest until "
+    "it has doubled, and put it into a hot oven. How long does it take until the crust is brown?",
 )
 """Plain English, so that the likelihood of a text can be measured where no task is named."""
 
@@ -66,7 +66,7 @@ def check_layers(patient: Patient) -> Result:
 
 
 def check_bos_by_weights(patient: Patient, tasks: Sequence[Any]) -> Result:
-    """Prompts begin with as many BOS as the weights expect: those with which the rest of a prompt is likeliest."""
+    """Prompts begin with as many BOS as the weights expect: with them, the rest of a prompt is likeliest."""
     import torch
 
     from lens_eval.upstream.evaluation import quiet
@@ -83,7 +83,9 @@ def check_bos_by_weights(patient: Patient, tasks: Sequence[Any]) -> Result:
     device = resolve_device(patient.device)
     with quiet(), torch.no_grad():
         model = load_model(patient.checkpoint, device, resolve_dtype("auto", device, patient.checkpoint))
-        nats = {count: _mean_loss(model, [[bos] * count + rest for rest in rests], count) for count in (0, 1, 2)}
+        nats = {
+            count: _mean_loss(model, [[bos] * count + rest for rest in rests], count) for count in (0, 1, 2)
+        }
     best = min(nats, key=lambda count: nats[count])
     words = (
         f"prompts begin with {fed} {tokenizer.bos_token}; nats per token of their text with 0, 1 and 2: "

@@ -77,7 +77,7 @@ def load(runs: Sequence[str | Path]) -> Loaded:
     """Read results folders: of `lens reproduce`, `lens eval`, or of lm_eval itself.
 
     `NAME=FOLDER` names the variant of a folder that holds one; where it holds several, `NAME` tells them from
-    those of the same name elsewhere. Without a name the part of the path does that in which the folders differ.
+    those of the same name elsewhere. Without a name, the part of the path in which the folders differ does.
 
     Raises:
         UserError: no such folder, no results in it, or a file that is corrupt, cut short or foreign.
@@ -94,8 +94,9 @@ def load(runs: Sequence[str | Path]) -> Loaded:
             found, missing = _read_run(path, document)
         else:
             found = _read_lm_eval(path, name)
-        taken = {each.variant for each in (*scores, *holes)}
-        names = _told_apart([each.variant for each in (*found, *missing)], taken, name or tail)
+        taken = {*(each.variant for each in scores), *(each.variant for each in holes)}
+        own = [*(each.variant for each in found), *(each.variant for each in missing)]
+        names = _told_apart(own, taken, name or tail)
         scores += [replace(each, variant=names[each.variant]) for each in found]
         holes += [replace(each, variant=names[each.variant]) for each in missing]
     return Loaded(scores, documents[0] if len(documents) == 1 else {}, holes)
@@ -243,7 +244,7 @@ def _place_of(file: Path, root: Path) -> Path:
 
 
 def _variants_of(found: Sequence[_Found], root: Path, name: str | None) -> list[str]:
-    """A name for each model: its own, with more of its path or the place of its results where that is needed."""
+    """A name for each model: its own, with more of its path, or the place of its results, if need be."""
     labels = [model_label(each.model) for each in found]
     names = []
     for label, each in zip(labels, found, strict=True):
@@ -252,7 +253,9 @@ def _variants_of(found: Sequence[_Found], root: Path, name: str | None) -> list[
             tails = _tails([PurePath(other.model) for other in alike])
             label = dict(zip([other.model for other in alike], tails, strict=True))[each.model]
         elif len(alike) > 1:
-            label = f"{label} ({each.place.relative_to(root) if each.place.is_relative_to(root) else each.place})"
+            label = (
+                f"{label} ({each.place.relative_to(root) if each.place.is_relative_to(root) else each.place})"
+            )
         names.append(label if name is None else f"{label} ({name})")
     return names
 

@@ -72,7 +72,9 @@ class Identities:
         names = {entry.name.removesuffix(".py") for entry in tasks.iterdir() if entry.name.endswith(".py")}
         entries = [f"lens_eval.tasks.{name}" for name in names - {"__init__", "generate"}]
         entries += ["lens_eval.upstream.evaluation", "lens_eval.upstream.responses"]
-        entries += [f"lens_eval.backends.{backends[kind]}" for kind in ("checkpoint", writes) if kind in backends]
+        entries += [
+            f"lens_eval.backends.{backends[kind]}" for kind in ("checkpoint", writes) if kind in backends
+        ]
         return {**self._code_of(entries, SHOWING), **versions_of(["lm-eval", "peft"])}
 
     def _training(self, row: Row) -> dict[str, Any]:
@@ -116,7 +118,7 @@ class Identities:
         return self._hashes[data]
 
     def _by_content(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments of a backend; files and folders among them count by what is in them, wherever they lie."""
+        """Arguments of a backend; files and folders among them count by what is in them."""
         paths = {
             name: Path(value).expanduser()
             for name, value in arguments.items()
@@ -159,10 +161,12 @@ def cell_record(folder: Path) -> dict[str, Any]:
 
 
 def variant_files(folder: Path) -> list[Path]:
-    """Files at the top of a folder, a variant's or an adapter's, that decide what it says: no record, no words."""
+    """Files at the top of a variant's or an adapter's folder that decide what it says, without its record."""
     kinds = (".safetensors", ".json", ".jinja", ".model", ".txt")
     return sorted(
-        file for file in folder.iterdir() if file.suffix in kinds and file.is_file() and file.name != VARIANT_FILE
+        file
+        for file in folder.iterdir()
+        if file.suffix in kinds and file.is_file() and file.name != VARIANT_FILE
     )
 
 

@@ -51,8 +51,8 @@ def check(recipe: Recipe, folder: Path, device: str | None) -> None:
         task_folders(recipe.include_path)
     if recipe.backend.revision and any(spec.method for spec in recipe.variants):
         raise UserError(
-            f"backend.args.revision is {recipe.backend.revision}, and variants are trained: training reads the "
-            "main revision. Download the one you mean, and name its folder as the backbone"
+            f"backend.args.revision is {recipe.backend.revision}, and variants are trained: training reads "
+            "the main revision. Download the one you mean, and name its folder as the backbone"
         )
     for spec in recipe.variants:
         if spec.method is None:

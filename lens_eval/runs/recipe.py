@@ -427,7 +427,7 @@ def language_code(code: str) -> str:
     """The project's code of one language.
 
     Raises:
-        UserError: it is unknown, or several codes stand in one text, of which all but the first would be lost.
+        UserError: it is unknown, or several codes stand in one text: all but the first would be lost.
     """
     from lens_eval.language.languages import find_code, normalise_code
 

@@ -50,8 +50,8 @@ def present_base(base: str, adapter: Path) -> str:
     is_path = base.startswith((".", "/", "~")) or base.count("/") > 1
     if base != "builtin" and is_path and not Path(resolve_model(base)).exists():
         raise UserError(
-            f"{adapter} was made for the model {base}, which is not there any more; name it where it lies now: "
-            f"--model MODEL --adapter {adapter}"
+            f"{adapter} was made for the model {base}, which is not there any more; name it where it lies "
+            f"now: --model MODEL --adapter {adapter}"
         )
     return base
 

@@ -66,7 +66,6 @@ class SdrrlSettings(TuningSettings):
             raise UserError("setting parts is empty: there is nothing to train on")
 
 
-
 def train(job: Job) -> None:
     """Generate, translate, fine-tune; write a checkpoint to `job.output`, own answers to `training/`."""
     settings = methods.read_settings(SdrrlSettings, job.settings, job.method)

@@ -60,8 +60,8 @@ class TrainingLog(transformers.TrainerCallback):
         broken = [name for name in ("loss", "grad_norm") if not math.isfinite(float(logs.get(name, 0.0)))]
         if broken:
             raise UserError(
-                f"step {state.global_step}: {' and '.join(broken)} is no finite number; lower learning_rate, or "
-                "set dtype=float32; if it is the first step, the model's weights hold such numbers (`lens doctor`)"
+                f"step {state.global_step}: {' and '.join(broken)} is no finite number; lower learning_rate, "
+                "or set dtype=float32. At the first step, it is the model's weights: see `lens doctor`"
             )
         if not state.is_world_process_zero:
             return

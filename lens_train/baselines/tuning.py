@@ -231,8 +231,8 @@ class Run:
         broken = [name for name, tensor in self._tensors.items() if not bool(tensor.isfinite().all())]
         if broken:
             raise UserError(
-                f"training has made weights that are no finite numbers ({listed(broken)}); nothing is written. "
-                "Lower learning_rate, or set dtype=float32"
+                f"training has made weights that are no finite numbers ({listed(broken)}); nothing is "
+                "written. Lower learning_rate, or set dtype=float32"
             )
         aside = job.output / "training" / "partial"
         shutil.rmtree(aside, ignore_errors=True)

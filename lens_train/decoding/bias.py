@@ -39,7 +39,6 @@ class BiasSettings:
             raise UserError(f"margin is {self.margin}; it must be from 0 to 1")
 
 
-
 def check(job: Job) -> None:
     """Refuse what cannot work.
 

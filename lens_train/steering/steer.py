@@ -75,7 +75,6 @@ class SteerSettings:
                 raise UserError(f"setting {name} is {value}; it must be at least 1")
 
 
-
 def train(job: Job) -> None:
     """Probe (unless subspaces are given), and write the steering folder to `job.output`."""
     begun = time.perf_counter()

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lens_eval.base.files import write_text
-from lens_eval.base.plain_tables import WHY_SIMULATED, markdown_cell, percent
+from lens_eval.base.plain_tables import WHY_SIMULATED, markdown_cell
 from lens_eval.base.separated import write_csv
 from lens_train.lens import RUN_SETTINGS
+from lens_train.watch.dev import shown_share
 
 if TYPE_CHECKING:
     from lens_train.sweep.rows import Outcome, Request, Row

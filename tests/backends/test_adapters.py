@@ -1,4 +1,4 @@
-"""An adapter is evaluated as it was saved: with its tokenizer, its template and its vocabulary, whole or not at all."""
+"""An adapter is evaluated as it was saved: with its tokenizer, template and vocabulary, or not at all."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def _examined(base: Path, adapter: Path) -> Any:
 
 def test_the_template_of_an_adapter_is_used(base: Path, tmp_path: Path) -> None:
     adapter = _adapter(base, tmp_path / "adapter")
-    assert "<|assistant|>" in _loaded(base, adapter).apply_chat_template(MESSAGES), "a control: it has none yet"
+    assert "<|assistant|>" in _loaded(base, adapter).apply_chat_template(MESSAGES), (
+        "a control: it has none yet"
+    )
     (adapter / "chat_template.jinja").write_text(OTHER, encoding="utf-8")
     for feeding in (_loaded(base, adapter), _examined(base, adapter)):
         assert "<|helper|>" in feeding.apply_chat_template(MESSAGES)
@@ -90,7 +92,9 @@ def test_a_base_that_has_moved_is_named(base: Path, tmp_path: Path) -> None:
     adapter = _adapter(tmp_path / "old", tmp_path / "adapter")
     assert model_arguments(str(adapter))["peft"] == str(adapter)
     (tmp_path / "old").rename(tmp_path / "new")
-    with pytest.raises(UserError, match=r"made for the model .*old, which is not there any more.*--model MODEL"):
+    with pytest.raises(
+        UserError, match=r"made for the model .*old, which is not there any more.*--model MODEL"
+    ):
         model_arguments(str(adapter))
     assert model_arguments(str(tmp_path / "new"), str(adapter))["peft"] == str(adapter)
 

@@ -197,8 +197,8 @@ def test_the_weights_tell_whether_a_bos_is_missing(tasks: list[Any]) -> None:
 
 def test_weights_that_do_not_care_accept_what_is_fed(sound: Path, tasks: list[Any]) -> None:
     """A random model: a tokenizer that writes no BOS by itself, and one that does, are both right."""
-    for patient in (_patient(sound), _writing_bos(_patient(sound, apply_chat_template=False))):
-        assert weight_checks.check_bos_by_weights(patient, tasks).outcome == "ok"
+    for own in (_patient(sound), _writing_bos(_patient(sound, apply_chat_template=False))):
+        assert weight_checks.check_bos_by_weights(own, tasks).outcome == "ok"
 
 
 @pytest.mark.parametrize(
@@ -211,12 +211,13 @@ def test_weights_that_do_not_care_accept_what_is_fed(sound: Path, tasks: list[An
             "in a dialogue FIRSTTEXT stands 0 times",
         ),
         (
-            "{{ bos_token }}{% for m in messages | reverse %}{{ m['content'] }}<|end|>{% endfor %}<|assistant|>",
+            "{{ bos_token }}{% for m in messages | reverse %}{{ m['content'] }}<|end|>{% endfor %}",
             "failed",
             "another order",
         ),
         (
-            "{% if messages | length > 1 %}{{ raise_exception('one turn only') }}{% endif %}" + tiny_lens.TEMPLATE,
+            "{% if messages | length > 1 %}{{ raise_exception('one turn only') }}{% endif %}"
+            + tiny_lens.TEMPLATE,
             "warning",
             "takes no dialogue.*one turn only",
         ),

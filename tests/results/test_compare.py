@@ -223,7 +223,12 @@ def test_models_whose_paths_end_alike_are_all_shown(tmp_path: Path) -> None:
 def test_holes_follow_the_name_of_their_run(tmp_path: Path) -> None:
     runs = []
     for name in ("a", "b"):
-        make_run(tmp_path / name, codes=("en", "zh"), variants=("lens", "xsft"), holes=[("xsft", "lens_x_zh", "no")])
+        make_run(
+            tmp_path / name,
+            codes=("en", "zh"),
+            variants=("lens", "xsft"),
+            holes=[("xsft", "lens_x_zh", "no")],
+        )
         runs.append(tmp_path / name)
     assert [hole.variant for hole in load(runs)[2]] == ["xsft", "xsft (b)"]
     with pytest.raises(UserError, match="names no variant"):

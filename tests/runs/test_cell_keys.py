@@ -1,4 +1,4 @@
-"""A cell is made again if one of the inputs that decide its numbers changes, and kept if anything else does."""
+"""A cell is made again if an input that decides its numbers changes, and kept if anything else does."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ import own_words
 HERE = Path(__file__).parent
 
 def load(**_):
-    read = lambda name: datasets.Dataset.from_list([{"q": line} for line in (HERE / name).read_text().split()])
+    def read(name):
+        words = (HERE / name).read_text().split()
+        return datasets.Dataset.from_list([{"q": word} for word in words])
+
     return {"test": read("test.txt"), "shown": read("shown.txt")}
 
 def ask(doc):

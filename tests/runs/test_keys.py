@@ -33,8 +33,10 @@ def keys():
     found = {row.name: made.training(row) for row in rows_of(recipe) if row.trained}
     wanted = {"evaluated": "backbone", "evaluated steered": "steer", "evaluated biased": "bias"}
     rows = {row.name: row for row in rows_of(recipe)}
-    evaluated = {name: json.dumps(made._evaluating(rows[row]), sort_keys=True) for name, row in wanted.items()}
-    return found | evaluated
+    def evaluated(row):
+        return json.dumps(made._evaluating(rows[row]), sort_keys=True)
+
+    return found | {name: evaluated(row) for name, row in wanted.items()}
 
 before, changed = keys(), {}
 for name in sys.argv[3:]:

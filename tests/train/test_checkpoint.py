@@ -151,7 +151,13 @@ def test_weights_changed_within_a_process_have_another_hash_and_unchanged_ones_a
 
 @pytest.mark.parametrize(
     ("method", "settings"),
-    [("lens", {"show_replies": 0, "diagnose": 0}), ("xsft", {}), ("steer", {}), ("diffmean", {}), ("bias", {})],
+    [
+        ("lens", {"show_replies": 0, "diagnose": 0}),
+        ("xsft", {}),
+        ("steer", {}),
+        ("diffmean", {}),
+        ("bias", {}),
+    ],
 )
 def test_a_run_opens_its_model_once(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, settings: dict[str, Any]
@@ -165,7 +171,10 @@ def test_a_run_opens_its_model_once(
     load = AutoTokenizer.from_pretrained
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *a, **k: loads.append(a) or load(*a, **k))
     rows = [
-        {"prompt": {"en": f"What is {n}?", "zh": f"{n} 是什么？"}, "response": {"en": "A number.", "zh": "数字。"}}
+        {
+            "prompt": {"en": f"What is {n}?", "zh": f"{n} 是什么？"},
+            "response": {"en": "A number.", "zh": "数字。"},
+        }
         for n in ("one", "two", "three", "four")
     ]
     data = tmp_path / "pairs.jsonl"

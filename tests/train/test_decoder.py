@@ -47,13 +47,13 @@ def test_encoder_decoders_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_folders_that_hold_no_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no model 'no/such-model'"):
-        Checkpoint.open("no/such-model").folder
+        Checkpoint.open("no/such-model")
     with pytest.raises(UserError, match=r"has no config\.json"):
-        Checkpoint.open(str(tmp_path)).folder
+        Checkpoint.open(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(UserError, match="pickled weights are not read"):
-        Checkpoint.open(str(tmp_path)).folder
+        Checkpoint.open(str(tmp_path))
 
 
 def test_devices() -> None:
@@ -75,4 +75,6 @@ def test_auto_is_bfloat16_where_stored_so_and_no_slower(tmp_path: Path) -> None:
     assert torch.get_num_threads() == threads, "timing leaves the threads as they were"
     assert resolve_dtype("auto", cpu, Checkpoint.open(low)) == (torch.bfloat16 if fast else torch.float32)
     assert resolve_dtype("auto", cpu, Checkpoint.open(name)) == torch.float32, "a control: not stored so"
-    assert resolve_dtype("bfloat16", cpu, Checkpoint.open(name)) == torch.bfloat16, "what is asked for is done"
+    assert resolve_dtype("bfloat16", cpu, Checkpoint.open(name)) == torch.bfloat16, (
+        "what is asked for is done"
+    )

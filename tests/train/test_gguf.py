@@ -426,7 +426,7 @@ def test_a_folder_of_gguf_files_names_one(tmp_path: Path) -> None:
 
     write_gguf(tmp_path / "m.gguf", llama())
     with pytest.raises(UserError, match=r"no config.json; name the file itself: .*m.gguf"):
-        Checkpoint.open(str(tmp_path)).folder
+        Checkpoint.open(str(tmp_path))
 
 
 # --- the cache ---------------------------------------------------------------------------------
