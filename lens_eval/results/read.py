@@ -202,7 +202,7 @@ def _read_lm_eval(path: Path, name: str | None) -> list[Scores]:
     Of several results of one task and model in one place the latest counts, as in lm_eval. Models whose names
     end alike, and one model that was evaluated on one task in several places, are told apart.
     """
-    files = [path] if path.is_file() else sorted(_results_below(path), key=lambda p: p.name)
+    files = [path] if path.is_file() else sorted(_results_below(path), key=lambda p: (p.name, p))
     files = [p for p in files if not any(part.endswith(".partial") for part in p.parts)]
     if not files:
         raise UserError(

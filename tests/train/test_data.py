@@ -93,7 +93,7 @@ def test_the_number_of_an_item_is_no_pair_and_no_translation(tmp_path: Path) -> 
     from lens_train.baselines.pairs import read_pairs
     from lens_train.baselines.translate import Table
 
-    row = {"prompt_id": "17", "prompt_en": EN, "response_en": "An animal.", "response_id": "Hewan itu."}
+    row = {"prompt_id": "17", "prompt.en": EN, "response.en": "An animal.", "response.id": "Hewan itu."}
     with pytest.raises(UserError, match="names the item"):
         read_pairs(write(tmp_path / "pairs.jsonl", row), ("en", "id"))
     read_pairs(write(tmp_path / "pairs.jsonl", {**row, "prompt_id": "Apa itu kucing?"}), ("en", "id"))
