@@ -70,10 +70,10 @@ class LensVLLM(ByLanguage, VLLM):
         **arguments: Any,
     ) -> None:
         cpu = vllm_limits.is_cpu()
-        vllm_limits.require_same_files({"pretrained": pretrained, **arguments})
         self._eager_to_steer = bool(steering) and not cpu and "enforce_eager" not in arguments
         arguments = vllm_limits.checked({"pretrained": pretrained, "steering": steering, **arguments}, cpu)
         del arguments["steering"]
+        vllm_limits.require_same_files(arguments)
         if steering:
             load_steering(steering, pretrained)
         self._decoding = load_decoding(decoding, pretrained) if decoding else None

@@ -192,7 +192,10 @@ def test_prompts_probed_under_another_name_are_not_held_out(model: str, data: Pa
     found = run(model, data, tmp_path / "probed", probe_data=str(copy), **settings)
     assert found["held_out"]["text"] == "the first 4 training items: none were held out"
     # Control: other prompts were probed.
-    other = tiny_lens.save_prompts(tmp_path / "new.jsonl", items=5)
+    other = tmp_path / "new.jsonl"
+    other.write_text(
+        "".join(data.read_text(encoding="utf-8").splitlines(keepends=True)[9:]), encoding="utf-8"
+    )
     found = run(model, data, tmp_path / "control", probe_data=str(other), **settings)
     assert found["held_out"]["text"].startswith("items 5 to 14 of prompts.jsonl")
 
