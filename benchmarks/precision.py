@@ -25,7 +25,7 @@ from benchmarks.common import Phases, write_table
 from benchmarks.random_llama import LANGUAGES, save_data, save_small, save_tokenizer
 from lens_eval.mini import resolve_data
 from lens_train import lens
-from lens_train.checkpoint import load_tokenizer
+from lens_train.checkpoint import Checkpoint
 from lens_train.decoder import load_model
 from lens_train.devices import DTYPES, resolve_dtype
 from lens_train.job import Job
@@ -181,7 +181,7 @@ def _degrees(cosine: float) -> str:
 def store(source: str, folder: Path) -> str:
     """Save a model's weights in bfloat16, with its tokenizer; returns the folder."""
     load_model(source, "cpu", "bfloat16").save_pretrained(folder)
-    load_tokenizer(source).save_pretrained(folder)
+    Checkpoint.open(source).tokenizer.save_pretrained(folder)
     return str(folder)
 
 
@@ -192,7 +192,7 @@ def main() -> int:
         model = str(folder / "model")
         save_data(folder, save_tokenizer(folder / "model"))
         save_small(folder / "model", "bfloat16")
-        if resolve_dtype("auto", torch.device("cpu"), model) != torch.bfloat16:
+        if resolve_dtype("auto", torch.device("cpu"), Checkpoint.open(model)) != torch.bfloat16:
             print("this processor has no bfloat16 arithmetic: not measured", file=sys.stderr)
             return 1
         data, given = folder / "train", {"probe_data": str(folder / "probe")}

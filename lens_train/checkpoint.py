@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ from typing import Any
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.progress import progress
-from lens_eval.base.reading import read_object
+from lens_eval.base.reading import read_object, read_text
 from lens_eval.mini import resolve_model
 from lens_train.gguf import is_gguf
 
@@ -50,15 +51,19 @@ class Checkpoint:
     """The safetensors files that transformers loads, and no others."""
 
     @staticmethod
-    def open(name: str) -> Checkpoint:
+    def open(name: str, revision: str | None = None) -> Checkpoint:
         """Find the files of a model. A GGUF file is converted on first use.
+
+        Args:
+            name: a folder, `builtin`, a hub id or a GGUF file.
+            revision: of a hub id: branch, tag or commit; None = the main one.
 
         Raises:
             UserError: there is no such folder, file or hub id; the folder holds an adapter, or no safetensors
                 weights under the names that transformers knows; an index names a file that is not there; the
                 GGUF file is damaged or not supported.
         """
-        folder = _find(name)
+        folder = _find(name, revision)
         if (folder / ADAPTER_CONFIG).is_file():
             raise UserError(
                 f"{folder} holds an adapter ({ADAPTER_CONFIG}); name its base model here, or merge the two "
@@ -84,12 +89,7 @@ class Checkpoint:
         Raises:
             UserError: there is no tokenizer, or it needs code from the model's folder.
         """
-        from transformers import AutoTokenizer
-
-        try:
-            return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
-        except Exception as error:  # the tokenizers library raises no narrower one for a broken file
-            raise UserError(f"cannot load the tokenizer of {self.name}: {first_line(error)}") from None
+        return _tokenizer_of(self.folder)
 
     @cached_property
     def config(self) -> Any:
@@ -143,38 +143,55 @@ class Checkpoint:
         }
 
 
-def _find(name: str) -> Path:
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder, an adapter's as a rule, holds a tokenizer of its own."""
+    return any((folder / name).is_file() for name in ("tokenizer_config.json", "tokenizer.json"))
+
+
+def adapter_tokenizer(checkpoint: Checkpoint, adapter: Path) -> Any:
+    """The tokenizer of a model under an adapter.
+
+    It is the one that the adapter was saved with, as TRL does; else the model's, with the adapter's chat
+    template if there is one.
+
+    Raises:
+        UserError: a tokenizer cannot be loaded.
+    """
+    if has_tokenizer(adapter):
+        return _tokenizer_of(adapter)
+    tokenizer = copy.deepcopy(checkpoint.tokenizer)
+    wear_template(tokenizer, adapter)
+    return tokenizer
+
+
+def wear_template(tokenizer: Any, folder: Path) -> None:
+    """Give a tokenizer the chat template of a folder, if it holds one."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        tokenizer.chat_template = read_text(file)
+
+
+def _tokenizer_of(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises no narrower one for a broken file
+        raise UserError(f"cannot load the tokenizer of {folder}: {first_line(error)}") from None
+
+
+def _find(name: str, revision: str | None) -> Path:
     """The local folder of a model."""
     if is_gguf(name):
         from lens_train.gguf.cache import model_folder
 
         return model_folder(Path(name))
     folder = Path(resolve_model(name))
-    return folder if folder.is_dir() else download(name)
-
-
-def checkpoint_folder(name: str) -> Path:
-    """The local folder of a model; raises as `Checkpoint.open`."""
-    return Checkpoint.open(name).folder
-
-
-def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a model; raises as `Checkpoint.open` and `Checkpoint.tokenizer`."""
-    return Checkpoint.open(name).tokenizer
-
-
-def causal_config(name: str) -> Any:
-    """The configuration of a model; raises as `Checkpoint.open` and `Checkpoint.config`."""
-    return Checkpoint.open(name).config
-
-
-def model_identity(name: str) -> dict[str, str]:
-    """The identity of a model; see `Checkpoint.identity`."""
-    return Checkpoint.open(name).identity
+    return folder if folder.is_dir() else download(name, revision)
 
 
 @lru_cache(maxsize=8)
-def download(name: str) -> Path:
+def download(name: str, revision: str | None = None) -> Path:
     """The local snapshot of a model or adapter on the hub; downloaded if it is not in the cache.
 
     Raises:
@@ -184,7 +201,9 @@ def download(name: str) -> Path:
 
     patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken"]
     try:
-        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=["*/*"]))
+        return Path(
+            snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"])
+        )
     except Exception as error:
         raise UserError(f"no model {name!r}: no such folder, and {_hub_says(error, name)}") from None
 
@@ -255,6 +274,11 @@ def listed(names: list[str], most: int = 3) -> str:
 def first_line(error: Exception) -> str:
     """The first line of an error's text that says something, else the name of its type."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def in_a_line(error: Exception, most: int = 600) -> str:
+    """All that an error says, in one line: of weights that do not fit, the first line says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
 
 
 def hash_of(file: Path, bar: Any = None) -> str:

@@ -222,10 +222,12 @@ class LensConfig:
     def _check_layers(self) -> None:
         trained = self.trained_layers
         if isinstance(trained, tuple):
+            _require_some("trained_layers", trained)
             for layer in trained:
                 _require("trained_layers", layer, int, None)
         else:
             _require("trained_layers", trained, int, 1)
+        _require_some("loss_layers", self.loss_layers)
         for layer in self.loss_layers:
             _require("loss_layers", layer, int, None)
 
@@ -268,6 +270,8 @@ class LensConfig:
         }
         if not isinstance(self.scale_free, bool):
             raise UserError(f"scale_free is {self.scale_free!r}; possible: true, false")
+        if self.system_prompt is not None and not isinstance(self.system_prompt, str):
+            raise UserError(f"system_prompt is {self.system_prompt!r}; give a text")
         if not isinstance(self.template_args, Mapping):
             raise UserError(f"template_args is {self.template_args!r}; give `name: value` lines")
         for name, known in choices.items():
@@ -282,11 +286,24 @@ def as_number(value: Any) -> Any:
     return value
 
 
+def is_finite(value: float) -> bool:
+    """Whether a number is one that a float can hold."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return False
+
+
 _SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 
+def _require_some(name: str, layers: tuple[int, ...]) -> None:
+    if not layers:
+        raise UserError(f"{name} names no layer; leave it out, or name some")
+
+
 def _require(name: str, value: Any, kind: Any, least: float | None) -> None:
-    wrong = isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value)
+    wrong = isinstance(value, bool) or not isinstance(value, kind) or not is_finite(value)
     if wrong or (least is not None and value < least):
         number = "a whole number" if kind is int else "a number"
         bound = "" if least is None else f" of at least {least}"

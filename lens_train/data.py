@@ -116,11 +116,7 @@ def _prompt(row: Row, language: str) -> str:
     text = lookup(row.fields, language, ("prompt", "input"))
     if text is None:
         text = _by_language(row.fields, language)
-        if language in _USUAL_COLUMNS and _is_number_of_item(text):
-            raise UserError(
-                f"{row.where}: the field {language!r} holds {text!r}, which is the item's number and no "
-                'prompt in that language; write the prompts as {"prompt": {"en": ..., "id": ...}}'
-            )
+    refuse_item_name(row, language, text)
     if text is None:
         raise UserError(
             f"{row.where}: no prompt in {language!r}; the item holds: {', '.join(_columns(row.fields))}. "
@@ -137,10 +133,34 @@ _USUAL_COLUMNS = ("id", "no")
 """Language codes (Indonesian, Norwegian) that are also usual names of the column that numbers the items."""
 
 
-def _is_number_of_item(text: Any) -> bool:
+def refuse_item_name(row: Row, language: str, text: Any) -> None:
+    """Refuse the number or name of an item in the place of a text in Indonesian (`id`) or Norwegian (`no`).
+
+    Raises:
+        UserError: naming row and field; a text by language, `{"prompt": {"id": ...}}`, is always taken.
+    """
+    if language not in _USUAL_COLUMNS or not _names_an_item(text):
+        return
+    fields = [
+        name for name, value in row.fields.items() if value == text and find_code(_ending(name)) == language
+    ]
+    if fields and not any("." in name for name in fields):
+        raise UserError(
+            f"{row.where}: the field {fields[0]!r} holds {text!r}, which names the item and is no "
+            f'text in that language; write the texts as {{"prompt": {{"en": ..., "{language}": ...}}}}'
+        )
+
+
+def _ending(field: str) -> str:
+    return field.rpartition("_")[2]
+
+
+def _names_an_item(text: Any) -> bool:
+    """Whether this is a number, or one word with signs in it that no word has."""
     if isinstance(text, int | float):
         return True
-    return isinstance(text, str) and len(text.split()) == 1 and any(sign.isdigit() for sign in text)
+    word = isinstance(text, str) and len(text.split()) == 1
+    return word and any(sign.isdigit() or sign in "-_:/#" for sign in text)
 
 
 def _columns(fields: Mapping[str, Any]) -> list[str]:
@@ -276,6 +296,7 @@ class Renderer:
                 ),
                 messages,
                 str(self.tokenizer.name_or_path),
+                system=True,
             )
         except UserError as error:
             raise UserError(f"{error}; try without system_prompt, or `template: plain`") from None

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lens_eval.base.errors import UserError
-from lens_train.checkpoint import causal_config
+from lens_train.checkpoint import Checkpoint
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -39,7 +39,7 @@ def resolve_device(device: str) -> torch.device:
     return wanted
 
 
-def resolve_dtype(dtype: str, device: torch.device, model: str | None = None) -> torch.dtype:
+def resolve_dtype(dtype: str, device: torch.device, model: Checkpoint | None = None) -> torch.dtype:
     """Return the type of the frozen weights.
 
     `auto` is bfloat16 on a GPU that supports it. On a CPU it is bfloat16 if `model` is stored in bfloat16 and
@@ -49,7 +49,7 @@ def resolve_dtype(dtype: str, device: torch.device, model: str | None = None) ->
         return DTYPES[dtype]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    stored = model is not None and causal_config(model).dtype == torch.bfloat16
+    stored = model is not None and model.config.dtype == torch.bfloat16
     fast = device.type == "cpu" and stored and multiplies_in_bfloat16()
     return torch.bfloat16 if fast else torch.float32
 

@@ -24,10 +24,9 @@ from lens_eval.base.progress import progress
 from lens_train.checkpoint import (
     INDEX,
     WHOLE,
-    checkpoint_folder,
+    Checkpoint,
     first_line,
     listed,
-    model_identity,
     weight_files,
 )
 from lens_train.files import TYPES, tensor_entries, write_tensors
@@ -157,7 +156,8 @@ def merge(delta: Path, base: str, output: Path) -> None:
             changed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{delta} holds no delta ({error}); `lens train --delta` makes one") from None
-    identity = model_identity(base)
+    checkpoint = Checkpoint.open(base)
+    identity = checkpoint.identity
     if identity["weights_sha256"] != variant.base["weights_sha256"]:
         raise UserError(
             f"{delta} was trained from {variant.base['name']} "
@@ -166,9 +166,9 @@ def merge(delta: Path, base: str, output: Path) -> None:
         )
     if not holds_nothing(output):
         raise UserError(f"output {output} is not empty; name another folder")
-    folder = checkpoint_folder(base)
+    folder = checkpoint.folder
     require_fitting(delta, changed, find_tensors(folder))
-    need_disk(output, checkpoint_bytes(folder))
+    need_disk(output, checkpoint.bytes)
     aside = output / f"merge{PARTIAL}"  # a killed merge leaves nothing else
     with lock(output):
         shutil.rmtree(aside, ignore_errors=True)
@@ -201,8 +201,3 @@ def require_fitting(delta: Path, changed: Mapping[str, Tensor], base: Mapping[st
 
 def _words(shape: Sequence[int], dtype: torch.dtype) -> str:
     return f"{tuple(shape)} {str(dtype).removeprefix('torch.')}"
-
-
-def checkpoint_bytes(folder: Path) -> int:
-    """Size of the weights of a checkpoint."""
-    return sum(file.stat().st_size for file in weight_files(folder))

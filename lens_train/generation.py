@@ -287,6 +287,20 @@ def _require_numbers(broken: int, rows: int) -> None:
         )
 
 
+class RequireNumbers:
+    """A logits processor that changes nothing and refuses logits without a number among them."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores of the next token, (rows, vocabulary).
+
+        Raises:
+            UserError: a row's largest score is NaN or infinite.
+        """
+        broken = ~scores.max(dim=-1).values.isfinite()
+        _require_numbers(int(broken.sum()), len(scores))
+        return scores
+
+
 def _reply(tokens: list[int], ended: bool) -> Reply:
     return Reply(tokens, ended, not ended and loop_period(tokens) is not None)
 
@@ -386,6 +400,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "bad_words_ids": (),
     "begin_suppress_tokens": (),
     "dola_layers": (),
+    "encoder_no_repeat_ngram_size": (0,),
+    "encoder_repetition_penalty": (1, 1.0),
     "exponential_decay_length_penalty": (),
     "forced_bos_token_id": (),
     "forced_eos_token_id": (),
@@ -418,6 +434,12 @@ def weights_alone(model: Any) -> list[str]:
     For evaluation: vLLM as lm_eval calls it reads none of them, so that the same model would differ.
     """
     found = _settings_that_choose(model) + (["repetition_penalty"] if _penalty(model) is not None else [])
+    config = getattr(model, "generation_config", None)
+    found += [
+        name
+        for name in ("num_beams", "num_return_sequences", "max_new_tokens")
+        if getattr(config, name, None) not in (None, 1)
+    ]
     for name in found:
         setattr(model.generation_config, name, None)
     return found
@@ -434,6 +456,8 @@ def _by_generate(
     model: Any, ids: Tensor, mask: Tensor, max_new_tokens: int, ends: Sequence[int]
 ) -> list[Reply]:
     """Replies by the model's own `generate`, for families that need it; loops are found afterwards."""
+    from transformers import LogitsProcessorList
+
     greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
     output = model.generate(
         input_ids=ids,
@@ -441,6 +465,7 @@ def _by_generate(
         max_new_tokens=max_new_tokens,
         eos_token_id=list(ends) or None,
         pad_token_id=next(iter(ends), 0),
+        logits_processor=LogitsProcessorList([RequireNumbers()]),
         **greedy,
     )
     found = []

@@ -18,7 +18,7 @@ from lens_eval.base.errors import UserError
 from lens_eval.base.files import is_leftover, lock
 from lens_eval.mini import resolve_data
 from lens_train import export, methods
-from lens_train.checkpoint import causal_config, checkpoint_folder, load_tokenizer, model_identity
+from lens_train.checkpoint import Checkpoint
 from lens_train.config import LensConfig
 from lens_train.data import ParallelPrompts, read_prompts
 from lens_train.decoder import Decoder
@@ -81,8 +81,8 @@ def train(job: Job) -> None:
     begun = time.monotonic()
     plan = check(job)
     join(plan.device)
-    decoder = open_decoder(job.model, plan.device, plan.dtype, plan.config.stream, len(plan.trained))
-    base = export.find_tensors(checkpoint_folder(job.model))
+    decoder = open_decoder(plan.checkpoint, plan.device, plan.dtype, plan.config.stream, len(plan.trained))
+    base = export.find_tensors(plan.checkpoint.folder)
     # Computed before training, to fail early if the trained tensors could not be written.
     names = list(export.checkpoint_tensors(decoder.model, parameters_of(decoder, plan.trained), base))
     methods.begin(job)
@@ -103,7 +103,7 @@ def train(job: Job) -> None:
     if plan.delta:
         export.save_delta(changed, base, job.output)
     else:
-        export.merge_tensors(checkpoint_folder(job.model), changed, job.output)
+        export.merge_tensors(plan.checkpoint.folder, changed, job.output)
     found = outcome.end(plan, decoder, prepared.parameters, changed, base, log, shown)
     finish(plan, trained_tokens(plan, prepared), time.monotonic() - begun, found)
     remove_states(folder)
@@ -118,7 +118,7 @@ def check(job: Job) -> Plan:
     """Check the output folder, and everything else that needs no model weights in memory."""
     methods.check_output(job)
     plan = make_plan(job)
-    files.need_disk(job.output, 0 if plan.delta else export.checkpoint_bytes(checkpoint_folder(job.model)))
+    files.need_disk(job.output, 0 if plan.delta else plan.checkpoint.bytes)
     return plan
 
 
@@ -126,16 +126,16 @@ def make_plan(job: Job) -> Plan:
     """Check everything about a job except its output folder."""
     settings = dict(job.settings)
     run = {name: settings.pop(name) for name in RUN_SETTINGS if name in settings}
-    shape = causal_config(job.model).get_text_config()
+    checkpoint = Checkpoint.open(job.model)
+    shape = checkpoint.config.get_text_config()
     config = LensConfig.build(job.languages, job.central, settings).for_width(shape.hidden_size)
     device = resolve_device(job.device)
     count = shape.num_hidden_layers
     trained, read = trained_layers(config, count), read_layers(config, count)
     train_data = read_prompts(resolve_data(job.data), config.languages, config.train_items)
     require_rate(config, len(train_data))
-    tokenizer = load_tokenizer(job.model)
-    renderer(tokenizer, config, "train")
-    identity = model_identity(job.model)
+    renderer(checkpoint.tokenizer, config, "train")
+    identity = checkpoint.identity
     subspaces = probe_data = None
     if run.get("subspaces"):
         subspaces = Subspaces.load(Path(run["subspaces"]))
@@ -144,14 +144,14 @@ def make_plan(job: Job) -> Plan:
         probe_data = read_prompts(
             resolve_data(run.get("probe_data") or job.data), config.languages, config.most_probed
         )
-    dtype = resolve_dtype(config.dtype, device, job.model)
-    probed = probed_of(train_data.name, probe_data, subspaces)
+    dtype = resolve_dtype(config.dtype, device, checkpoint)
+    probed = probed_of(job, config, probe_data, subspaces)
     held_out = partial(find_held_out, job, config, run, len(train_data), probed)
     return Plan(
         job,
         config,
+        checkpoint,
         identity,
-        tokenizer,
         train_data,
         probe_data,
         subspaces,
@@ -169,7 +169,7 @@ def with_settings(plan: Plan, changes: Mapping[str, Any], seed: int) -> Plan:
     """The plan with changed settings; only settings that need no new probing and no new trunk can change."""
     settings = {**plan.job.settings, **changes}
     own = {name: value for name, value in settings.items() if name not in RUN_SETTINGS}
-    shape = causal_config(plan.job.model).get_text_config()
+    shape = plan.checkpoint.config.get_text_config()
     config = LensConfig.build(plan.job.languages, plan.job.central, own).for_width(shape.hidden_size)
     require_rate(config, len(plan.train_data))
     count = shape.num_hidden_layers
@@ -223,12 +223,28 @@ def find_subspaces(plan: Plan, decoder: Decoder, kept: Kept | None = None) -> Su
     return subspaces
 
 
-def probed_of(name: str, probe_data: ParallelPrompts | None, subspaces: Subspaces | None) -> int:
-    """How many of the first items of the data called `name` were probed, now or for the given subspaces."""
+def probed_of(
+    job: Job, config: LensConfig, probe_data: ParallelPrompts | None, subspaces: Subspaces | None
+) -> int:
+    """How many of the first items of the training file were probed, now or for the given subspaces.
+
+    Files are the same by their name, or by their prompts, whatever they are called.
+    """
     if probe_data is not None:
-        return len(probe_data) if probe_data.name == name else 0
-    assert subspaces is not None
-    return int(subspaces.identity.get("items", 0)) if subspaces.identity.get("data") == name else 0
+        name, digest, items = probe_data.name, probe_data.sha256, len(probe_data)
+    else:
+        assert subspaces is not None
+        known = subspaces.identity
+        name, digest = str(known.get("data")), str(known.get("data_sha256"))
+        items = int(known.get("items", 0))
+    data = resolve_data(job.data)
+    if name == data.name:
+        return items
+    try:
+        read = {read_prompts(data, config.languages, most).sha256 for most in (items, config.most_probed)}
+    except UserError:  # an item is faulty that the run itself does not need
+        return 0
+    return items if digest in read else 0
 
 
 def find_held_out(
@@ -444,12 +460,12 @@ def _check_probe_folder(output: Path) -> None:
 def _probe_into(output: Path, model: str, data: str | Path, config: LensConfig, device: str) -> Subspaces:
     place = resolve_device(device)
     texts = read_prompts(resolve_data(data), config.languages, config.most_probed)
-    tokenizer = load_tokenizer(model)
-    renderer(tokenizer, config, "probe")
-    dtype = resolve_dtype(config.dtype, place, model)
-    identity = probe_identity(model_identity(model), texts, config, dtype)
-    decoder = open_decoder(model, place, dtype, config.stream)
-    subspaces = probe(decoder, texts, tokenizer, config, identity, output)
+    checkpoint = Checkpoint.open(model)
+    renderer(checkpoint.tokenizer, config, "probe")
+    dtype = resolve_dtype(config.dtype, place, checkpoint)
+    identity = probe_identity(checkpoint.identity, texts, config, dtype)
+    decoder = open_decoder(checkpoint, place, dtype, config.stream)
+    subspaces = probe(decoder, texts, checkpoint.tokenizer, config, identity, output)
     subspaces.save(output)
     (output / PROBE_STATE).unlink(missing_ok=True)
     return subspaces

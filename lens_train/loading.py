@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from lens_eval.base.errors import UserError
-from lens_train.checkpoint import ADAPTER_CONFIG, Checkpoint, first_line, listed
+from lens_train.checkpoint import ADAPTER_CONFIG, Checkpoint, first_line, in_a_line, listed
 from lens_train.files import tensor_entries
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -151,18 +151,22 @@ def adapter_weights(folder: Path) -> Path:
 
 
 def load_adapter(model: Any, folder: Path) -> Any:
-    """Put a PEFT adapter on a model.
+    """Put a PEFT adapter on a model, whose vocabulary is resized if the adapter was trained on a resized one.
 
     Raises:
-        UserError: as `adapter_weights`, and as `require_adapter`.
+        UserError: as `adapter_weights`, and as `require_adapter`; or tokens were added and the adapter does
+            not hold their embeddings.
     """
     from peft import PeftModel
 
     adapter_weights(folder)
     try:
+        rows = _vocabulary(model, folder)
+        if rows is not None and rows != model.get_input_embeddings().weight.shape[0]:
+            model.resize_token_embeddings(rows, mean_resizing=False)
         adapted = PeftModel.from_pretrained(model, folder)
     except FAULTS as error:
-        raise UserError(f"cannot load the adapter {folder}: {first_line(error)}") from None
+        raise UserError(f"cannot load the adapter {folder}: {in_a_line(error)}") from None
     require_adapter(adapted, folder)
     return adapted
 
@@ -175,19 +179,49 @@ def require_adapter(adapted: Any, folder: Path) -> None:
     """
     from peft import get_peft_model_state_dict
 
-    wanted = {name: tuple(value.shape) for name, value in get_peft_model_state_dict(adapted).items()}
+    wanted = _shapes_of(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    found = _shapes_in(folder)
+    # PEFT writes embeddings and output matrix beside the adapter if the vocabulary was resized.
+    every = _shapes_of(adapted.state_dict())
+    beside = {name: every[name] for name in found.keys() & every.keys() - wanted.keys()}
+    wanted |= beside
+    unfit = [
+        f"{name}: {wanted[name]} in the model, {found[name]} in the file"
+        for name in sorted(wanted.keys() & found.keys())
+        if wanted[name] != found[name]
+    ]
+    refuse(f"the adapter {folder}", wanted.keys() - found.keys(), found.keys() - wanted.keys(), unfit)
+
+
+def _vocabulary(model: Any, folder: Path) -> int | None:
+    """Rows of the embeddings that an adapter was trained on, if its file tells."""
+    embeddings = model.get_input_embeddings()
+    name = next(name for name, module in model.named_modules() if module is embeddings)
+    whole, low_rank = None, None
+    for key, shape in _shapes_in(folder).items():
+        if f"{name}." in key and "lora_" not in key:
+            whole = shape[0]
+        elif f"{name}.lora_embedding_A" in key:
+            low_rank = shape[1]
+    if whole is None and low_rank is not None and low_rank > embeddings.weight.shape[0]:
+        raise UserError(
+            f"the adapter {folder} was trained with a vocabulary of {low_rank} tokens, the model has "
+            f"{embeddings.weight.shape[0]}, and the file does not hold the embeddings of the others; save it "
+            "with save_pretrained(..., save_embedding_layers=True)"
+        )
+    return whole
+
+
+def _shapes_in(folder: Path) -> dict[str, tuple[int, ...]]:
     try:
         entries = tensor_entries(adapter_weights(folder))[1]
     except (OSError, ValueError, json.JSONDecodeError) as error:
         raise UserError(f"cannot read the adapter {folder}: {first_line(error)}") from None
-    found = {name: tuple(entry["shape"]) for name, entry in entries.items()}
-    # PEFT writes embeddings beside the adapter if their number was changed; they are read where they fit.
-    unfit = [
-        f"{name}: {wanted[name]} in the model, {found[name]} in the file"
-        for name in wanted.keys() & found.keys()
-        if wanted[name] != found[name]
-    ]
-    refuse(f"the adapter {folder}", wanted.keys() - found.keys(), found.keys() - wanted.keys(), unfit)
+    return {name: tuple(entry["shape"]) for name, entry in entries.items()}
+
+
+def _shapes_of(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in tensors.items()}
 
 
 def _shapes(mismatch: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from lens_train.checkpoint import Checkpoint
 from lens_train.config import LensConfig
 from lens_train.data import ParallelPrompts
 from lens_train.job import Job
@@ -30,8 +31,9 @@ class Plan:
 
     job: Job
     config: LensConfig
+    checkpoint: Checkpoint
     identity: Mapping[str, str]
-    tokenizer: Any
+    """Of the checkpoint, as it was when the job was checked."""
     train_data: ParallelPrompts
     probe_data: ParallelPrompts | None
     """None if subspaces are given."""
@@ -47,3 +49,8 @@ class Plan:
     dtype: torch.dtype
     shown: HeldOut | None = None
     """Prompts that are answered before and after training; None if no replies are wanted."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the checkpoint."""
+        return self.checkpoint.tokenizer

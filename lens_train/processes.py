@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 from torch import distributed
+
+from lens_train import methods
 
 
 def join(device: torch.device) -> None:
     """Join the other processes of the launch, if there are any; each process has its own GPU."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not together():
+    if methods.processes() > 1 and not together():
         from accelerate import PartialState
 
         PartialState(cpu=device.type == "cpu")

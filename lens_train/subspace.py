@@ -56,6 +56,19 @@ def project(states: Tensor, basis: Tensor) -> Tensor:
     return states @ basis.T @ basis
 
 
+def require_finite(states: Tensor, language: str) -> None:
+    """Refuse states that are no finite numbers: every direction computed from them would be none either.
+
+    Raises:
+        UserError: naming the language.
+    """
+    if not bool(states.isfinite().all()):
+        raise UserError(
+            f"hidden states of prompts in {language!r} are NaN or infinite: the weights hold such numbers, "
+            "or overflow in this dtype; try dtype=float32 or bfloat16, and `lens doctor`"
+        )
+
+
 @dataclass(frozen=True)
 class Subspaces:
     """Subspaces of every layer of one model, and what they were computed from."""
@@ -75,7 +88,13 @@ class Subspaces:
     def from_means(
         means: Mapping[str, Tensor], central: str, rank: int, identity: Mapping[str, Any]
     ) -> Subspaces:
-        """Compute the subspaces from the mean hidden states, language -> (layers, width)."""
+        """Compute the subspaces from the mean hidden states, language -> (layers, width).
+
+        Raises:
+            UserError: a mean is no finite number.
+        """
+        for code, mean in means.items():
+            require_finite(mean, code)
         stacked = torch.stack([mean.double() for mean in means.values()])
         parts = [split(stacked[:, layer], rank) for layer in range(stacked.shape[1])]
         specific = torch.stack([part[1] for part in parts])

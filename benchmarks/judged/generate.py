@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from lens_train.checkpoint import load_tokenizer
+from lens_train.checkpoint import Checkpoint
 from lens_train.data import Renderer
 from lens_train.generation import generate, unrolled
 from lens_train.stream import open_decoder
@@ -28,7 +28,7 @@ def replies(name: str, model: str, prompts: Path) -> list[dict[str, object]]:
     """Greedy replies in float32 to every prompt of the file, by the chat template without a system prompt."""
     rows = [json.loads(line) for line in prompts.read_text(encoding="utf-8").splitlines()]
     decoder = open_decoder(model, torch.device("cpu"), torch.float32, "never")
-    tokenizer = load_tokenizer(model)
+    tokenizer = Checkpoint.open(model).tokenizer
     ids = Renderer(tokenizer, "chat", None)([row["prompt"] for row in rows], 512)
     found = generate(decoder.model, tokenizer, ids, TOKENS, BATCH)
     return [

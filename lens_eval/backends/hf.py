@@ -139,7 +139,10 @@ class GreedyRows(ScoredEnds):
     Settings of `generation_config.json` that change greedy replies, a `repetition_penalty` for instance, are
     switched off, as vLLM does by not reading them; those in the generation settings of a task or run count.
 
-    Sampled replies, beams, encoder-decoders and the like take the bare backend's way.
+    Sampled replies, beams, encoder-decoders and the like take the bare backend's way. Logits that are no
+    numbers are an error on every way.
+
+    An adapter that was saved with a tokenizer or a chat template, as TRL does, is evaluated with these.
     """
 
     def __init__(self, *positional: Any, stop_loops: bool = True, **arguments: Any) -> None:
@@ -148,11 +151,20 @@ class GreedyRows(ScoredEnds):
         Raises:
             UserError: `stop_loops` is neither true nor false.
         """
+        from lens_train.checkpoint import download, has_tokenizer, wear_template
         from lens_train.generation import keep_contiguous, weights_alone
 
         if not isinstance(stop_loops, bool):
             raise UserError(f"stop_loops must be true or false, not {stop_loops!r}")
+        adapter = arguments.get("peft")
+        if adapter:
+            folder = Path(adapter) if Path(adapter).is_dir() else download(adapter)
+            arguments["peft"] = str(folder)
+            if has_tokenizer(folder):
+                arguments.setdefault("tokenizer", str(folder))
         super().__init__(*positional, **arguments)
+        if adapter and not arguments.get("tokenizer"):
+            wear_template(self.tokenizer, folder)
         self.stop_loops = stop_loops
         weights_alone(self.model)
         if self.model.get_output_embeddings() is not None:
@@ -164,13 +176,11 @@ class GreedyRows(ScoredEnds):
         Raises:
             UserError: a tensor of model or adapter is missing, is not used, or does not fit.
         """
-        from lens_train.checkpoint import download
-        from lens_train.loading import Whole, adapter_weights, require_adapter
+        from lens_train.loading import Whole, adapter_weights, load_adapter
 
-        adapter = arguments.get("peft")
+        adapter = arguments.pop("peft", None)
         if adapter:
-            arguments["peft"] = adapter if Path(adapter).is_dir() else str(download(adapter))
-            adapter_weights(Path(arguments["peft"]))
+            adapter_weights(Path(adapter))
         auto: Any = self.AUTO_MODEL_CLASS  # type: ignore[has-type]
         self.AUTO_MODEL_CLASS = Whole(auto)
         try:
@@ -178,15 +188,21 @@ class GreedyRows(ScoredEnds):
         finally:
             self.AUTO_MODEL_CLASS = auto
         if adapter:
-            require_adapter(self._model, Path(arguments["peft"]))
+            bare: Any = self._model  # type: ignore[has-type]
+            self._model = load_adapter(bare, Path(adapter))
 
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **settings: Any) -> Any:
         """Prompts and replies, (rows, tokens), padded on the right."""
-        from lens_train.generation import end_tokens, reply_rows, unrolled
+        from transformers import LogitsProcessorList
+
+        from lens_train.generation import RequireNumbers, end_tokens, reply_rows, unrolled
 
         mask = settings.get("attention_mask")
         if mask is None or not self._takes_rows(settings):
-            return super()._model_generate(context, max_length=max_length, stop=stop, **settings)
+            checked = LogitsProcessorList([*settings.pop("logits_processor", ()), RequireNumbers()])
+            return super()._model_generate(
+                context, max_length=max_length, stop=stop, logits_processor=checked, **settings
+            )
         limit = max_length - context.shape[1]
         ends = end_tokens(self.model, self.tokenizer)
         pad = self.tokenizer.pad_token_id

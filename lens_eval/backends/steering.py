@@ -25,11 +25,11 @@ def load_steering(folder: str | Path, pretrained: str) -> Steering:
     Raises:
         UserError: it holds no steering, or one of another model.
     """
-    from lens_train.checkpoint import model_identity
+    from lens_train.checkpoint import Checkpoint
     from lens_train.steering.steering import Steering
 
     steering = Steering.load(Path(folder))
-    if model_identity(pretrained)["weights_sha256"] != steering.base["weights_sha256"]:
+    if Checkpoint.open(pretrained).identity["weights_sha256"] != steering.base["weights_sha256"]:
         raise UserError(f"the steering {folder} was made for {steering.base['name']}, not for {pretrained}")
     return steering
 
@@ -40,11 +40,11 @@ def load_decoding(folder: str | Path, pretrained: str) -> Decoding:
     Raises:
         UserError: it holds no decoding, or one of another model.
     """
-    from lens_train.checkpoint import model_identity
+    from lens_train.checkpoint import Checkpoint
     from lens_train.decoding.decoding import Decoding
 
     decoding = Decoding.load(Path(folder))
-    if model_identity(pretrained)["weights_sha256"] != decoding.base["weights_sha256"]:
+    if Checkpoint.open(pretrained).identity["weights_sha256"] != decoding.base["weights_sha256"]:
         raise UserError(f"the decoding {folder} was made for {decoding.base['name']}, not for {pretrained}")
     return decoding
 

@@ -10,6 +10,7 @@ Importing this module loads vLLM.
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from vllm.lora.request import LoRARequest
 from lens_eval.backends import vllm_limits
 from lens_eval.backends.steering import ByLanguage, lm_eval_command, load_decoding, load_steering
 from lens_eval.base.errors import UserError
+from lens_train.checkpoint import has_tokenizer, wear_template
 
 _AT_ONCE = 128
 """vLLM returns the log-probabilities of at most this many named tokens per request."""
@@ -71,6 +73,7 @@ class LensVLLM(ByLanguage, VLLM):
         self._eager_to_steer = bool(steering) and not cpu and "enforce_eager" not in arguments
         arguments = vllm_limits.checked({"pretrained": pretrained, "steering": steering, **arguments}, cpu)
         del arguments["steering"]
+        vllm_limits.require_same_files(arguments)
         if steering:
             load_steering(steering, pretrained)
         self._decoding = load_decoding(decoding, pretrained) if decoding else None
@@ -80,6 +83,10 @@ class LensVLLM(ByLanguage, VLLM):
             # Without this the first request of an eager engine still waits half a minute for a compiler.
             os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
         adapter = arguments.get("lora_local_path")
+        self._tokenizer_folder: str | None = None
+        self._named_tokenizer = bool(arguments.get("tokenizer"))
+        if adapter and has_tokenizer(Path(adapter)) and not self._named_tokenizer:
+            arguments["tokenizer"] = self._tokenizer_folder = str(adapter)
         self._pretrained = pretrained
         self._steerable = arguments.get("worker_extension_cls") == vllm_limits.EXTENSION
         self._max_rank = int(arguments["max_lora_rank"]) if adapter else None
@@ -91,6 +98,7 @@ class LensVLLM(ByLanguage, VLLM):
         before = set(threading.enumerate())
         super().__init__(**arguments)
         self.lora_request: LoRARequest | None
+        self._template = getattr(self.tokenizer, "chat_template", None)
         self._threads = set(threading.enumerate()) - before
         self._named_tokens = "logprob_token_ids" in SamplingParams.__struct_fields__
         self._stepwise = cpu and adapter is not None
@@ -104,6 +112,9 @@ class LensVLLM(ByLanguage, VLLM):
             fits = self._max_rank is None
         else:
             fits = self._max_rank is not None and vllm_limits.adapter_rank(Path(adapter)) <= self._max_rank
+        if not self._named_tokenizer:
+            own = adapter if adapter is not None and has_tokenizer(Path(adapter)) else None
+            fits = fits and own == self._tokenizer_folder
         return fits and (not self._eager_to_steer if steering is None else self._steerable)
 
     def use(self, adapter: str | None = None, steering: str | None = None) -> None:
@@ -116,6 +127,10 @@ class LensVLLM(ByLanguage, VLLM):
             self._steer(None)
             self.steering = self._decoding
             self.lora_request = self._request(adapter) if adapter else None
+            if self._template is not None or adapter:
+                self.tokenizer.chat_template = self._template
+            if adapter and not self._named_tokenizer and self._tokenizer_folder is None:
+                wear_template(self.tokenizer, Path(adapter))
             if adapter:
                 self._check_adapter(Path(adapter))
             if steering:
@@ -146,10 +161,17 @@ class LensVLLM(ByLanguage, VLLM):
 
     def _model_generate(self, requests: Any, generate: bool = False, sampling_params: Any = None) -> Any:
         if self._decoding is not None and self._replying:
-            listed = sampling_params if isinstance(sampling_params, list) else [sampling_params]
-            for settings in listed:
+            for settings in sampling_params if isinstance(sampling_params, list) else [sampling_params]:
                 settings.extra_args = {**(settings.extra_args or {}), vllm_limits.LANGUAGE: self._language}
-        return super()._model_generate(requests, generate, sampling_params)
+        listed = sampling_params if isinstance(sampling_params, list) else [sampling_params]
+        for settings in listed if generate else ():
+            # The one number by which vLLM tells that there was none among the logits.
+            if settings.logprobs is None and not getattr(settings, "logprob_token_ids", None):
+                settings.logprobs = 0
+        found = super()._model_generate(requests, generate, sampling_params)
+        if generate:
+            _require_numbers(found)
+        return found
 
     def steered_passes(self) -> list[dict[str, int]]:
         """For each worker: forward passes since the steering was last set, how often each layer fired."""
@@ -306,6 +328,21 @@ if __name__ != "__main__":  # run as a command, this module is imported once mor
 def _one_token(tokens: list[int]) -> SamplingParams:
     """Generate one token greedily and tell the log-probabilities, before any processing, of these."""
     return SamplingParams(temperature=0, max_tokens=1, logprob_token_ids=tokens, detokenize=False)
+
+
+def _require_numbers(outputs: Sequence[Any]) -> None:
+    """Refuse replies to logits that were no numbers: their tokens mean nothing, and their text is empty.
+
+    Raises:
+        UserError: with their number.
+    """
+    likelihoods = [output.outputs[0].cumulative_logprob for output in outputs]
+    bad = sum(value is not None and not math.isfinite(value) for value in likelihoods)
+    if bad:
+        raise UserError(
+            f"{bad} of {len(likelihoods)} replies have logits that are NaN or infinite: the weights hold "
+            "such numbers, or overflow in this dtype; try dtype=float32 or bfloat16"
+        )
 
 
 def _changes_something(adapter: Path) -> bool:

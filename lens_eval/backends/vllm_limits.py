@@ -11,6 +11,9 @@ from typing import Any
 from lens_eval.backends.vllm_steering import EXTENSION
 from lens_eval.base.errors import UserError
 from lens_eval.base.identity import version_of
+from lens_eval.base.reading import read_object
+from lens_train.checkpoint import INDEX, Checkpoint, listed
+from lens_train.files import tensor_entries
 
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 """Head sizes of vLLM's attention on a CPU, as vLLM 0.32 lists them."""
@@ -44,15 +47,11 @@ def checked(arguments: Mapping[str, Any], cpu: bool) -> dict[str, Any]:
     arguments = dict(arguments)
     adapter = arguments.get("lora_local_path")
     parallel = int(arguments.get("data_parallel_size") or 1)
-    if adapter and parallel > 1:
-        raise UserError(
-            f"an adapter with data_parallel_size={parallel}: lm_eval's vLLM backend has ignored adapters in "
-            "that mode without a word; use tensor_parallel_size, or merge the adapter into its model first"
-        )
     if adapter:
+        refuse_for(arguments, "adapter")
         arguments["max_lora_rank"] = _lora_rank(Path(str(adapter)), arguments.get("max_lora_rank"))
     if arguments.get("steering"):
-        _check_steering(arguments, parallel)
+        refuse_for(arguments, "steering")
         arguments["enforce_eager"] = True
     if cpu:
         if parallel > 1:
@@ -69,6 +68,62 @@ def checked(arguments: Mapping[str, Any], cpu: bool) -> dict[str, Any]:
     return arguments
 
 
+def require_same_files(arguments: Mapping[str, Any]) -> None:
+    """Refuse a folder of which vLLM reads other weights than transformers does.
+
+    vLLM reads every safetensors file, or those that an index lists, or `consolidated*.safetensors`.
+
+    Raises:
+        UserError: naming the files.
+    """
+    if arguments.get("load_format", "auto") not in ("auto", "hf", "safetensors"):
+        return
+    revision = arguments.get("revision")
+    checkpoint = Checkpoint.open(str(arguments["pretrained"]), revision and str(revision))
+    read = set(checkpoint.folder.glob("*.safetensors"))
+    index = checkpoint.folder / INDEX
+    if index.is_file():
+        places = read_object(index, "index of weights").get("weight_map")
+        read = {checkpoint.folder / str(name) for name in (places or {}).values()}
+    if arguments.get("load_format", "auto") == "auto":
+        read = set(checkpoint.folder.glob("consolidated*.safetensors")) or read
+    more, less = read - set(checkpoint.weights), set(checkpoint.weights) - read
+    if more or less:
+        faults = [
+            f"{words} {listed(sorted(file.name for file in files))}"
+            for words, files in (("it would read", more), ("it would not read", less))
+            if files
+        ]
+        raise UserError(
+            f"vLLM takes other weights of {checkpoint.folder} than transformers: {' and '.join(faults)}. "
+            "Move the files that are not the model's out of the folder"
+        )
+
+
+def refuse_for(arguments: Mapping[str, Any], writes: str) -> None:
+    """Refuse arguments beside which vLLM does not apply what a method writes; nothing of it need be there.
+
+    Args:
+        arguments: of lm_eval's vLLM backend.
+        writes: as in `lens_train.methods.Method`.
+
+    Raises:
+        UserError: naming the argument.
+    """
+    parallel = int(arguments.get("data_parallel_size") or 1)
+    if writes == "adapter" and parallel > 1:
+        raise UserError(
+            f"an adapter with data_parallel_size={parallel}: lm_eval's vLLM backend has ignored adapters in "
+            "that mode without a word; use tensor_parallel_size, or merge the adapter into its model first"
+        )
+    if writes == "steering":
+        _check_steering(arguments, parallel)
+    if writes == "decoding" and arguments.get("speculative_config"):
+        raise UserError(
+            "a decoding with speculative_config: vLLM takes no logits processors there; leave it out"
+        )
+
+
 def with_decoding(arguments: Mapping[str, Any], folder: str, steering: str | None) -> dict[str, Any]:
     """`arguments` with the logits processor that applies the decoding in `folder`.
 
@@ -79,10 +134,7 @@ def with_decoding(arguments: Mapping[str, Any], folder: str, steering: str | Non
         raise UserError(
             "a decoding and a steering at once: the languages of one would hide the other's; give one"
         )
-    if arguments.get("speculative_config"):
-        raise UserError(
-            "a decoding with speculative_config: vLLM takes no logits processors there; leave it out"
-        )
+    refuse_for(arguments, "decoding")
     processors = [*(arguments.get("logits_processors") or []), PROCESSOR]
     more = {**(arguments.get("additional_config") or {}), FOLDER: str(Path(folder).resolve())}
     return {**arguments, "logits_processors": processors, "additional_config": more}
@@ -161,6 +213,9 @@ def adapter_rank(adapter: Path) -> int:
     found = [what for key, what in unsupported.items() if settings.get(key)]
     if settings.get("bias", "none") != "none":
         found.append("trained biases")
+    weights = adapter / "adapter_model.safetensors"
+    if weights.is_file() and any("lora_" not in name for name in tensor_entries(weights)[1]):
+        found.append("whole weights beside LoRA (those of a resized vocabulary, as a rule)")
     if found:
         raise UserError(
             f"the adapter {adapter} has {' and '.join(found)}, which vLLM does not apply; "

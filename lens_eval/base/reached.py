@@ -1,10 +1,11 @@
-"""The code that a number runs through: modules reached by imports, and the libraries that these import."""
+"""The code that a number runs through: modules reached by imports, their data, and libraries they import."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
 import sys
+import sysconfig
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib.metadata import packages_distributions
@@ -14,8 +15,11 @@ from pathlib import Path
 from lens_eval.base.identity import versions_of
 
 OWN = ("lens_eval", "lens_train")
-BEHIND = ("tokenizers", "safetensors", "accelerate", "numpy", "jinja2", "sentencepiece", "tiktoken")
-"""Libraries that decide numbers behind the ones imported: tokens, templates, tensors."""
+BEHIND = (
+    *("tokenizers", "safetensors", "accelerate", "numpy", "jinja2", "sentencepiece", "tiktoken", "protobuf"),
+    *("flash-attn", "flash-linear-attention", "causal-conv1d", "mamba-ssm", "kernels", "bitsandbytes"),
+)
+"""Libraries that decide numbers behind the ones imported: tokens, templates, tensors, products."""
 
 
 def reached(entries: Iterable[str], without: Iterable[str] = ()) -> dict[str, Path]:
@@ -45,11 +49,36 @@ def reached(entries: Iterable[str], without: Iterable[str] = ()) -> dict[str, Pa
 
 
 def source_of(modules: Mapping[str, Path]) -> str:
-    """Hash of the sources of modules."""
+    """Hash of the sources of modules, and of the data files beside them that they name."""
     digest = hashlib.sha256()
     for name in sorted(modules):
-        digest.update(name.encode() + b"\0" + modules[name].read_bytes())
+        digest.update(Path(name).name.encode() + b"\0" + modules[name].read_bytes())
+        for data in _data_of(modules[name], modules[name].stat().st_mtime_ns):
+            digest.update(data.name.encode() + b"\0" + data.read_bytes())
     return digest.hexdigest()
+
+
+def helpers(file: Path) -> dict[str, Path]:
+    """A file of functions that no module's name leads to, and the files it imports: path -> file.
+
+    Followed are the files in its folder, as `helper` or `.helper`, and modules elsewhere. What is installed
+    as a library counts by its version, and what is of this project by its rooms: both are left out.
+    """
+    found: dict[str, Path] = {}
+    todo = [] if _installed(file) else [file.resolve()]
+    while todo:
+        own = todo.pop()
+        if str(own) in found or not own.is_file():
+            continue
+        found[str(own)] = own
+        for name in _imports(own, own.stat().st_mtime_ns, f"folder.{own.stem}"):
+            parts = name.removeprefix("folder.").split(".")
+            beside = [own.parent.joinpath(*parts[:end]) for end in range(1, len(parts) + 1)]
+            places = [place for path in beside for place in (path.with_suffix(".py"), path / "__init__.py")]
+            todo += [place for place in places if place.is_file()]
+            if parts[0] not in OWN and (elsewhere := _file_of(name)) and not _installed(elsewhere):
+                todo.append(elsewhere)
+    return found
 
 
 def libraries_of(modules: Mapping[str, Path]) -> dict[str, str]:
@@ -63,6 +92,30 @@ def libraries_of(modules: Mapping[str, Path]) -> dict[str, str]:
     known = _distributions()
     packages = {package for top in tops - own for package in known.get(top, ())}
     return {"python": sys.version.partition(" ")[0], **versions_of(sorted(packages | set(BEHIND)))}
+
+
+def _installed(file: Path) -> bool:
+    """Whether a file is a library's: its version stands for it."""
+    libraries = {sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return any(file.is_relative_to(library) for library in libraries)
+
+
+@lru_cache(maxsize=1024)
+def _data_of(file: Path, _changed: int) -> tuple[Path, ...]:
+    """Files in a module's folder, or in one below, whose names stand in it as texts."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    texts = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and 0 < len(node.value) < 80
+    }
+    texts = {text for text in texts if "/" not in text and "\0" not in text}
+    folders = [
+        file.parent,
+        *(file.parent / text for text in texts if text.strip(".") and (file.parent / text).is_dir()),
+    ]
+    found = {folder / text for folder in folders for text in texts if (folder / text).is_file()}
+    return tuple(sorted(path for path in found if path.suffix != ".py"))
 
 
 @lru_cache(maxsize=1)

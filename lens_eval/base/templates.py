@@ -24,15 +24,18 @@ class _TooLong(BaseException):
     """No `Exception`, so that no template's own code catches it."""
 
 
-def rendered(make: Callable[[], Any], messages: Sequence[Mapping[str, Any]], name: str) -> str:
-    """What `make` renders of `messages`, with the text of every user message in it.
+def rendered(
+    make: Callable[[], Any], messages: Sequence[Mapping[str, Any]], name: str, system: bool = False
+) -> str:
+    """What `make` renders of `messages`, with the text of every user message in it, in their order.
 
     Args:
         make: renders; whatever it raises is told in one line.
         name: of the model, for messages.
+        system: whether the system message must be in it too. lm_eval leaves one out if a template refuses it.
 
     Raises:
-        UserError: the template fails, takes too long, writes too much, or leaves a user message out.
+        UserError: the template fails, takes too long, writes too much, or leaves a message out.
     """
     try:
         with _limited(SECONDS):
@@ -48,13 +51,21 @@ def rendered(make: Callable[[], Any], messages: Sequence[Mapping[str, Any]], nam
     contents = [c if isinstance(c := message.get("content"), str) else "" for message in messages]
     if len(text) > CHARACTERS + 10 * sum(map(len, contents)):
         raise UserError(f"the chat template of {name} writes {len(text):,} characters around a prompt")
-    squeezed = "".join(text.split())
+    squeezed, behind = "".join(text.split()), 0
     for message, content in zip(messages, contents, strict=True):
-        if message.get("role") == "user" and "".join(content.split()) not in squeezed:
-            raise UserError(
-                f"the chat template of {name} leaves the prompt out of what it renders; templates that "
-                "expect `content` as a list of parts do; give the model a chat_template.jinja that takes text"
-            )
+        wanted, role = "".join(content.split()), message.get("role")
+        if system and role == "system" and wanted not in squeezed:
+            raise UserError(f"the chat template of {name} leaves the system message out of what it renders")
+        if role == "user":
+            # Behind the message before it: a dialogue whose turns are dropped or swapped is another one.
+            place = squeezed.find(wanted, behind)
+            if place < 0:
+                raise UserError(
+                    f"the chat template of {name} leaves the prompt out of what it renders; templates that "
+                    "expect `content` as a list of parts do; give the model a chat_template.jinja that takes "
+                    "text"
+                )
+            behind = place + len(wanted)
     return text
 
 

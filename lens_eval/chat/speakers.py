@@ -15,8 +15,8 @@ from lens_eval.language.languages import DEFAULT_LANGUAGES, LANGUAGES
 from lens_eval.language.off_target import Judge
 from lens_eval.language.reply_form import form_of
 from lens_eval.mini import resolve_model
-from lens_eval.runs.sources import model_arguments
-from lens_train.checkpoint import load_tokenizer
+from lens_eval.runs.sources import model_arguments, present_base
+from lens_train.checkpoint import Checkpoint, adapter_tokenizer
 from lens_train.data import Renderer
 from lens_train.devices import resolve_device, resolve_dtype
 from lens_train.generation import contiguous_output, end_tokens, reply_rows
@@ -140,7 +140,10 @@ class Speaker:
         self.name = name or Path(model).name
         base, adapter, steering = _parts(model)
         place = resolve_device(device)
-        self._tokenizer = load_tokenizer(base)
+        checkpoint = Checkpoint.open(base)
+        self._tokenizer = (
+            checkpoint.tokenizer if adapter is None else adapter_tokenizer(checkpoint, Path(adapter))
+        )
         frame = template or ("chat" if self._tokenizer.chat_template else "plain")
         if frame not in ("chat", "plain"):
             raise UserError(f"--template is {frame!r}; it can be chat or plain")
@@ -149,19 +152,24 @@ class Speaker:
             "chat" if frame == "chat" else "plain",
             system_prompt if frame == "chat" else None,
         )
-        decoder = open_decoder(base, place, resolve_dtype(dtype, place, base))
+        decoder = open_decoder(checkpoint, place, resolve_dtype(dtype, place, checkpoint))
         if len(decoder.spans(len(decoder))) > 1:
             raise UserError(f"{model} does not fit into memory, but only a model in memory can answer")
         self._model = decoder.model.requires_grad_(False)
         self._steerer: Any = None
         if adapter is not None:
-            from peft import PeftModel
+            from lens_train.loading import load_adapter
 
-            self._model = PeftModel.from_pretrained(self._model, adapter)
+            self._model = load_adapter(self._model, Path(adapter))
         if steering is not None:
             from lens_train.steering.steering import Steerer, Steering
 
-            self._steerer = Steerer(self._model, Steering.load(steering))
+            edits = Steering.load(steering)
+            if checkpoint.identity["weights_sha256"] != edits.base["weights_sha256"]:
+                raise UserError(
+                    f"the steering {steering} was made for other weights than those of {base} now"
+                )
+            self._steerer = Steerer(self._model, edits)
 
     def answer(self, question: Question, on_text: OnText, max_new_tokens: int) -> tuple[str, bool]:
         """Answer one question; returns the answer, and whether it was cut.
@@ -198,7 +206,11 @@ def _parts(model: str) -> tuple[str, str | None, Path | None]:
     if (folder / VARIANT_FILE).is_file():
         variant = Variant.load(folder)
         if variant.kind == "steering":
-            return str(variant.base["name"]), None, folder
+            return present_base(str(variant.base["name"]), folder), None, folder
+        if variant.kind == "decoding":
+            raise UserError(
+                f"{model} is a decoding, which chat does not apply; evaluate it (docs/baselines.md)"
+            )
         if variant.kind == "delta":
             raise UserError(
                 f"{model} is a delta; merge it first: lens merge --delta {model} "

@@ -56,9 +56,9 @@ def sweep_command(job: Job, rate: float) -> str:
 def find_tasks(job: Job) -> list[str]:
     """Few tasks that cover the languages of a job, those with replies in words first."""
     from lens_eval.tasks.families import LANGUAGES
-    from lens_train.checkpoint import checkpoint_folder
+    from lens_train.checkpoint import Checkpoint
 
-    if checkpoint_folder(job.model).resolve() == backbone_path().resolve():
+    if Checkpoint.open(job.model).folder.resolve() == backbone_path().resolve():
         return ["lens_mini"]
     open_ = {code for code in job.languages if code != job.central}
     named: list[str] = []

@@ -11,15 +11,11 @@ from lens_eval.base.redaction import is_secret_name, note, visible
 
 
 def read_codes(languages: str | None) -> tuple[str, ...]:
-    from lens_eval.language.languages import normalise_code
+    """The codes of a list with commas, as this project writes them; each once."""
+    from lens_eval.runs.recipe import language_code
 
     codes = [code.strip() for code in (languages or "").split(",") if code.strip()]
-    for code in codes:
-        if " " in code and len(code.split()[0]) <= 3:
-            raise UserError(
-                f"{code!r} is no language code; separate codes with commas: {code.replace(' ', ',')}"
-            )
-    return tuple(normalise_code(code) for code in codes)
+    return tuple(dict.fromkeys(language_code(code) for code in codes))
 
 
 def read_backend(name: str) -> str:

@@ -12,6 +12,7 @@ import typer
 from lens_eval.base.errors import UserError
 from lens_eval.base.redaction import visible
 from lens_eval.commands.options import read_codes, say
+from lens_train.methods import METHODS
 
 Model = Annotated[
     str, typer.Option("--model", help="Hub id, folder or GGUF file of the model, or `builtin`.")
@@ -68,8 +69,8 @@ def train(
         str,
         typer.Option(
             "--method",
-            help="lens, xsft, xsft_top, xsft_lora, xsft_large, sdrrl, qalign, steer, diffmean, recover, "
-            "liseco, bias, or own module:function.",
+            help="; ".join(f"{name}: {each.help}" for name, each in METHODS.items())
+            + "; or your own as module:function.",
         ),
     ] = "lens",
     subspaces: Subspaces = None,
@@ -222,9 +223,9 @@ def _show_outcome(job: Any) -> None:
 
 
 def _languages(languages: str, central: str) -> tuple[tuple[str, ...], str]:
-    from lens_eval.language.languages import normalise_code
+    from lens_eval.runs.recipe import language_code
 
-    return read_codes(languages), normalise_code(central)
+    return read_codes(languages), language_code(central)
 
 
 def _settings(config: Path | None, assignments: list[str] | None, template: str | None) -> dict[str, Any]:

@@ -39,20 +39,16 @@ def _weight_bytes(patient: Patient) -> int:
     """Bytes of the weights in memory, in the type that a run loads them in."""
     import torch
 
-    from lens_train.checkpoint import checkpoint_folder
     from lens_train.export import find_tensors
 
     wanted = getattr(torch, str(patient.backend.args.get("dtype", "")), None)
-    places = find_tensors(checkpoint_folder(patient.model)).values()
+    places = find_tensors(patient.checkpoint.folder).values()
     return sum(place.length // place.dtype.itemsize * (wanted or place.dtype).itemsize for place in places)
 
 
 def check_disk(patient: Patient) -> Result:
     """A trained variant, which is as large as the model, fits on the disk."""
-    from lens_train.checkpoint import checkpoint_folder
-    from lens_train.export import checkpoint_bytes
-
-    size, free = checkpoint_bytes(checkpoint_folder(patient.model)), free_bytes(Path.cwd())
+    size, free = patient.checkpoint.bytes, free_bytes(Path.cwd())
     words = f"a full variant takes {_size(size)}, {_size(free)} are free here"
     return Result("disk", "ok" if free > 1.05 * size else "failed", words)
 

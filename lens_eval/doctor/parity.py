@@ -130,11 +130,9 @@ def judged(ours: Asked, theirs: Asked, gaps: Sequence[float], precision: str) ->
 
 def _precision(patient: Patient) -> str:
     """The precision that the backends run in: the one given, or that of the checkpoint."""
-    from lens_train.checkpoint import causal_config
-
     named = str(patient.backend.args.get("dtype", "auto"))
     if named == "auto":
-        named = str(causal_config(patient.model).dtype).removeprefix("torch.")
+        named = str(patient.config.dtype).removeprefix("torch.")
     return "float32" if named == "float32" else "bfloat16"
 
 

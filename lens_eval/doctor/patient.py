@@ -39,6 +39,8 @@ class Patient:
     adapter: str | None
     backend: Backend
     device: str = "auto"
+    checkpoint: Any = field(default=None, repr=False)
+    """The whole model's `lens_train.checkpoint.Checkpoint`."""
     tokenizer: Any = field(default=None, repr=False)
     config: Any = field(default=None, repr=False)
     generation: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -77,7 +79,7 @@ def admit(model: str, adapter: str | None, backend: Backend, device: str = "auto
         UserError: no such model or adapter, or no tokenizer.
     """
     from lens_eval.runs.sources import model_arguments
-    from lens_train.checkpoint import causal_config, checkpoint_folder, load_tokenizer
+    from lens_train.checkpoint import Checkpoint, adapter_tokenizer
     from lens_train.devices import resolve_device
 
     resolve_device(device)
@@ -85,9 +87,13 @@ def admit(model: str, adapter: str | None, backend: Backend, device: str = "auto
     name, adapter = arguments["pretrained"], arguments.get("peft")
     if adapter is not None and not (Path(adapter) / "adapter_config.json").is_file():
         raise UserError(f"no adapter in {adapter}: it holds no adapter_config.json")
-    file = checkpoint_folder(name) / "generation_config.json"
+    checkpoint = Checkpoint.open(name, backend.revision)
+    file = checkpoint.folder / "generation_config.json"
     generation = read_object(file, "generation configuration") if file.is_file() else {}
-    return Patient(name, adapter, backend, device, load_tokenizer(name), causal_config(name), generation)
+    tokenizer, config = checkpoint.tokenizer, checkpoint.config
+    if adapter is not None:
+        tokenizer = adapter_tokenizer(checkpoint, Path(adapter))
+    return Patient(name, adapter, backend, device, checkpoint, tokenizer, config, generation)
 
 
 class Prompter:

@@ -7,12 +7,9 @@ from typing import Any
 
 from lens_eval.base.errors import UserError
 from lens_eval.doctor.patient import Outcome, Patient, Prompt, Prompter, Result, first_line
-from lens_eval.doctor.template_checks import (
-    bos_written,
-    leading,
-    marks_turns,
-)
+from lens_eval.doctor.template_checks import beginning, begins_with_bos
 
+BOS = "one BOS"
 SAMPLED = 200
 """Prompts per task whose length is measured, evenly spread; and the longest items besides."""
 LONGEST = 20
@@ -103,57 +100,46 @@ def _chosen(documents: Any) -> list[int]:
 
 
 def check_bos(patient: Patient, task: Any, first: Prompt) -> Result:
-    """One BOS for each backend, through the template and without."""
+    """No doubled BOS, and the same number through both backends. The weights tell whether it is right."""
     tokenizer = patient.tokenizer
-    bos = tokenizer.bos_token_id
-    if bos is None:
-        return Result("one BOS", "ok", "this model has none")
+    if tokenizer.bos_token_id is None:
+        return Result(BOS, "ok", "this model has none")
     used, other = _bos_counts(patient, first), {}
     try:
         if tokenizer.chat_template:
             other = _bos_counts(patient, requests(patient, task, not patient.uses_template)[0])
     except UserError:
         pass  # a task that can be asked one way only
-    expected = _expected_bos(tokenizer, patient.uses_template)
-    wrong = {backend: count for backend, count in used.items() if count != expected}
-    ways = ["without the template", "through the template"]
-    if wrong:
-        return Result(
-            "one BOS", "failed", _bos_words(tokenizer, wrong, expected, ways[patient.uses_template])
-        )
-    unused = _expected_bos(tokenizer, not patient.uses_template)
-    wrong = {backend: count for backend, count in other.items() if count != unused}
-    if wrong:
-        words = _bos_words(tokenizer, wrong, unused, ways[not patient.uses_template])
-        return Result("one BOS", "warning", f"{words} (a run does it the other way)")
-    return Result("one BOS", "ok", f"{expected} {tokenizer.bos_token} through hf and vllm")
+    ways = {True: "through the template", False: "without the template"}
+    for counts, template, note in (
+        (used, patient.uses_template, ""),
+        (other, not patient.uses_template, " (a run does it the other way)"),
+    ):
+        words = f"{tokenizer.bos_token} {_counted(counts)}, {ways[template]}"
+        if counts and max(counts.values()) > 1:
+            advice = "the template and the tokenizer both write one; take it out of one (add_bos_token=False)"
+            return Result(BOS, "warning" if note else "failed", f"{words}: {advice}{note}")
+        if len(set(counts.values())) > 1:
+            return Result(BOS, "warning" if note else "failed", f"{words}: say add_bos_token{note}")
+        if counts and begins_with_bos(patient, template) and not any(counts.values()):
+            advice = (
+                "the template or the tokenizer would write one; say add_bos_token=True if the weights need it"
+            )
+            return Result(BOS, "warning", f"{words}: {advice}{note}")
+    return Result(BOS, "ok", f"{used['hf']} {tokenizer.bos_token} through hf and vllm")
 
 
-def _expected_bos(tokenizer: Any, through_template: bool) -> int:
-    """A tokenizer may name a BOS that it never writes: then none is right.
-
-    One that opens turns is no sign for the beginning of a text without turns.
-    """
-    writes = bos_written(tokenizer, 1) > 0 and (through_template or not marks_turns(tokenizer))
-    return int(writes or tokenizer.bos_token_id in tokenizer.encode("x"))
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} through {backend}" for backend, count in counts.items())
 
 
 def _bos_counts(patient: Patient, prompt: Prompt) -> dict[str, int]:
+    """BOS tokens at the beginning of a prompt, by backend; further on, they may open the turns."""
     prompter = Prompter(patient)
-    bos, turns = patient.tokenizer.bos_token_id, marks_turns(patient.tokenizer)
-    fed = {backend: prompter.encode(prompt.text, prompt.continuation, backend) for backend in ("hf", "vllm")}
-    return {backend: leading(ids, bos) if turns else ids.count(bos) for backend, ids in fed.items()}
-
-
-def _bos_words(tokenizer: Any, wrong: Mapping[str, int], expected: int, way: str) -> str:
-    counts = ", ".join(f"{count} through {backend}" for backend, count in wrong.items())
-    most = max(wrong.values())
-    advice = (
-        "the template and the tokenizer both write one; take it out of one of them (add_bos_token=False)"
-        if most > expected
-        else "neither template nor tokenizer writes it; say add_bos_token=True"
-    )
-    return f"{tokenizer.bos_token} {counts} instead of {expected}, {way}: {advice}"
+    return {
+        backend: beginning(patient.tokenizer, prompter.encode(prompt.text, prompt.continuation, backend))[0]
+        for backend in ("hf", "vllm")
+    }
 
 
 def check_length(patient: Patient, prompts: Sequence[Prompt]) -> Result:

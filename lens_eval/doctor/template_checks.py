@@ -9,7 +9,7 @@ from lens_eval.base.errors import UserError
 from lens_eval.base.templates import rendered
 from lens_eval.doctor.patient import Patient, Prompter, Result, first_line, shortened
 
-USER, REPLY, SYSTEM = "USERTEXT", "REPLYTEXT", "SYSTEMTEXT"
+FIRST, USER, REPLY, SYSTEM = "FIRSTTEXT", "USERTEXT", "REPLYTEXT", "SYSTEMTEXT"
 
 
 def check_template(patient: Patient) -> list[Result]:
@@ -28,12 +28,16 @@ def check_template(patient: Patient) -> list[Result]:
     except Exception as error:  # whatever the template raises: Jinja's own errors, or those of its code
         return [Result("chat template", "failed", f"does not render a user message: {first_line(error)}")]
     faults = _message_faults(plain, again, tokenizer)
-    faults += _system_faults(prompter, plain)
+    faults += _system_faults(prompter, plain, bool(patient.backend.system_instruction))
+    more, notes = _dialogue_faults(prompter)
+    faults += more
     if faults:
         return [Result("chat template", "failed", "; ".join(faults) + "; mend the tokenizer's chat_template")]
     if "strftime_now" in str(tokenizer.chat_template):
         words = "writes today's date into the prompt: results of two days differ; give a system message"
         return [Result("chat template", "warning", words)]
+    if notes:
+        return [Result("chat template", "warning", "; ".join(notes))]
     return [Result("chat template", "ok", "every message once, the same each time")]
 
 
@@ -43,32 +47,48 @@ def _message_faults(plain: str, again: str, tokenizer: Any) -> list[str]:
     if count != 1:
         faults.append(f"the user's message stands in the prompt {count} times")
     bos = tokenizer.bos_token
-    if bos and bos != tokenizer.eos_token:
-        pieces = plain.split(bos)
-        written = leading(pieces, "") if marks_turns(tokenizer) else len(pieces) - 1
-        if written > 1:
-            faults.append(f"it writes {bos} {written} times")
+    # Only at the beginning: a template may open every turn with it.
+    written = leading(plain.split(bos), "") if bos else 0
+    if written > 1:
+        faults.append(f"it begins with {bos} {written} times")
     return faults
 
 
-def _system_faults(prompter: Prompter, plain: str) -> list[str]:
-    """A system message is written once, and the template's own gives way to it."""
+def _dialogue_faults(prompter: Prompter) -> tuple[list[str], list[str]]:
+    """Faults of a rendered dialogue, whose turns stand in it once and in their order; notes if it fails."""
+    turns = [("user", FIRST), ("assistant", REPLY), ("user", USER)]
+    try:
+        text = prompter.render([{"role": role, "content": content} for role, content in turns])
+    except Exception as error:  # a template for single turns
+        return [], [f"it takes no dialogue: no examples as turns, no second turns ({first_line(error)})"]
+    counts = {content: text.count(content) for _, content in turns}
+    faults = [f"in a dialogue {name} stands {count} times" for name, count in counts.items() if count != 1]
+    places = [text.find(content) for _, content in turns]
+    if not faults and places != sorted(places):
+        faults.append("the turns of a dialogue stand in another order")
+    return faults, []
+
+
+def _system_faults(prompter: Prompter, plain: str, wanted: bool) -> list[str]:
+    """A system message is written once, and the template's own gives way to it; `wanted`: a run gives one."""
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": USER}]
     try:
         given = prompter.render(messages)
     except Exception:  # the template takes no system message: lm_eval then leaves it out
-        return []
+        given = ""
     count = given.count(SYSTEM)
+    if not count:
+        return ["it leaves the system message out"] if wanted else []
     faults = [f"a system message stands in the prompt {count} times"] if count > 1 else []
     own = _own_system(prompter, plain)
-    if own and count and own in given:
+    if own and own in given:
         faults.append(f"its own system message stays beside the given one ({shortened(own)})")
     return faults
 
 
 def _own_system(prompter: Prompter, plain: str) -> str:
     """What the template writes before the first user turn besides BOS and the turn's own header."""
-    first = [{"role": "user", "content": "FIRST"}, {"role": "assistant", "content": REPLY}]
+    first = [{"role": "user", "content": FIRST}, {"role": "assistant", "content": REPLY}]
     try:
         end = _behind_reply(prompter.tokenizer.apply_chat_template(first, tokenize=False))
         dialogue = prompter.render([*first, {"role": "user", "content": USER}])
@@ -164,19 +184,27 @@ def leading(parts: Sequence[Any], value: Any) -> int:
     return next((at for at, part in enumerate(parts) if part != value), len(parts))
 
 
-def marks_turns(tokenizer: Any) -> bool:
-    """Whether the template opens every turn with BOS: then only those at the very beginning count."""
-    return bos_written(tokenizer, 2) > bos_written(tokenizer, 1)
+def beginning(tokenizer: Any, ids: Sequence[int]) -> tuple[int, int]:
+    """Number of BOS at the beginning, white space between them left aside, and where the last one ends."""
+    count, end = 0, 0
+    for place, token in enumerate(ids):
+        if token == tokenizer.bos_token_id:
+            count, end = count + 1, place + 1
+        elif tokenizer.decode([token]).strip():
+            break
+    return count, end
 
 
-def bos_written(tokenizer: Any, users: int) -> int:
-    """How often the template writes BOS for so many user turns with replies between; 0 if it refuses them."""
-    if not tokenizer.chat_template or not tokenizer.bos_token:
-        return 0
-    user, reply = {"role": "user", "content": USER}, {"role": "assistant", "content": REPLY}
-    turns = [user, *([reply, user] * (users - 1))]
+def begins_with_bos(patient: Patient, through_template: bool) -> bool:
+    """Whether the template, or the tokenizer by itself, writes BOS at the beginning of a prompt."""
+    tokenizer, bos = patient.tokenizer, patient.tokenizer.bos_token
+    if not bos:
+        return False
+    if tokenizer.encode("x")[:1] == [tokenizer.bos_token_id]:
+        return True
+    if not (through_template and tokenizer.chat_template):
+        return False
     try:
-        text = rendered(lambda: tokenizer.apply_chat_template(turns, tokenize=False), (), "this model")
-        return text.count(tokenizer.bos_token)
-    except Exception:  # a template for single turns, or one that `check_template` reports
-        return 0
+        return Prompter(patient).render([{"role": "user", "content": USER}]).startswith(bos)
+    except Exception:  # one that `check_template` reports
+        return False

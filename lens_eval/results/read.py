@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from operator import itemgetter
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lens_eval.base import reading
@@ -49,6 +50,8 @@ class Scores:
     source: Path
     cut_prompts: int = 0
     """Prompts that did not fit in the model's context and were cut."""
+    model: str = ""
+    """The model as the results name it."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def load(runs: Sequence[str | Path]) -> Loaded:
     """Read results folders: of `lens reproduce`, `lens eval`, or of lm_eval itself.
 
     `NAME=FOLDER` names the variant of a folder that holds one; where it holds several, `NAME` tells them from
-    those of the same name in a folder before.
+    those of the same name elsewhere. Without a name, the part of the path in which the folders differ does.
 
     Raises:
         UserError: no such folder, no results in it, or a file that is corrupt, cut short or foreign.
@@ -82,24 +85,59 @@ def load(runs: Sequence[str | Path]) -> Loaded:
     scores: list[Scores] = []
     documents: list[dict[str, Any]] = []
     holes: list[Hole] = []
-    for given in runs:
-        name, path = _named(str(given))
+    given = [_named(str(run)) for run in runs]
+    for (name, path), tail in zip(given, _tails([path.resolve() for _, path in given]), strict=True):
+        missing: list[Hole] = []
         if (path / RUN_FILE).is_file():
             document = _renamed(read_json(path / RUN_FILE), name)
             documents.append(document)
             found, missing = _read_run(path, document)
-            holes += missing
         else:
             found = _read_lm_eval(path, name)
-        scores += _without_clashes(found, scores, name or path.name)
+        taken = {*(each.variant for each in scores), *(each.variant for each in holes)}
+        own = [*(each.variant for each in found), *(each.variant for each in missing)]
+        names = _told_apart(own, taken, name or tail)
+        scores += [replace(each, variant=names[each.variant]) for each in found]
+        holes += [replace(each, variant=names[each.variant]) for each in missing]
     return Loaded(scores, documents[0] if len(documents) == 1 else {}, holes)
 
 
 def _named(given: str) -> tuple[str | None, Path]:
     name, separator, rest = given.partition("=")
-    if separator and not Path(given).exists():
-        return name, _existing(Path(rest))
-    return None, _existing(Path(given))
+    if not separator or Path(given).exists():
+        return None, _existing(Path(given))
+    if not name.strip():
+        raise UserError(f"{given!r} names no variant; write NAME=FOLDER")
+    return name.strip(), _existing(Path(rest).expanduser())
+
+
+def _tails(paths: Sequence[PurePath]) -> list[str]:
+    """The ends of paths, each long enough to tell it from the others."""
+
+    def end(path: PurePath) -> str:
+        others = [other for other in paths if other != path]
+        length = next(
+            (
+                length
+                for length in range(1, len(path.parts))
+                if all(other.parts[-length:] != path.parts[-length:] for other in others)
+            ),
+            len(path.parts),
+        )
+        return str(PurePath(*path.parts[-length:]))
+
+    return [end(path) for path in paths]
+
+
+def _told_apart(own: Iterable[str], taken: set[str], label: str) -> dict[str, str]:
+    """New names for variants of a run whose names are taken by another: with what tells the runs apart."""
+    own = list(dict.fromkeys(own))
+    names: dict[str, str] = {}
+    for variant in own:
+        candidates = chain([variant, f"{variant} ({label})"], (f"{variant} ({label} {n})" for n in count(2)))
+        used = taken | set(names.values()) | (set(own) - {variant})
+        names[variant] = next(name for name in candidates if name not in used)
+    return names
 
 
 def _renamed(document: dict[str, Any], name: str | None) -> dict[str, Any]:
@@ -119,14 +157,6 @@ def _existing(path: Path) -> Path:
         near = [str(p) for p in path.parent.glob("*") if p.is_dir()] if path.parent.is_dir() else []
         raise UserError(f"no results folder {path}{did_you_mean(str(path), near)}")
     return path
-
-
-def _without_clashes(found: list[Scores], before: list[Scores], label: str) -> list[Scores]:
-    """Two runs may hold a variant of the same name: the later one is shown with its folder's name."""
-    taken = {s.variant for s in before}
-    if not taken & {s.variant for s in found}:
-        return found
-    return [replace(s, variant=f"{s.variant} ({label})") if s.variant in taken else s for s in found]
 
 
 def _read_run(folder: Path, document: Mapping[str, Any]) -> tuple[list[Scores], list[Hole]]:
@@ -167,18 +197,67 @@ def _single_results(folder: Path) -> Path:
 
 
 def _read_lm_eval(path: Path, name: str | None) -> list[Scores]:
-    """All results below a folder; of several of one task and model the latest counts, as in lm_eval."""
-    files = [path] if path.is_file() else sorted(_results_below(path), key=lambda p: p.name)
+    """All results below a folder, each model a variant.
+
+    Of several results of one task and model in one place the latest counts, as in lm_eval. Models whose names
+    end alike, and one model that was evaluated on one task in several places, are told apart.
+    """
+    files = [path] if path.is_file() else sorted(_results_below(path), key=lambda p: (p.name, p))
     files = [p for p in files if not any(part.endswith(".partial") for part in p.parts)]
     if not files:
         raise UserError(
             f"{path} holds no lm_eval results (results_*.json); was lm_eval run with --output_path?"
         )
-    latest: dict[tuple[str, str], Scores] = {}
+    places: dict[tuple[str, Path], dict[str, Scores]] = {}
     for file in files:
-        for scores in _read_results(file, variant=name):
-            latest[scores.variant, scores.task] = scores
-    return list(latest.values())
+        for scores in _read_results(file, variant=None):
+            places.setdefault((scores.model, _place_of(file, path)), {})[scores.task] = scores
+    found: list[_Found] = []
+    for (model, place), tasks in places.items():
+        same = next((f for f in found if f.model == model and not f.tasks.keys() & tasks.keys()), None)
+        if same is None:
+            found.append(_Found(model, place, dict(tasks)))
+        else:
+            same.tasks.update(tasks)
+    variants = [name] if name is not None and len(found) == 1 else _variants_of(found, path, name)
+    return [
+        replace(scores, variant=variant)
+        for variant, each in zip(variants, found, strict=True)
+        for scores in each.tasks.values()
+    ]
+
+
+@dataclass
+class _Found:
+    """What was found of one model in one place, or in several with other tasks."""
+
+    model: str
+    place: Path
+    tasks: dict[str, Scores]
+
+
+def _place_of(file: Path, root: Path) -> Path:
+    """The folder of the run that a results file belongs to."""
+    above = [folder for folder in file.parents if folder == root or folder.is_relative_to(root)]
+    run = next((folder for folder in above if (folder / RUN_FILE).is_file()), None)
+    return run or next(folder for folder in file.parents if not folder.name.startswith("judge_"))
+
+
+def _variants_of(found: Sequence[_Found], root: Path, name: str | None) -> list[str]:
+    """A name for each model: its own, with more of its path, or the place of its results, if need be."""
+    labels = [model_label(each.model) for each in found]
+    names = []
+    for label, each in zip(labels, found, strict=True):
+        alike = [other for other, own in zip(found, labels, strict=True) if own == label]
+        if len(alike) > 1 and len({other.model for other in alike}) == len(alike):
+            tails = _tails([PurePath(other.model) for other in alike])
+            label = dict(zip([other.model for other in alike], tails, strict=True))[each.model]
+        elif len(alike) > 1:
+            label = (
+                f"{label} ({each.place.relative_to(root) if each.place.is_relative_to(root) else each.place})"
+            )
+        names.append(label if name is None else f"{label} ({name})")
+    return names
 
 
 _STAMP = re.compile(r"_(\d{4}-\d\d-\d\dT[\d.-]+)$")
@@ -195,8 +274,7 @@ def _read_results(file: Path, variant: str | None, simulated: bool = False) -> l
     for key in ("results", "configs", "versions", "n-shot"):
         if not isinstance(results.get(key), dict):
             raise UserError(f"{file} is no results file of lm_eval (no `{key}`)")
-    if variant is None:
-        variant = model_label(str(results.get("model_name") or file.parent.name))
+    model = str(results.get("model_name") or file.parent.name)
     found = _STAMP.search(file.stem)
     stamp = found[1] if found else file.stem.removeprefix("results_")
     tasks = [t for t in results["configs"] if t in results["n-shot"]]
@@ -209,7 +287,8 @@ def _read_results(file: Path, variant: str | None, simulated: bool = False) -> l
                 f"{file}: the per-item samples of {task} are missing; run lm_eval with --log_samples"
             )
         with reading.shaped(file, "results file of lm_eval"):
-            scores.append(_read_samples(samples, results, task, variant, simulated))
+            own = _read_samples(samples, results, task, variant or model_label(model), simulated)
+            scores.append(replace(own, model=model))
     return scores
 
 

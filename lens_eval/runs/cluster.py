@@ -390,7 +390,9 @@ def _tasks(recipe: Recipe, entry: str, wanted: Sequence[Wanted]) -> dict[str, Ev
     Raises:
         UserError: other items or settings than where the run was started.
     """
-    loaded = load_tasks((entry,), recipe.languages, recipe.include_path, recipe.limit, {})
+    loaded = load_tasks(
+        (entry,), recipe.languages, recipe.include_path, recipe.limit, {}, recipe.backend.num_fewshot
+    )
     tasks = {task.name: task for task in loaded}
     for cell in wanted:
         if cell.task not in tasks or dict(tasks[cell.task].identity) != dict(cell.identity):

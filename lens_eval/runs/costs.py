@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from lens_eval.mini import resolve_data, resolve_model
 from lens_eval.runs.recipe import Recipe, Row
 from lens_train.gguf import is_gguf
+from lens_train.methods import method_of
 
 PROMPT_TOKENS = 200
 """Of one request, where the items are not here: the middle of the tasks of this project."""
@@ -53,18 +55,8 @@ ADAM_BYTES = {"float32": 16, "bfloat16": 8}
 """Per trained parameter: weight, gradient and two moments."""
 ACTIVATIONS = 1.15
 """Memory for what a training step holds besides, as a factor."""
-READERS = ("diffmean", "recover", "liseco")
-"""Methods that read texts once and train nothing."""
-TRAINED_SHARE = {
-    "lens": 0.07,
-    "xsft_lora": 0.01,
-    "xsft_top": 0.07,
-    "steer": 0.0,
-    **dict.fromkeys(READERS, 0.0),
-}
-"""Share of the parameters that a method trains: two layers of 32 without embeddings; a rank-16 adapter."""
-PASSES = {"sdrrl": 3.0, "qalign": 1.0, "xsft": 1.0, "xsft_top": 1.0, "xsft_lora": 1.0, "xsft_large": 1.0}
-"""Examples that a fine-tuned baseline makes of one item in one language; SDRRL also writes an answer."""
+DEFAULT_LAYERS = 2
+"""Top layers that are trained where settings name none."""
 SETTLED = 120
 """Items per language after which directions have settled as a rule."""
 NAMED_SIZES = {"phi-3.5-mini": 3.8e9}
@@ -182,9 +174,10 @@ def tensor_shapes(model: str) -> dict[str, tuple[int, ...]]:
     folder = model_folder(model)
     if folder is None:
         return {}
+    from lens_train.checkpoint import weight_files
     from lens_train.files import tensor_entries
 
-    entries = [tensor_entries(file)[1] for file in folder.glob("*.safetensors")]
+    entries = [tensor_entries(file)[1] for file in weight_files(folder)]
     return {name: tuple(entry["shape"]) for own in entries for name, entry in own.items()}
 
 
@@ -192,10 +185,10 @@ def token_counter(model: str) -> Callable[[str], float]:
     """Tokens of a text: with the model's own tokenizer where it is here."""
     if model_folder(model) is not None:
         from lens_eval.base.errors import UserError
-        from lens_train.checkpoint import load_tokenizer
+        from lens_train.checkpoint import Checkpoint
 
         try:
-            tokenizer = load_tokenizer(model)
+            tokenizer = Checkpoint.open(model).tokenizer
         except UserError:  # said by the run itself
             return lambda text: len(text) / CHARACTERS
         return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -262,23 +255,25 @@ def training_seconds(
     recipe: Recipe, row: Row, shape: Shape, machine: Machine, count: Callable[[str], float]
 ) -> float | None:
     """Seconds to train one row; None where the method or its amount of data is not known here."""
-    method, settings = row.spec.method or "", row.spec.settings
+    method, settings = method_of(row.spec.method or ""), row.spec.settings
+    if method.work == "none":
+        return TRAIN_START_SECONDS
     start = TRAIN_START_SECONDS + shape.total * BF16_BYTES / READ_SPEED
-    if method in ("lens", "steer"):
+    if method.work in ("lens", "probing"):
         return start + _lens_seconds(recipe, row, shape, machine, count)
-    if method in READERS:
+    if method.work == "reading":
         read = settings.get("text_items", 300) * len(recipe.languages) * settings.get("text_tokens", 128)
         return start + 2 * read * shape.inner / _speed(machine, _auto_dtype(machine))
-    items = settings.get("train_items", None if method == "xsft_large" else 200)
-    if method not in PASSES or items is None:
+    items = settings.get("train_items", method.items)
+    if method.work != "tuning" or items is None:
         return None
-    share = TRAINED_SHARE.get(method, 1.0)
-    backward = {"xsft_lora": 2.0, "xsft_top": 4.0 * share}.get(method, 4.0)
-    languages = len(recipe.languages)
-    tokens = items * languages * PAIR_TOKENS * settings.get("epochs", 1) * PASSES[method]
+    steps, languages = settings.get("steps"), len(recipe.languages)
+    taken = steps * settings.get("batch_size", 8) if steps else items * settings.get("epochs", 1)
+    tokens = taken * languages * PAIR_TOKENS * method.passes
+    backward = 2.0 * _top(method.gradient_share, settings) + 2.0 * _top(method.trained_share, settings)
     dtype = "bfloat16" if machine.kind == "gpu" else "float32"
     seconds = (shape.inner + shape.output) * tokens * (2.0 + backward) / _speed(machine, dtype)
-    if method == "sdrrl":
+    if method.own_answers:
         seconds += write_seconds(items * languages, ANSWER_TOKENS, HF_BATCH, shape, machine, dtype)
     return start + seconds
 
@@ -299,7 +294,7 @@ def _lens_seconds(
     probed = 0
     if not settings.get("subspaces"):
         probed = min(SETTLED if isinstance(config.probe_items, str) else config.probe_items, here)
-    if row.spec.method == "steer":
+    if method_of(row.spec.method or "").work == "probing":
         return 2 * probed * languages * tokens * shape.inner / speed
     items = min(config.train_items, here)
     # Where the same prompts are probed and trained on, one pass serves both.
@@ -333,10 +328,16 @@ def prompt_tokens(recipe: Recipe, row: Row, count: Callable[[str], float]) -> tu
     return sum(means) / len(means) + TEMPLATE_TOKENS, len(next(iter(texts.values())))
 
 
+def _top(share: float, settings: Mapping[str, Any]) -> float:
+    """A method's share of the model, for as many top layers as its settings name instead of two."""
+    layers = settings.get("trained_layers", DEFAULT_LAYERS)
+    return min(1.0, share * (layers if isinstance(layers, int) else len(layers)) / DEFAULT_LAYERS)
+
+
 def training_bytes(row: Row, parameters: int, on_gpu: bool) -> float:
     """Memory of one training: frozen weights, and weight, gradient and moments of what is trained."""
     dtype = row.spec.settings.get("dtype", "auto")
-    share = TRAINED_SHARE.get(row.spec.method or "", 1.0)
+    share = _top(method_of(row.spec.method or "").trained_share, row.spec.settings)
     kept = "float32" if share < 1 or dtype == "auto" else dtype
     frozen = BF16_BYTES if on_gpu or dtype == "bfloat16" else 4
     return parameters * ((1 - share) * frozen + share * ADAM_BYTES[kept]) * ACTIVATIONS

@@ -19,6 +19,7 @@ from lens_eval.base.files import make_folder
 from lens_eval.base.identity import environment
 from lens_eval.base.paths import Paths
 from lens_eval.base.redaction import hide, without_secrets
+from lens_eval.base.templates import rendered
 from lens_eval.runs.recipe import Backend
 from lens_eval.runs.task_index import EvalTask
 from lens_eval.upstream.evaluation import NoManager, no_work_twice, quiet
@@ -75,6 +76,22 @@ class Evaluator:
                 dict(self.model_args),
                 {"batch_size": backend.batch_size, "max_batch_size": None, "device": self.device},
             )
+            self._require_system()
+
+    def _require_system(self) -> None:
+        """Refuse a template that leaves out the system message that the run asks for.
+
+        Raises:
+            UserError: it does, or it fails.
+        """
+        system = self.backend.system_instruction
+        if not system or not self._uses_template():
+            return
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": "Hello"}]
+        try:
+            rendered(lambda: self._lm.apply_chat_template(messages), messages, self.label, system=True)
+        except UserError as error:
+            raise UserError(f"{error}; leave system_instruction out, or take another template") from None
 
     def go_on_as(self, model_args: Mapping[str, Any], label: str, seed: int) -> bool:
         """Be another variant of the loaded backbone, with another adapter or steering; see `__init__`.

@@ -14,13 +14,22 @@ from lens_eval.base.identity import key_of, versions_of
 from lens_eval.base.reached import libraries_of, reached, source_of
 from lens_eval.base.reading import read_json
 from lens_eval.mini import resolve_data
-from lens_eval.runs.recipe import Recipe, Row, path_settings
+from lens_eval.runs.recipe import Recipe, Row
 from lens_eval.runs.sources import adapter_folder, model_arguments
 from lens_eval.runs.task_index import EvalTask
+from lens_train.job import VARIANT_FILE
+from lens_train.methods import METHODS, input_files, method_of
 
 CELL_FILE = "cell.json"
+PATH_ARGUMENTS = ("tokenizer", "chat_template")
+"""Arguments of backends that may name a folder or file without a slash."""
 SHOWING = ("lens_eval.base", "lens_train.watch")
 """Rooms that numbers do not run through: they show, count or write what others compute."""
+BACKEND_MODULES: Mapping[str, Mapping[str, str]] = {
+    "hf": {"checkpoint": "hf", "steering": "steered", "decoding": "decoded"},
+    "vllm": {"checkpoint": "vllm", "steering": "vllm_steering", "decoding": "vllm_decoding"},
+}
+"""By backend: the module that every model runs through, and those for what is applied to the backbone."""
 
 
 class Identities:
@@ -47,7 +56,7 @@ class Identities:
             {
                 "model": model,
                 "task": task.identity,
-                "backend": asdict(recipe.backend),
+                "backend": {**asdict(recipe.backend), "args": self._by_content(recipe.backend.args)},
                 "device": self.device,
                 "seed": row.seed,
                 "limit": recipe.limit,
@@ -57,22 +66,21 @@ class Identities:
 
     def _evaluating(self, row: Row) -> dict[str, Any]:
         """The code of this project and the libraries that answers and their scores run through."""
-        steered = row.spec.method == "steer"
-        backend = {"hf": ("hf", "steered"), "vllm": ("vllm", "vllm_steering")}[self.recipe.backend.model]
+        writes = method_of(row.spec.method).writes if row.spec.method else "checkpoint"
+        backends = BACKEND_MODULES[self.recipe.backend.model]
         tasks = resources.files("lens_eval.tasks")
         names = {entry.name.removesuffix(".py") for entry in tasks.iterdir() if entry.name.endswith(".py")}
         entries = [f"lens_eval.tasks.{name}" for name in names - {"__init__", "generate"}]
         entries += ["lens_eval.upstream.evaluation", "lens_eval.upstream.responses"]
-        entries += [f"lens_eval.backends.{name}" for name in backend[: 2 if steered else 1]]
-        adapted = row.spec.adapter is not None or row.spec.method == "xsft_lora"
-        return {**self._code_of(entries, SHOWING), **versions_of(["lm-eval", *(["peft"] if adapted else [])])}
+        entries += [
+            f"lens_eval.backends.{backends[kind]}" for kind in ("checkpoint", writes) if kind in backends
+        ]
+        return {**self._code_of(entries, SHOWING), **versions_of(["lm-eval", "peft"])}
 
     def _training(self, row: Row) -> dict[str, Any]:
         """The code of this project (or the user's) and the libraries that the weights run through."""
-        from lens_train.methods import METHODS
-
         method = row.spec.method or ""
-        module = METHODS.get(method, method).partition(":")[0]
+        module = method_of(method).function.partition(":")[0]
         # Unless they are left out, examples in another language are counted only.
         judged = method not in METHODS or row.spec.settings.get("wrong_language") == "drop"
         return self._code_of([module], SHOWING if judged else (*SHOWING, "lens_eval.language.off_target"))
@@ -88,7 +96,8 @@ class Identities:
         """Everything that decides the weights of a trained row."""
         recipe, spec = self.recipe, row.spec
         # Files count by what is in them, wherever they lie.
-        named = {key: self._hash(path) for key, path in path_settings(spec.settings).items()}
+        files = input_files(spec.method or "", spec.settings)
+        named = {key: self._hash(path) for key, path in files.items()}
         return key_of(
             {
                 "method": spec.method,
@@ -108,19 +117,29 @@ class Identities:
             self._hashes[data] = file_hash(resolve_data(data))
         return self._hashes[data]
 
+    def _by_content(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of a backend; files and folders among them count by what is in them."""
+        paths = {
+            name: Path(value).expanduser()
+            for name, value in arguments.items()
+            if isinstance(value, str) and ("/" in value or name in PATH_ARGUMENTS)
+        }
+        there = {name: file_hash(path) for name, path in paths.items() if path.exists()}
+        return {**arguments, **there}
+
     def _model(self, name: str | None) -> Mapping[str, str] | None:
         """Hashes of weights, template and settings files: what the model is, wherever it lies."""
         if name is None:
             return None
         if name not in self._models:
-            from lens_train.checkpoint import model_identity
+            from lens_train.checkpoint import Checkpoint
 
             arguments = model_arguments(name)
             if "peft" in arguments:
                 base = self._model(arguments["pretrained"]) or {}
                 self._models[name] = {**base, "adapter": self._adapter(arguments["peft"]) or ""}
             else:
-                identity = dict(model_identity(name))
+                identity = dict(Checkpoint.open(name, self.recipe.backend.revision).identity)
                 identity.pop("name")
                 self._models[name] = identity
         return self._models[name]
@@ -128,7 +147,7 @@ class Identities:
     def _adapter(self, name: str | None) -> str | None:
         """Hash of an adapter's files, whatever model they name."""
         if name is not None and name not in self._hashes:
-            self._hashes[name] = file_hash(adapter_folder(name))
+            self._hashes[name] = file_hash_of_variant(adapter_folder(name))
         return None if name is None else self._hashes[name]
 
 
@@ -141,7 +160,16 @@ def cell_record(folder: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) and list(folder.glob("results_*.json")) else {}
 
 
-def file_hash_of_weights(folder: Path) -> str:
-    """Hash over the weight files at the top of a variant folder."""
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("steering.json")])
-    return key_of({file.name: file_hash(file) for file in files})
+def variant_files(folder: Path) -> list[Path]:
+    """Files at the top of a variant's or an adapter's folder that decide what it says, without its record."""
+    kinds = (".safetensors", ".json", ".jinja", ".model", ".txt")
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix in kinds and file.is_file() and file.name != VARIANT_FILE
+    )
+
+
+def file_hash_of_variant(folder: Path) -> str:
+    """Hash over `variant_files`."""
+    return key_of({file.name: file_hash(file) for file in variant_files(folder)})

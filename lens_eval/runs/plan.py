@@ -31,7 +31,7 @@ from lens_eval.runs.costs import (
     training_bytes,
     training_seconds,
 )
-from lens_eval.runs.preflight import ADAPTER_METHODS, available
+from lens_eval.runs.preflight import available, whole_rows
 from lens_eval.runs.recipe import Recipe, Row, output_of, rows_of, unset_variable
 from lens_eval.runs.sources import paths_of
 from lens_eval.tasks.families import POLYMATH_FAMILIES
@@ -200,7 +200,7 @@ def _disk_line(
     recipe: Recipe, rows: Sequence[Row], tasks: Sequence[PlannedTask], parameters: int, free: int
 ) -> str:
     trained = [row for row in rows if row.trained]
-    full = [row for row in trained if row.spec.method not in ADAPTER_METHODS]
+    full = whole_rows(recipe)
     items = sum(task.items or 0 for task in tasks) * len(rows)
     disk = len(full) * parameters * BF16_BYTES + items * RESULT_BYTES
     here = is_here(recipe.backbone)

@@ -10,14 +10,10 @@ from lens_eval.base.errors import UserError
 from lens_eval.base.files import free_bytes, holds_nothing
 from lens_eval.mini import resolve_data
 from lens_eval.results.read import RUN_FILE
-from lens_eval.runs.recipe import Recipe, require_set, rows_of, unset_variable
+from lens_eval.runs.recipe import Recipe, Row, require_set, rows_of, unset_variable
 from lens_eval.runs.sources import adapter_folder, model_arguments, paths_of
 from lens_eval.runs.workplace import MODELS, job_of
-
-STEERING_METHODS = ("steer", "diffmean", "recover", "liseco")
-"""Methods that leave a steering."""
-ADAPTER_METHODS = ("xsft_lora", *STEERING_METHODS, "bias")
-"""Methods that leave a small file instead of a whole checkpoint; only for estimates of disk."""
+from lens_train.methods import method_of
 
 
 def available(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
@@ -53,9 +49,14 @@ def check(recipe: Recipe, folder: Path, device: str | None) -> None:
         from lens_eval.runs.task_index import task_folders
 
         task_folders(recipe.include_path)
+    if recipe.backend.revision and any(spec.method for spec in recipe.variants):
+        raise UserError(
+            f"backend.args.revision is {recipe.backend.revision}, and variants are trained: training reads "
+            "the main revision. Download the one you mean, and name its folder as the backbone"
+        )
     for spec in recipe.variants:
         if spec.method is None:
-            _check_model(spec.model or recipe.backbone, spec.adapter)
+            _check_model(spec.model or recipe.backbone, spec.adapter, recipe.backend.revision)
     if any(spec.method for spec in recipe.variants):
         _check_training(recipe, folder)
 
@@ -96,23 +97,26 @@ def _check_vllm(recipe: Recipe) -> None:
 
     for spec in recipe.variants:
         model = model_arguments(spec.model or recipe.backbone, spec.adapter, "vllm")
-        # The folder of a steering is there after training; that there will be one decides what can be done.
-        steering = {"steering": "to be made"} if spec.method in STEERING_METHODS else {}
-        vllm_limits.checked({**recipe.backend.args, **model, **steering}, vllm_limits.is_cpu())
+        arguments = {**recipe.backend.args, **model}
+        # What a method makes is there after training; that it will be there decides what can be done.
+        vllm_limits.refuse_for(arguments, method_of(spec.method).writes if spec.method else "checkpoint")
+        vllm_limits.require_same_files(arguments)
+        vllm_limits.checked(arguments, vllm_limits.is_cpu())
 
 
-def _check_model(model: str, adapter: str | None) -> None:
+def _check_model(model: str, adapter: str | None, revision: str | None) -> None:
     """The model is there, or on the hub and to be had; it is asked for now, not after hours of other work."""
-    from lens_train.checkpoint import checkpoint_folder
+    from lens_train.checkpoint import Checkpoint
 
     arguments = model_arguments(model, adapter)
-    checkpoint_folder(arguments["pretrained"])
+    Checkpoint.open(arguments["pretrained"], revision)
     if "peft" in arguments:
         adapter_folder(arguments["peft"])
 
 
 def _check_training(recipe: Recipe, folder: Path) -> None:
-    from lens_train.checkpoint import checkpoint_folder, load_tokenizer
+    from lens_train.checkpoint import Checkpoint
+    from lens_train.job import VARIANT_FILE
     from lens_train.methods import load, read_settings, settings_of
 
     for row in rows_of(recipe):
@@ -130,14 +134,24 @@ def _check_training(recipe: Recipe, folder: Path) -> None:
         method_check = getattr(load(spec.method)[0], "check", None)
         if method_check is not None:
             method_check(job_of(recipe, row, folder / MODELS / f"{row.name}.check", "cpu"))
-    if not load_tokenizer(recipe.backbone).chat_template:
+    checkpoint = Checkpoint.open(recipe.backbone)
+    if not checkpoint.tokenizer.chat_template:
         raise UserError(
             f"{recipe.backbone} has no chat template; the training methods need one (an instruct model)"
         )
-    size = sum(f.stat().st_size for f in checkpoint_folder(recipe.backbone).glob("*.safetensors"))
-    full = [row for row in rows_of(recipe) if row.trained and row.spec.method not in ADAPTER_METHODS]
-    there = len(list(folder.glob(f"{MODELS}/*/variant.json")))
-    check_disk(folder, size * max(0, len(full) - there))
+    full = [row for row in whole_rows(recipe) if not (folder / MODELS / row.name / VARIANT_FILE).exists()]
+    check_disk(folder, checkpoint.bytes * len(full))
+
+
+def whole_rows(recipe: Recipe) -> list[Row]:
+    """Rows for which a whole checkpoint is written."""
+    return [
+        row
+        for row in rows_of(recipe)
+        if row.spec.method is not None
+        and method_of(row.spec.method).writes == "checkpoint"
+        and not row.spec.settings.get("delta")
+    ]
 
 
 def check_disk(folder: Path, needed: int) -> None:

@@ -57,21 +57,6 @@ _BACKEND = (
     "allow_cut_prompts",
 )
 _NOT_SETTINGS = ("method", "model", "adapter", "data", "optional")
-PATH_SETTINGS = ("probe_data", "dev_data", "subspaces", "dictionary", "parallel_text", "text")
-"""Settings of methods that name a file or folder; read like every other path of a recipe."""
-MAYBE_PATHS = ("translator",)
-"""Settings that name a file if they end in `.jsonl` or `.json`, and something else if not."""
-
-
-def is_path_setting(name: str, value: Any) -> bool:
-    """Whether a setting of a method names a file or folder."""
-    file = isinstance(value, str) and value.endswith((".jsonl", ".json"))
-    return bool(value) and (name in PATH_SETTINGS or (name in MAYBE_PATHS and file))
-
-
-def path_settings(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Those settings of a method that name a file or folder."""
-    return {name: value for name, value in settings.items() if is_path_setting(name, value)}
 
 
 @dataclass(frozen=True)
@@ -109,6 +94,12 @@ class Backend:
     """None: what each task says."""
     allow_cut_prompts: bool = False
     """Whether a cell counts though more than 1% of its prompts were cut to fit the context."""
+
+    @property
+    def revision(self) -> str | None:
+        """Branch, tag or commit of the models, if they are on the hub; None: the main one."""
+        given = self.args.get("revision")
+        return None if given is None else str(given)
 
 
 @dataclass(frozen=True)
@@ -323,7 +314,9 @@ def _variant(name: str, raw: Any, where: str, folder: Path, train_data: str | No
             model=None if spec.get("model") is None else _model(spec["model"], folder),
             adapter=None if spec.get("adapter") is None else _model(spec["adapter"], folder),
         )
-    known = _methods()
+    from lens_train.methods import METHODS as known
+    from lens_train.methods import method_of
+
     if method not in known and ":" not in str(method):
         raise UserError(
             f"{where}: unknown method {method!r}{did_you_mean(str(method), known)}; "
@@ -337,8 +330,9 @@ def _variant(name: str, raw: Any, where: str, folder: Path, train_data: str | No
     data = _path(spec.get("data"), folder, f"{where}: data")
     if not (data or train_data):
         raise UserError(f"{where}: method {method} needs parallel data; say data.train in the recipe")
+    is_path = method_of(str(method)).is_path
     settings = {
-        str(key): _path(value, folder, f"{where}: {key}") if is_path_setting(str(key), value) else value
+        str(key): _path(value, folder, f"{where}: {key}") if is_path(str(key), value) else value
         for key, value in spec.items()
         if key not in _NOT_SETTINGS
     }
@@ -390,12 +384,6 @@ def _flag(value: Any, where: str) -> bool:
     return value
 
 
-def _methods() -> tuple[str, ...]:
-    from lens_train.methods import METHODS
-
-    return tuple(METHODS)
-
-
 def _known_keys(raw: Mapping[str, Any], known: Iterable[str], where: str) -> None:
     known = tuple(known)
     for key in raw:
@@ -425,16 +413,28 @@ def _strings(raw: Any, where: str) -> tuple[str, ...]:
 
 
 def _languages(raw: Any, where: str) -> tuple[str, ...]:
-    from lens_eval.language.languages import normalise_code
-
     # YAML 1.1 reads the Norwegian code `no` as false.
     if isinstance(raw, list):
         raw = ["no" if item is False else item for item in raw]
     try:
-        codes = tuple(normalise_code(code) for code in _strings(raw, where))
+        codes = tuple(language_code(code) for code in _strings(raw, where))
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     return tuple(dict.fromkeys(codes))
+
+
+def language_code(code: str) -> str:
+    """The project's code of one language.
+
+    Raises:
+        UserError: it is unknown, or several codes stand in one text: all but the first would be lost.
+    """
+    from lens_eval.language.languages import find_code, normalise_code
+
+    parts = re.split(r"[\s.]+", code.strip())
+    if len(parts) > 1 and len(parts[0]) <= 3 and any(find_code(part) for part in parts[1:]):
+        raise UserError(f"{code!r} is no language code; separate codes with commas: {','.join(parts)}")
+    return normalise_code(code)
 
 
 def _boolean(raw: Any, where: str) -> bool:

@@ -59,7 +59,14 @@ def run(
     folder = output_of(recipe, output)
     recipe, left_out = available(recipe)
     check(recipe, folder, None if ray else device)
-    tasks = load_tasks(recipe.tasks, recipe.languages, recipe.include_path, recipe.limit, left_out)
+    tasks = load_tasks(
+        recipe.tasks,
+        recipe.languages,
+        recipe.include_path,
+        recipe.limit,
+        left_out,
+        recipe.backend.num_fewshot,
+    )
     for reason in dict.fromkeys(left_out.values()):
         names = [name for name, why in left_out.items() if why == reason]
         say(f"left out: {', '.join(names)}: {reason}")

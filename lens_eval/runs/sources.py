@@ -7,7 +7,7 @@ from pathlib import Path
 from lens_eval.base.errors import UserError
 from lens_eval.base.reading import read_object
 from lens_eval.mini import resolve_model
-from lens_eval.runs.recipe import Recipe, VariantSpec, path_settings
+from lens_eval.runs.recipe import Recipe, VariantSpec
 from lens_train.gguf import is_gguf
 
 
@@ -22,24 +22,42 @@ def model_arguments(model: str, adapter: str | None = None, backend: str = "hf")
     """
     folder = Path(resolve_model(model))
     if is_gguf(model):
-        from lens_train.checkpoint import checkpoint_folder
+        from lens_train.checkpoint import Checkpoint
 
-        folder = checkpoint_folder(model)
+        folder = Checkpoint.open(model).folder
     if adapter is None and (folder / "adapter_config.json").is_file():
         base = read_object(folder / "adapter_config.json", "adapter's configuration").get(
             "base_model_name_or_path"
         )
         if not base:
             raise UserError(f"the adapter {folder} does not name its base model; give both")
-        return model_arguments(base, str(folder), backend)
+        return {**model_arguments(present_base(str(base), folder)), _adapter_key(backend): str(folder)}
     if adapter is not None:
-        key = "lora_local_path" if backend == "vllm" else "peft"
-        return {**model_arguments(model, None, backend), key: adapter}
+        return {**model_arguments(model, None, backend), _adapter_key(backend): adapter}
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise UserError(f"{folder} is no model: it holds neither config.json nor adapter_config.json")
     if not folder.is_dir() and model.startswith((".", "/")):
         raise UserError(f"no model folder {model}")
     return {"pretrained": str(folder) if folder.is_dir() else model}
+
+
+def present_base(base: str, adapter: Path) -> str:
+    """The model that an adapter, a steering or a decoding names as its base.
+
+    Raises:
+        UserError: it is a path, and nothing is there any more.
+    """
+    is_path = base.startswith((".", "/", "~")) or base.count("/") > 1
+    if base != "builtin" and is_path and not Path(resolve_model(base)).exists():
+        raise UserError(
+            f"{adapter} was made for the model {base}, which is not there any more; name it where it lies "
+            f"now: --model MODEL --adapter {adapter}"
+        )
+    return base
+
+
+def _adapter_key(backend: str) -> str:
+    return "lora_local_path" if backend == "vllm" else "peft"
 
 
 def adapter_folder(name: str) -> Path:
@@ -64,4 +82,6 @@ def paths_of(recipe: Recipe, spec: VariantSpec) -> list[str]:
     """Data that a variant is trained with: paths and `builtin...` names, as the recipe gives them."""
     if spec.method is None:
         return []
-    return [spec.data or recipe.train_data or "", *path_settings(spec.settings).values()]
+    from lens_train.methods import input_files
+
+    return [spec.data or recipe.train_data or "", *input_files(spec.method, spec.settings).values()]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
+import inspect
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from lens_eval.base.errors import UserError, did_you_mean
 from lens_eval.base.files import plain_name
 from lens_eval.base.progress import progress
 from lens_eval.base.project import ROOT
+from lens_eval.base.reached import OWN, helpers, source_of
 from lens_eval.upstream.evaluation import quiet
 
 
@@ -64,8 +68,11 @@ def load_tasks(
     include_path: Sequence[str] = (),
     limit: int | None = None,
     left_out: dict[str, str] | None = None,
+    shots: int | None = None,
 ) -> list[EvalTask]:
     """Load the tasks named, groups and tags opened and narrowed to `languages` (all if empty).
+
+    `shots` is the number of examples in a prompt where the run says one; None = what each task says.
 
     What the user's own data folder lacks is left out where the group allows it (`skip_missing`), and noted
     in `left_out` by task with the reason.
@@ -78,7 +85,7 @@ def load_tasks(
         manager = index_tasks(names, include_path)
         tasks: dict[str, EvalTask] = {}
         for name in names:
-            for task in _load_entry(manager, name, languages, limit, missing):
+            for task in _load_entry(manager, name, languages, limit, missing, shots):
                 tasks.setdefault(task.name, task)
     if not tasks:
         raise UserError(f"no items for any task: {next(iter(missing.values()))}")
@@ -86,7 +93,12 @@ def load_tasks(
 
 
 def _load_entry(
-    manager: Any, name: str, languages: Sequence[str], limit: int | None, left_out: dict[str, str]
+    manager: Any,
+    name: str,
+    languages: Sequence[str],
+    limit: int | None,
+    left_out: dict[str, str],
+    shots: int | None,
 ) -> list[EvalTask]:
     from lens_eval.tasks.finding import MissingItems
     from lens_eval.tasks.items import may_leave_out
@@ -104,7 +116,7 @@ def _load_entry(
         # A task named itself is wanted in whatever language it is.
         single = leaf == name and entry.kind.name in ("TASK", "PY_TASK")
         loaded += [
-            _eval_task(task, name, limit)
+            _eval_task(task, name, limit, shots)
             for task in found
             if single or _wanted(task.config.metadata, languages)
         ]
@@ -199,7 +211,7 @@ def _wanted(metadata: Any, languages: Sequence[str]) -> bool:
     return not languages or language is None or language in languages
 
 
-def _eval_task(task: Any, entry: str, limit: int | None) -> EvalTask:
+def _eval_task(task: Any, entry: str, limit: int | None, shots: int | None) -> EvalTask:
     config = task.config.to_dict()
     # Where files lie decides no number, and the items are hashed below.
     metadata = {k: v for k, v in (config.get("metadata") or {}).items() if k not in ("config_source", "rows")}
@@ -210,7 +222,7 @@ def _eval_task(task: Any, entry: str, limit: int | None) -> EvalTask:
     choices = 1
     for index in range(count):
         document = documents[index]
-        digest.update(json.dumps(document, sort_keys=True, ensure_ascii=False, default=str).encode())
+        digest.update(_as_bytes(document))
         if index == 0 and task.OUTPUT_TYPE == "multiple_choice":
             choices = len(task.doc_to_choice(document))
     # A function without source is printed with its address, which differs from run to run.
@@ -222,6 +234,57 @@ def _eval_task(task: Any, entry: str, limit: int | None) -> EvalTask:
         "version": str(task.VERSION if task.VERSION is not None else metadata.get("version")),
         "settings": hashlib.sha256(settings.encode()).hexdigest(),
         "items": digest.hexdigest(),
+        "examples": _examples_hash(task, task.config.num_fewshot if shots is None else shots),
+        "functions": source_of(_function_files(task)),
     }
     plain_name(str(task.task_name), "a task")
     return EvalTask(task.task_name, entry, str(metadata.get("language", "")), count, choices, identity, task)
+
+
+def _as_bytes(document: Any) -> bytes:
+    return json.dumps(document, sort_keys=True, ensure_ascii=False, default=str).encode()
+
+
+def _examples_hash(task: Any, shots: int | None) -> str:
+    """Hash of the items that examples in prompts are taken from; empty where there are none in them."""
+    if not shots:
+        return ""
+    digest = hashlib.sha256()
+    for document in task.fewshot_docs() or ():
+        digest.update(_as_bytes(document))
+    return digest.hexdigest()
+
+
+def _function_files(task: Any) -> dict[str, Path]:
+    """The files that a task's own functions and class stand in, and what these import: path -> file.
+
+    lm_eval's hash of a task holds the functions that its file names, and none of those that they call.
+    """
+    found: dict[str, Path] = {}
+    for each in [*type(task).__mro__, *_functions(vars(task.config))]:
+        module = str(getattr(each, "__module__", ""))
+        if module.partition(".")[0] in OWN:
+            continue
+        try:
+            file = inspect.getsourcefile(each)
+        except TypeError:  # built in
+            continue
+        if file is not None and Path(file) not in found.values():
+            found |= helpers(Path(file))
+    return found
+
+
+def _functions(value: Any) -> Iterator[Any]:
+    """Functions anywhere in the settings of a task."""
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _functions(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _functions(inner)
+    elif isinstance(value, functools.partial):
+        yield from _functions([value.func, value.args, value.keywords])
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from _functions(vars(value))
+    elif inspect.isroutine(value) or isinstance(value, type):
+        yield inspect.unwrap(value)

@@ -18,7 +18,7 @@ from lens_eval.base.paths import Paths
 from lens_eval.base.project import ROOT
 from lens_eval.mini import resolve_data, resolve_model
 from lens_eval.runs.evaluation import Evaluator, stopwatch
-from lens_eval.runs.keys import CELL_FILE, cell_record, file_hash_of_weights
+from lens_eval.runs.keys import CELL_FILE, cell_record, file_hash_of_variant, variant_files
 from lens_eval.runs.recipe import Recipe, Row
 from lens_eval.runs.sources import model_arguments, paths_of
 from lens_eval.runs.task_index import EvalTask
@@ -63,10 +63,19 @@ class Workplace:
         return True
 
     def weights(self, model: Path | None) -> str:
-        """Hash of a trained row's weights, computed once; an empty string for a row that is not trained."""
+        """Hash of what a trained row's folder holds; an empty string for a row that is not trained.
+
+        It is kept beside the folder, and computed again if a file's size or time has changed.
+        """
         if model is None:
             return ""
-        return _once(model.with_name(model.name + ".sha256"), lambda: file_hash_of_weights(model))
+        note = model.with_name(model.name + ".sha256")
+        stamp = key_of({file.name: _stamp(file) for file in variant_files(model)})
+        known = note.read_text(encoding="utf-8").split() if note.is_file() else []
+        if known[1:] != [stamp]:
+            known = [file_hash_of_variant(model), stamp]
+            write_text(note, "\n".join(known) + "\n")
+        return known[0]
 
     def evaluator(
         self, row: Row, model: Path | None, loaded: Evaluator | None = None, adapters: Sequence[Path] = ()
@@ -191,11 +200,9 @@ def machine_paths(folder: Path, recipe: Recipe) -> Paths:
     return Paths({path: name for path, name in names.items() if str(path) != "/"})
 
 
-def _once(file: Path, make: Callable[[], str]) -> str:
-    """The text in `file`, made and written where it is not there yet."""
-    if not file.is_file():
-        write_text(file, make())
-    return file.read_text(encoding="utf-8")
+def _stamp(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def _first_line(error: BaseException) -> str:

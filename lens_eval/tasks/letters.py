@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
+from lens_eval.language.reasoning import without_reasoning
 from lens_eval.tasks.words import WORDS
 
 # Further ways to state an answer; the word table has each language's own.
@@ -27,12 +28,11 @@ _PHRASES = (
     ),
 )
 _BOXED = re.compile(r"\\boxed\s*\{\s*(?:\\(?:text|mathrm|textbf)\s*\{)?\s*\(?([A-Z])\)?[\s}]")
-_THINKING = re.compile(r"<think>.*?</think>|^.*</think>", re.DOTALL)
 
 
 def read_letter(text: str, letters: Sequence[str]) -> str | None:
     """Return the option letter that a response ends on, one of `letters` (Latin capitals), or None."""
-    plain = unicodedata.normalize("NFKC", _THINKING.sub(" ", text).split("<think>", 1)[0])
+    plain = unicodedata.normalize("NFKC", without_reasoning(text))
     boxed = [letter for letter in _BOXED.findall(plain) if letter in letters]
     if boxed:
         return boxed[-1]

@@ -13,6 +13,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 
 from lens_eval.base.errors import UserError
+from lens_eval.language.reasoning import without_reasoning
 
 _BOXED = re.compile(r"\\boxed\s*\{|\\fbox\s*\{")
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:/\d+)?")
@@ -25,8 +26,7 @@ _MAX_LENGTH = 400
 
 def read_boxed(text: str) -> str | None:
     r"""Return what the last complete `\boxed{...}` of a text holds, thinking left out, or None."""
-    visible = re.sub(r"<think>.*?</think>", " ", text, flags=re.DOTALL).rpartition("</think>")[2]
-    visible = visible.split("<think>", 1)[0]
+    visible = without_reasoning(text)
     for start in reversed(list(_BOXED.finditer(visible))):
         depth = 1
         for place in range(start.end(), len(visible)):

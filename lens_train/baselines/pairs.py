@@ -25,7 +25,7 @@ from pathlib import Path
 from lens_eval.base.errors import UserError
 from lens_eval.base.progress import progress
 from lens_eval.language.languages import find_code
-from lens_train.data import Row, lookup, read_rows
+from lens_train.data import Row, lookup, read_rows, refuse_item_name
 
 WRONG_LANGUAGE = ("central", "other")
 """Verdicts for an answer in another language than the one asked for; `undetermined` is not one of them."""
@@ -184,7 +184,7 @@ def _whole_items(rows: Sequence[Row], languages: Sequence[str]) -> list[Item]:
     items: dict[str, Item] = {}
     for number, row in enumerate(rows):
         prompt, response = (
-            {code: _text(row, f"{name}.{code}", lookup(row.fields, code, (name,))) for code in languages}
+            {code: _text(row, f"{name}.{code}", _looked_up(row, code, name)) for code in languages}
             for name in ("prompt", "response")
         )
         identity = str(row.fields.get("id", number))
@@ -192,6 +192,12 @@ def _whole_items(rows: Sequence[Row], languages: Sequence[str]) -> list[Item]:
             raise UserError(f"{row.where}: the id {identity!r} was already used in {items[identity].where}")
         items[identity] = Item(identity, prompt, response, row.where)
     return list(items.values())
+
+
+def _looked_up(row: Row, language: str, name: str) -> object:
+    found = lookup(row.fields, language, (name,))
+    refuse_item_name(row, language, found)
+    return found
 
 
 def _text(row: Row, field: str, text: object) -> str:

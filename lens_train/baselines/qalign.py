@@ -7,7 +7,7 @@ language: the method is about reasoning, and does not ask for an answer in the l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from lens_eval.base.errors import UserError
 from lens_eval.language.languages import get_language
@@ -17,8 +17,6 @@ from lens_train.baselines.pairs import Example, Item
 from lens_train.baselines.training_log import Stage
 from lens_train.baselines.tuning import TuningSettings
 from lens_train.job import Job
-
-SETTINGS: Mapping[str, type[TuningSettings]] = {"qalign": TuningSettings}
 
 
 def train(job: Job) -> None:

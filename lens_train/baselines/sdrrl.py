@@ -9,7 +9,6 @@ the paper and what was not.
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 from collections import Counter
@@ -67,9 +66,6 @@ class SdrrlSettings(TuningSettings):
             raise UserError("setting parts is empty: there is nothing to train on")
 
 
-SETTINGS: Mapping[str, type[SdrrlSettings]] = {"sdrrl": SdrrlSettings}
-
-
 def train(job: Job) -> None:
     """Generate, translate, fine-tune; write a checkpoint to `job.output`, own answers to `training/`."""
     settings = methods.read_settings(SdrrlSettings, job.settings, job.method)
@@ -95,7 +91,7 @@ def train(job: Job) -> None:
 
 def first_process_first(device: str) -> AbstractContextManager[Any]:
     """With several processes, the first one runs the block alone; the others run it afterwards."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if methods.processes() == 1:
         return nullcontext()
     from accelerate import PartialState
 
@@ -224,7 +220,7 @@ def read_texts(file: str | None, items: Sequence[Item], languages: Sequence[str]
     """Parallel texts to translate, one per item: the prompts, or those of `file`."""
     if file is None:
         return [item.prompt for item in items]
-    rows = [texts for row in read_rows(Path(file)) for texts in parallel_texts(row.fields, languages)]
+    rows = [texts for row in read_rows(Path(file)) for texts in parallel_texts(row, languages)]
     found = [texts for texts in rows if len(texts) > 1][: len(items)]
     if len(found) < len(items):
         raise UserError(f"{file}: {len(found)} parallel texts, but {len(items)} are needed, one per item")

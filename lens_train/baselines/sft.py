@@ -7,7 +7,6 @@ of the budget.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,17 +38,11 @@ class LargeSettings(TuningSettings):
     train_items: int | None = None
 
 
-SETTINGS: Mapping[str, type[TuningSettings]] = {
-    "xsft": TuningSettings,
-    "xsft_top": TopSettings,
-    "xsft_lora": LoraSettings,
-    "xsft_large": LargeSettings,
-}
-
-
 def train(job: Job) -> None:
     """Fine-tune on the pairs of `job.data` and leave a checkpoint, or an adapter, in `job.output`."""
-    settings = methods.read_settings(SETTINGS[job.method], job.settings, job.method)
+    kind = methods.settings_of(job.method)
+    assert kind is not None
+    settings: TuningSettings = methods.read_settings(kind, job.settings, job.method)
     data, items = tuning.load_budget(job, settings)
     run = tuning.Run(job, settings)
     kept, counts = run.screen(pairs.examples(items, job.languages))

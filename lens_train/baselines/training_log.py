@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import transformers
 
+from lens_eval.base.errors import UserError
 from lens_eval.base.files import append_text, write_text
 from lens_eval.base.progress import progress
 from lens_train import methods
@@ -53,7 +55,15 @@ class TrainingLog(transformers.TrainerCallback):
             control.should_save = False  # the variant itself is about to be written
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        if not state.is_world_process_zero or "loss" not in (logs or {}):
+        if "loss" not in (logs or {}):
+            return
+        broken = [name for name in ("loss", "grad_norm") if not math.isfinite(float(logs.get(name, 0.0)))]
+        if broken:
+            raise UserError(
+                f"step {state.global_step}: {' and '.join(broken)} is no finite number; lower learning_rate, "
+                "or set dtype=float32. At the first step, it is the model's weights: see `lens doctor`"
+            )
+        if not state.is_world_process_zero:
             return
         entry = {
             "stage": self.stage.name,

@@ -11,7 +11,7 @@ from lens_eval.base.errors import UserError
 from lens_eval.base.progress import progress
 from lens_eval.language.languages import find_code, get_language
 from lens_train.baselines.pairs import Item
-from lens_train.data import lookup, read_rows
+from lens_train.data import Row, lookup, read_rows, refuse_item_name
 
 
 class Translator(Protocol):
@@ -68,7 +68,7 @@ class Table:
         Raises:
             UserError: there is no such file, or it has no texts in two of `languages`.
         """
-        table = Table.of([parallel_texts(row.fields, languages) for row in read_rows(path)])
+        table = Table.of([parallel_texts(row, languages) for row in read_rows(path)])
         if not table.texts:
             raise UserError(
                 f'{path} holds no texts in two of {", ".join(languages)}; rows are like {{"en": ...}}'
@@ -76,10 +76,18 @@ class Table:
         return table
 
 
-def parallel_texts(fields: Any, languages: Sequence[str]) -> list[dict[str, str]]:
-    """The texts of a row by language: those of `prompt`, of `response`, and of the row itself."""
+def parallel_texts(row: Row, languages: Sequence[str]) -> list[dict[str, str]]:
+    """The texts of a row by language: those of `prompt`, of `response`, and of the row itself.
+
+    Raises:
+        UserError: the row's number or name stands where a text in Indonesian or Norwegian would.
+    """
+    fields = row.fields
     found: list[dict[str, Any]] = [{code: text for key, text in fields.items() if (code := find_code(key))}]
     found += [{code: lookup(fields, code, (name,)) for code in languages} for name in ("prompt", "response")]
+    for texts in found:
+        for code in languages:
+            refuse_item_name(row, code, texts.get(code))
     return [
         {code: texts[code] for code in languages if isinstance(texts.get(code), str) and texts[code].strip()}
         for texts in found

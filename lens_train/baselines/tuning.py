@@ -28,6 +28,7 @@ from lens_train import methods
 from lens_train.baselines import pairs
 from lens_train.baselines.pairs import Example, PairData
 from lens_train.baselines.training_log import Stage, TrainingLog, quiet
+from lens_train.checkpoint import Checkpoint, listed
 from lens_train.job import Job, Variant
 from lens_train.memory import peak_memory
 
@@ -133,19 +134,18 @@ class Run:
                 several GPUs, or the disk is too full.
         """
         from lens_eval.base.files import need_disk
-        from lens_train.checkpoint import checkpoint_folder, load_tokenizer
         from lens_train.decoder import load_model
-        from lens_train.export import checkpoint_bytes
 
         self.job, self.settings = job, settings
         self._started = time.perf_counter()
-        self.tokenizer = load_tokenizer(job.model)
+        self.checkpoint = Checkpoint.open(job.model)
+        self.tokenizer = copy.deepcopy(self.checkpoint.tokenizer)  # the trainer changes its own
         _check_template(self.tokenizer, job.model)
         _check_devices(job.device)
         adapted = isinstance(settings, LoraSettings)
-        need_disk(job.output, 0 if adapted else checkpoint_bytes(checkpoint_folder(job.model)))
+        need_disk(job.output, 0 if adapted else self.checkpoint.bytes)
         with quiet():
-            self.model = load_model(job.model, job.device, _weights_dtype(settings, adapted))
+            self.model = load_model(self.checkpoint, job.device, _weights_dtype(settings, adapted))
         # The trainer adds a padding token to them; the variant keeps those of its backbone.
         self._configs = copy.deepcopy((self.model.config, self.model.generation_config))
         self._tensors: Mapping[str, torch.Tensor] = {}
@@ -223,12 +223,17 @@ class Run:
 
     def finish(self, data: Mapping[str, Any]) -> None:
         """Write the variant folder: weights or adapter first, `variant.json` last; delete saved states."""
-        from lens_train.checkpoint import model_identity
         from lens_train.devices import resolve_device
 
         if methods.process():
             return
         job = self.job
+        broken = [name for name, tensor in self._tensors.items() if not bool(tensor.isfinite().all())]
+        if broken:
+            raise UserError(
+                f"training has made weights that are no finite numbers ({listed(broken)}); nothing is "
+                "written. Lower learning_rate, or set dtype=float32"
+            )
         aside = job.output / "training" / "partial"
         shutil.rmtree(aside, ignore_errors=True)
         adapted = hasattr(self.model, "peft_config")
@@ -237,14 +242,14 @@ class Run:
             if not adapted:
                 self._save_rest(aside)
             else:
-                self.model.peft_config["default"].base_model_name_or_path = _base_name(job.model)
+                self.model.peft_config["default"].base_model_name_or_path = _base_name(self.checkpoint)
             self.model.save_pretrained(aside, state_dict=self._tensors)
         for file in sorted(aside.iterdir()):
             file.replace(job.output / file.name)
         Variant(
             method=job.method,
             kind="adapter" if adapted else "checkpoint",
-            base=model_identity(job.model),
+            base=self.checkpoint.identity,
             languages=job.languages,
             central=job.central,
             settings=dataclasses.asdict(self.settings),
@@ -261,7 +266,6 @@ class Run:
 
     def _outcome(self, adapted: bool) -> dict[str, Any]:
         """Losses of the last stage and, for a checkpoint, how much of the change its file holds."""
-        from lens_train.checkpoint import checkpoint_folder
         from lens_train.export import find_tensors
         from lens_train.watch import outcome, summary
 
@@ -270,7 +274,7 @@ class Run:
         if terms := outcome.losses([step for step in log if step["stage"] == log[-1]["stage"]]):
             found["losses"] = terms
         free = {name for name, value in self.model.named_parameters() if value.requires_grad}
-        base = find_tensors(checkpoint_folder(self.job.model))
+        base = find_tensors(self.checkpoint.folder)
         trained = {name: value for name, value in self._tensors.items() if name in free & base.keys()}
         if trained and not adapted:
             found["weights"] = outcome.weight_change(trained, base)
@@ -279,15 +283,13 @@ class Run:
 
     def _save_rest(self, folder: Path) -> None:
         """Write the backbone's configuration and tokenizer, which a full checkpoint needs besides weights."""
-        from lens_train.checkpoint import load_tokenizer
-
         self.model.config, self.model.generation_config = self._configs
         stored = self._configs[0].dtype or self.model.dtype
         self._tensors = {
             name: tensor.to(stored) if tensor.is_floating_point() else tensor
             for name, tensor in self._tensors.items()
         }
-        load_tokenizer(self.job.model).save_pretrained(folder)
+        self.checkpoint.tokenizer.save_pretrained(folder)
 
 
 def load_budget(job: Job, settings: TuningSettings) -> tuple[PairData, tuple[pairs.Item, ...]]:
@@ -346,7 +348,7 @@ def _arguments(job: Job, settings: TuningSettings, stage: Stage, *, adapted: boo
     from lens_train.devices import resolve_device
 
     wanted = _batch(settings, stage.examples)
-    processes = int(os.environ.get("WORLD_SIZE", 1))
+    processes = methods.processes()
     micro = max(n for n in range(1, settings.micro_batch_size + 1) if wanted % (n * processes) == 0 or n == 1)
     on_cpu = resolve_device(job.device).type == "cpu"
     return SFTConfig(
@@ -369,6 +371,7 @@ def _arguments(job: Job, settings: TuningSettings, stage: Stage, *, adapted: boo
         dataloader_pin_memory=not on_cpu,
         seed=job.seed,
         logging_steps=1,
+        logging_nan_inf_filter=False,  # otherwise a loss that is no number is logged as the mean before it
         include_num_input_tokens_seen="non_padding",
         save_strategy="steps",
         save_steps=settings.save_steps,
@@ -386,12 +389,10 @@ def _warmup(settings: TuningSettings, stage: Stage) -> float:
     return settings.warmup if math.ceil(settings.warmup * steps) < steps else steps - 1
 
 
-def _base_name(model: str) -> str:
+def _base_name(checkpoint: Checkpoint) -> str:
     """The backbone's name in an adapter: the hub id, or the folder's full path."""
-    from lens_train.checkpoint import checkpoint_folder
-
-    folder = checkpoint_folder(model)
-    return model if model.count("/") == 1 and not Path(model).exists() else str(folder.resolve())
+    name = checkpoint.name
+    return name if name.count("/") == 1 and not Path(name).exists() else str(checkpoint.folder.resolve())
 
 
 def sharded() -> bool:
@@ -408,7 +409,7 @@ def _weights_dtype(settings: TuningSettings, adapted: bool) -> str:
 
 def _check_devices(device: str) -> None:
     """Refuse several visible GPUs in one process; TRL would fail with a traceback after loading the model."""
-    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
+    alone = methods.processes() == 1
     if device != "cpu" and torch.cuda.is_available() and torch.cuda.device_count() > 1 and alone:
         raise UserError(
             f"{torch.cuda.device_count()} GPUs are visible to one process; make one visible "

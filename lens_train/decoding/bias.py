@@ -7,7 +7,6 @@ script apart.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from lens_eval.base.errors import UserError
@@ -38,9 +37,6 @@ class BiasSettings:
             raise UserError("this decoding would change nothing: set bias to another number than 0")
         if not 0 <= self.margin <= 1:
             raise UserError(f"margin is {self.margin}; it must be from 0 to 1")
-
-
-SETTINGS: Mapping[str, type[BiasSettings]] = {"bias": BiasSettings}
 
 
 def check(job: Job) -> None:

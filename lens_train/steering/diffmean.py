@@ -32,9 +32,6 @@ class DiffMeanSettings(TextSettings):
     """a, the length of what is added. 5 is the paper's, for Llama-3.1-8B; other models' states are longer."""
 
 
-SETTINGS: Mapping[str, type[DiffMeanSettings]] = {"diffmean": DiffMeanSettings}
-
-
 def train(job: Job) -> None:
     """Read the texts and write the steering folder to `job.output`.
 

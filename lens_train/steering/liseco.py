@@ -46,9 +46,6 @@ class LisecoSettings(TextSettings):
             raise UserError(f"penalty is {self.penalty}; it must be above 0")
 
 
-SETTINGS: Mapping[str, type[LisecoSettings]] = {"liseco": LisecoSettings}
-
-
 def train(job: Job) -> None:
     """Read the texts, fit the probes, and write the steering folder to `job.output`."""
     settings = methods.read_settings(LisecoSettings, job.settings, job.method)

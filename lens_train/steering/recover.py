@@ -32,9 +32,6 @@ class RecoverSettings(TextSettings):
     """Counted from 0, negative from the end; None: every layer."""
 
 
-SETTINGS: Mapping[str, type[RecoverSettings]] = {"recover": RecoverSettings}
-
-
 def train(job: Job) -> None:
     """Read the texts and write the steering folder to `job.output`.
 

@@ -75,9 +75,6 @@ class SteerSettings:
                 raise UserError(f"setting {name} is {value}; it must be at least 1")
 
 
-SETTINGS: Mapping[str, type[SteerSettings]] = {"steer": SteerSettings}
-
-
 def train(job: Job) -> None:
     """Probe (unless subspaces are given), and write the steering folder to `job.output`."""
     begun = time.perf_counter()
@@ -96,7 +93,7 @@ def train(job: Job) -> None:
     checkpoint = Checkpoint.open(job.model)
     identity, tokenizer = checkpoint.identity, checkpoint.tokenizer
     texts = read_prompts(resolve_data(job.data), job.languages, config.most_probed)
-    decoder = Decoder(load_model(job.model, device, dtype))
+    decoder = Decoder(load_model(checkpoint, device, dtype))
     edits = make_edits(settings, decoder)
     if not edits:
         raise UserError(

@@ -27,6 +27,7 @@ from lens_train.devices import resolve_device, resolve_dtype
 from lens_train.job import Job, Variant
 from lens_train.memory import peak_memory
 from lens_train.steering.steering import Steering
+from lens_train.subspace import require_finite
 
 BATCH_TOKENS = 4096
 
@@ -89,7 +90,7 @@ def make(
     identity, tokenizer = checkpoint.identity, checkpoint.tokenizer
     render = Renderer(tokenizer, "plain", None)
     ids = {code: render(texts.texts[code], settings.text_tokens) for code in job.languages}
-    decoder = Decoder(load_model(job.model, device, resolve_dtype(settings.dtype, device)))
+    decoder = Decoder(load_model(checkpoint, device, resolve_dtype(settings.dtype, device)))
     steering = fill(Corpus(decoder, ids, tokenizer.bos_token_id), identity)
     source = {"name": texts.name, "sha256": texts.sha256, "items": len(texts), "positions": positions}
     methods.begin(job)
@@ -130,6 +131,7 @@ def mean_states(corpus: Corpus) -> dict[str, Tensor]:
 
         _read(decoder, rows, add, code)
         found[code] = (sums / count).float()
+        require_finite(found[code], code)
     return found
 
 
@@ -144,6 +146,7 @@ def last_states(corpus: Corpus) -> dict[str, Tensor]:
             states[list(batch.rows), layer] = batch.read(hidden).float().cpu()
 
         _read(decoder, rows, store, code)
+        require_finite(states, code)
         found[code] = states
     return found
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lens_train.sweep.rows import Choice
+from lens_train.watch.dev import shown_share
 
 if TYPE_CHECKING:
     from lens_train.sweep.rows import Row
@@ -41,7 +42,10 @@ def choose(rows: Sequence[Row], backbone: Row, margin: float, central: str, item
     def order(place: int) -> tuple[float, ...]:
         measures, gains = rows[place].measures, _gain(rows[place], backbone) > 0
         group = 2 if not gains else int(place not in kept)
-        return (group, -measures["usable"], measures["off_target"], strength(rows[place]), place)
+        judged = 1 - measures.get("undetermined", 0.0)
+        # Of those judged: a model that falls silent is not less off target.
+        off = measures["off_target"] / judged if judged > 0 else 1.0
+        return (group, -measures["usable"], off, strength(rows[place]), place)
 
     ranking = tuple(sorted(finished, key=order))
     best = ranking[0] if ranking else None
@@ -51,7 +55,7 @@ def choose(rows: Sequence[Row], backbone: Row, margin: float, central: str, item
         "Chosen: the most usable replies (in the language asked for; no loop, no echo, not empty) among the "
         f"settings that keep {central}: its usable and right replies at most {100 * least:g} points below "
         f"the untrained model's, the loss on held-back {central} text at most {100 * margin:g}% above it; of "
-        "equal ones the lower off-target rate, then the smaller learning rate."
+        "equal ones the lower off-target rate of those judged, then the smaller learning rate."
     )
     words = tuple(_words(rows, backbone, ranking, kept, chosen, gentle, central, items, margin))
     return Choice(ranking, kept, chosen, gentle, rule, words)
@@ -152,4 +156,4 @@ def _advice(rows: Sequence[Row], backbone: Row, ranking: Sequence[int]) -> str:
 
 
 def _percent(row: Row, name: str) -> str:
-    return f"{100 * row.measures[name]:.1f}"
+    return shown_share(row.measures, name)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
@@ -28,11 +27,11 @@ import torch
 from lens_eval.base import reading
 from lens_eval.base.errors import UserError, did_you_mean
 from lens_eval.base.files import holds_nothing, lock, make_folder, write_json
-from lens_eval.base.identity import environment, key_of, versions
+from lens_eval.base.identity import environment, key_of
 from lens_eval.base.progress import progress
+from lens_eval.base.reached import libraries_of, reached, source_of
 from lens_eval.language.languages import DEFAULT_LANGUAGES
-from lens_train import export, lens, plan
-from lens_train.checkpoint import checkpoint_folder
+from lens_train import export, lens, methods, plan
 from lens_train.config import LensConfig
 from lens_train.decoder import Decoder
 from lens_train.devices import dtype_name
@@ -40,7 +39,7 @@ from lens_train.probing import renderer, save_folder
 from lens_train.stream import open_decoder
 from lens_train.sweep.choice import choose
 from lens_train.sweep.rows import Outcome, Point, Request, Row
-from lens_train.watch.dev import DevData, DevJudge, as_written
+from lens_train.watch.dev import DevData, DevJudge, as_written, shown_share
 from lens_train.watch.outcome import stored_type
 
 FILE = "sweep.json"
@@ -126,7 +125,7 @@ def sweep(request: Request, say: Callable[[str], None] = print) -> Outcome:
         UserError: the request is wrong; raised before any work.
     """
     folder = request.job.output
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if methods.processes() > 1:
         raise UserError("lens sweep runs in one process; start it without `accelerate launch`")
     job = replace(request.job, settings={**request.job.settings, "diagnose": 0, "show_replies": 0})
     plan = lens.make_plan(job)
@@ -217,9 +216,11 @@ class _Work:
         say: Callable[[str], None],
     ) -> None:
         self.request, self.plan, self.dev, self.say = request, plan, dev, say
-        self.key = {**about, "versions": versions()}
+        measured = reached(["lens_train.watch.dev"], ["lens_eval.base"])
+        modules = {**reached(["lens_train.lens"], ["lens_eval.base", "lens_train.watch"]), **measured}
+        self.key = {**about, "code": source_of(modules), "versions": libraries_of(modules)}
         self.points = request.job.output / "points"
-        self.base = export.find_tensors(checkpoint_folder(request.job.model))
+        self.base = export.find_tensors(plan.checkpoint.folder)
         self.backbone = Row({})
         self.references: dict[Any, Any] = {}
 
@@ -263,7 +264,7 @@ class _Work:
         """Load the model, probe, run the trunk, and judge the untrained model."""
         plan = self.plan
         self.decoder = open_decoder(
-            plan.job.model, plan.device, plan.dtype, plan.config.stream, len(plan.trained)
+            plan.checkpoint, plan.device, plan.dtype, plan.config.stream, len(plan.trained)
         )
         if len(self.decoder.spans(len(self.decoder))) > 1:
             raise UserError(
@@ -341,7 +342,7 @@ def _line(row: Row) -> str:
         return f"{named}: stopped: {row.reason}"
     shares = row.measures
     text = ", ".join(
-        f"{words} {100 * shares[name]:.1f}%"
+        f"{words} {shown_share(shares, name)}%"
         for name, words in (("off_target", "off-target"), ("usable", "usable"), ("loop", "loops"))
     )
     return f"{named + ': ' if named else ''}{text}, {row.seconds:.1f} s"
@@ -358,7 +359,7 @@ def _finish(
     document = {
         "format": FORMAT,
         "about": about,
-        "simulated": checkpoint_folder(plan.job.model).resolve() == backbone_path().resolve(),
+        "simulated": plan.checkpoint.folder.resolve() == backbone_path().resolve(),
         "rule": choice.rule,
         "margin": request.margin,
         "chosen": chosen,

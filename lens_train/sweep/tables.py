@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lens_eval.base.files import write_text
-from lens_eval.base.plain_tables import WHY_SIMULATED, markdown_cell, percent
+from lens_eval.base.plain_tables import WHY_SIMULATED, markdown_cell
 from lens_eval.base.separated import write_csv
 from lens_train.lens import RUN_SETTINGS
+from lens_train.watch.dev import shown_share
 
 if TYPE_CHECKING:
     from lens_train.sweep.rows import Outcome, Request, Row
@@ -62,12 +63,12 @@ def _measured(outcome: Outcome, name: str) -> bool:
 
 def _shares(outcome: Outcome, row: Row) -> list[str]:
     shown = [name for name in MEASURES if _measured(outcome, name)]
-    cells = ["stopped" if row.reason else _measure(name, row.measures[name]) for name in shown]
+    cells = ["stopped" if row.reason else _measure(row.measures, name) for name in shown]
     return [*cells, f"{row.seconds:.1f}"]
 
 
-def _measure(name: str, value: float) -> str:
-    return f"{value:.3f}" if name == "central_loss" else percent(value)
+def _measure(measures: Mapping[str, Any], name: str) -> str:
+    return f"{measures[name]:.3f}" if name == "central_loss" else shown_share(measures, name)
 
 
 def _text(value: Any) -> str:

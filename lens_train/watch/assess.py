@@ -19,12 +19,12 @@ import torch
 
 from lens_eval.base.errors import UserError
 from lens_eval.mini import resolve_data
-from lens_train.checkpoint import load_tokenizer
+from lens_train.checkpoint import Checkpoint
 from lens_train.config import LensConfig
 from lens_train.devices import resolve_device, resolve_dtype
 from lens_train.probing import renderer
 from lens_train.stream import open_decoder
-from lens_train.watch.dev import DevData, DevJudge
+from lens_train.watch.dev import DevData, DevJudge, shown_share
 
 REPAIRED = 0.9
 """With at least this share of usable replies there is almost nothing to repair."""
@@ -80,9 +80,10 @@ def assess(
     config = LensConfig.build(languages, central, settings)
     place = resolve_device(device)
     dev = DevData.read(resolve_data(data), languages, items)
-    tokenizer = load_tokenizer(model)
+    checkpoint = Checkpoint.open(model)
+    tokenizer = checkpoint.tokenizer
     render = renderer(tokenizer, config, "train")
-    decoder = open_decoder(model, place, resolve_dtype(config.dtype, place, model), config.stream)
+    decoder = open_decoder(checkpoint, place, resolve_dtype(config.dtype, place, checkpoint), config.stream)
     if len(decoder.spans(len(decoder))) > 1:
         raise UserError(f"{model} does not fit into memory, but only a model in memory can generate replies")
     decoder.model.requires_grad_(False)
@@ -162,7 +163,8 @@ def show(found: Sequence[Assessment], count: int) -> None:
         left = number in (0, len(heads) - 1)
         table.add_column(head, justify="left" if left else "right")
     for own in found:
-        shares = [f"{100 * own.shares[name]:.0f}" for name in ("off_target", "usable", "loop", "echo")]
+        names = ("off_target", "usable", "loop", "echo")
+        shares = [shown_share(own.shares, name).removesuffix(".0") for name in names]
         table.add_row(own.language, *shares, f"{own.cost:.1f}", escape(own.verdict))
     console.print(table)
     items = len(found[0].replies)

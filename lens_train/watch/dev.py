@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from lens_eval.base.errors import UserError
 from lens_eval.language.languages import DEFAULT_LANGUAGES
+from lens_eval.language.reasoning import without_reasoning
 from lens_eval.language.reply_form import form_of
 from lens_train import generation
 from lens_train.data import ParallelPrompts, Renderer, lookup, read_prompts, read_rows
@@ -143,7 +144,8 @@ class DevJudge:
             ),
         }
         if (values := self.data.values) is not None:
-            pairs = zip(replies, values[language], values[self.central], strict=True)
+            answers = [without_reasoning(reply) for reply in replies]
+            pairs = zip(answers, values[language], values[self.central], strict=True)
             shares["right"] = _mean(
                 [contains(text, own) or contains(text, pivot) for text, own, pivot in pairs]
             )
@@ -201,6 +203,12 @@ def as_written(
     finally:
         for name, parameter in parameters.items():
             parameter.data = wide[name]
+
+
+def shown_share(shares: Mapping[str, Any], name: str) -> str:
+    """A measure in percent; a dash for a rate off target if not one reply could be judged."""
+    nothing = name in ("off_target", "central", "other") and shares.get("undetermined") == 1
+    return "–" if nothing else f"{100 * shares[name]:.1f}"
 
 
 def _mean(values: Sequence[float | bool]) -> float:

@@ -145,9 +145,14 @@ def _row(
         line += "".join(f"{_number(value):>8}" for value in terms.get(f"{part}.{code}", (None, None)))
     if replies:
         for kind, width in kinds.items():
-            was, is_ = (replies[time][code][kind] for time in ("before", "after"))
+            was, is_ = (_count(replies[time][code], kind, replies["items"]) for time in ("before", "after"))
             line += f"{f'{was} > {is_}':>{width}}"
     return line
+
+
+def _count(counts: Mapping[str, int], kind: str, items: int) -> str:
+    """A number of replies; a dash for those off target if the language of none could be told."""
+    return "–" if kind == "off_target" and counts.get("undetermined") == items else str(counts[kind])
 
 
 def _loss_words(found: Mapping[str, Any]) -> str:

@@ -35,6 +35,21 @@ def requests(settings: dict[str, Any], count: int = 10) -> list[Any]:
     return [Instance("generate_until", {}, (prompt, dict(settings)), 0) for prompt in prompts]
 
 
+def test_weights_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    copy = tmp_path / "model"
+    shutil.copytree(folder, copy)
+    load(copy)  # the control
+    tensors = load_file(copy / "model.safetensors")
+    tensors["model.embed_token.weight"] = tensors.pop("model.embed_tokens.weight")
+    save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"missing.*model\.embed_tokens\.weight.*model\.embed_token\.weight"):
+        load(copy)
+
+
 def note_rows(lm: Any) -> list[int]:
     """Rows of each forward pass from now on."""
     rows: list[int] = []

@@ -625,3 +625,27 @@ def test_states_turned_or_lifted_in_every_layer_answer_as_in_hf(
     _assert_same(ours, _evaluate(_hf_steered(tmp_path / method), tasks, task_folder))
     # Control: it changes the scores.
     assert any(_scores(a) != _scores(b) for a, b in zip(ours[CHOICE[1]], bare[CHOICE[1]], strict=True))
+
+
+@pytest.mark.parametrize("value", [None, math.nan])
+def test_replies_of_weights_that_are_no_numbers_fail_the_cell(value: float | None, tmp_path: Path) -> None:
+    """vLLM itself gives empty replies to them."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    model = tmp_path / "model"
+    shutil.copytree(mini.backbone_path(), model)
+    if value is not None:
+        tensors = load_file(model / "model.safetensors")
+        tensors[next(name for name in tensors if "down_proj" in name)].view(-1)[0] = value
+        save_file(tensors, model / "model.safetensors", {"format": "pt"})
+    given = ["--model", str(model), "--tasks", "lens_mini_qa_en", "--limit", "2", "--backend", "vllm"]
+    arguments = ["--model-args", ",".join(f"{name}={value}" for name, value in SMALL.items())]
+    run = _run("-m", "lens_eval", "eval", *given, *arguments, "--output", str(tmp_path / "out"))
+    words = " ".join((run.stdout + run.stderr).split())
+    if value is None:
+        assert run.returncode == 0, words[-3000:]
+    else:
+        assert run.returncode == 1, words[-3000:]
+        assert "2 of 2 replies have logits that are NaN or infinite" in words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import typing
 from dataclasses import dataclass
@@ -50,14 +51,24 @@ def test_every_method_is_there_and_names_its_settings() -> None:
         module, function = methods.load(method)
         assert callable(getattr(module, function))
         if method != "lens":
-            assert methods.settings_of(method) is not None
+            kind = methods.settings_of(method)
+            assert kind is not None
+            fields = {field.name: str(field.type) for field in dataclasses.fields(kind)}
+            known = methods.METHODS[method]
+            assert {*known.paths, *known.maybe_paths} <= fields.keys()
+            # A setting that is a text and may be left out names a file, as a rule: it must be declared.
+            texts = {name for name, type_ in fields.items() if type_ == "str | None"}
+            assert texts <= {*known.paths, *known.maybe_paths}
+            if known.work == "tuning":
+                assert kind().train_items == known.items
 
 
 def test_the_help_names_every_method() -> None:
     from lens_eval.commands import train
 
     shown = typing.get_type_hints(train.train, include_extras=True)["method"].__metadata__[0].help
-    assert [name.strip() for name in shown.partition(", or")[0].split(",")] == list(methods.METHODS)
+    told = dict(line.split(": ") for line in shown.partition("; or your own")[0].split("; "))
+    assert told == {name: method.help for name, method in methods.METHODS.items()}
 
 
 def test_a_method_of_the_users_own_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

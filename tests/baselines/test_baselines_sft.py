@@ -201,12 +201,12 @@ def test_tokens_trained_on_are_counted_alike_by_lens_and_by_tuning(
     model: Path, data: Path, tmp_path: Path
 ) -> None:
     """The same steps over the same items: prompts for Lens, prompts and answers for fine-tuning."""
-    from lens_train.checkpoint import load_tokenizer
+    from lens_train.checkpoint import Checkpoint
     from lens_train.config import LensConfig
     from lens_train.loop import step_items
 
     items = pairs.read_pairs(data, LANGUAGES).items
-    tokenizer = load_tokenizer(str(model))
+    tokenizer = Checkpoint.open(str(model)).tokenizer
     steps = step_items(LensConfig(LANGUAGES, steps=4, batch_size=4), len(items), 0)  # a second pass begins
     chosen = [items[index] for step in steps for index in step]
 

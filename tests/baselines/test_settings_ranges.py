@@ -26,9 +26,34 @@ WRONG = [
     ("sdrrl", {"switch_share": 2}),
     ("sdrrl", {"answer_tokens": 0}),
     ("sdrrl", {"parts": []}),
+    ("sdrrl", {"answer_batch": 0}),
+    ("sdrrl", {"switch_share": -0.1}),
+    ("sdrrl", {"translator": 5}),
+    ("diffmean", {"strength": float("inf")}),
+    ("diffmean", {"layer": 1.0}),
+    ("diffmean", {"text_items": 0}),
+    ("recover", {"layers": [1.5]}),
+    ("recover", {"layers": 3}),
+    ("liseco", {"error": 0.5}),
+    ("liseco", {"penalty": 0}),
+    ("bias", {"margin": 2}),
+    ("bias", {"bias": "much"}),
+    ("steer", {"probe_items": "300"}),
     ("steer", {"rank": 0}),
     ("steer", {"rank": "1"}),
     ("steer", {"add_strength": float("nan")}),
+    ("lens", {"probe_items": 0}),
+    ("lens", {"train_items": 0}),
+    ("lens", {"steps": 0}),
+    ("lens", {"epochs": 1.5}),
+    ("lens", {"learning_rate": -1}),
+    ("lens", {"displacement": {"zh": "1"}}),
+    ("lens", {"displacement": float("nan")}),
+    ("lens", {"template_args": "no"}),
+    ("lens", {"system_prompt": 5}),
+    ("lens", {"scale_free": 1}),
+    ("lens", {"trained_layers": []}),
+    ("lens", {"loss_layers": []}),
     ("lens", {"rank": 1.0}),
     ("lens", {"rank": "1"}),
     ("lens", {"trained_layers": 2.0}),
@@ -63,10 +88,13 @@ def test_a_rate_is_a_number_however_yaml_spells_it(method: str) -> None:
 
 
 def test_a_process_that_is_alone_writes_whatever_rank_the_shell_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert methods.process() == 1, "a control: one of two"
-    monkeypatch.delenv("WORLD_SIZE")
-    assert methods.process() == 0
-    monkeypatch.setenv("RANK", "none")
-    assert methods.process() == 0
+    launched = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+    assert (methods.process(), methods.processes()) == (1, 2), "a control: one of two"
+    for name, value in launched.items():
+        for other in (None, "none", ""):
+            with monkeypatch.context() as changed:
+                changed.delenv(name) if other is None else changed.setenv(name, other)
+                assert (methods.process(), methods.processes()) == (0, 1), (name, other)
+        monkeypatch.setenv(name, value)

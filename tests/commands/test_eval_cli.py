@@ -6,9 +6,28 @@ import gzip
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
+from lens_eval.base.errors import UserError
 from lens_eval.commands.cli import app
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["--limit", "0"], "--limit"),
+        (["--languages", "en zh,sw"], "separate codes with commas: en,zh"),
+        (["--batch-size", "0"], "--batch-size"),
+    ],
+)
+def test_what_would_be_lost_or_taken_for_all_is_refused(
+    tmp_path: Path, changes: list[str], words: str
+) -> None:
+    given = ["eval", "--model", "builtin", "--tasks", "lens_mini_qa_zh", "--output", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=words):
+        CliRunner().invoke(app, [*given, *changes], catch_exceptions=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_gen_kwargs_reach_the_generation(tmp_path: Path) -> None:

@@ -84,6 +84,9 @@ def test_given_subspaces_and_own_probe_agree(model: str, data: Path, tmp_path: P
     ("changes", "message"),
     [
         ({"--languages": "en,klingon"}, "klingon"),
+        ({"--languages": "en zh,sw"}, "separate codes with commas: en,zh"),
+        ({"--languages": "en,zh.sw"}, "separate codes with commas: zh,sw"),
+        ({"--central": "en zh"}, "separate codes with commas: en,zh"),
         ({"--languages": "zh,sw"}, "the central language 'en' is not among"),
         ({"--languages": "en"}, "at least two languages"),
         ({"--languages": "en,zh,de"}, r"line 1: no prompt in 'de'"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lens_eval import mini
 from lens_eval.base.errors import UserError
 from lens_train import methods
-from lens_train.checkpoint import load_tokenizer
+from lens_train.checkpoint import Checkpoint
 from lens_train.decoder import load_model
 from lens_train.decoding.decoding import Decoding
 from lens_train.decoding.tokens import fits, token_bytes
@@ -103,7 +103,7 @@ def test_every_piece_of_a_fitting_text_fits(text: str, draw: Any) -> None:
 
 
 def test_the_bytes_of_tokens_are_those_of_the_text() -> None:
-    tokenizer = load_tokenizer(str(mini.backbone_path()))
+    tokenizer = Checkpoint.open(str(mini.backbone_path())).tokenizer
     pieces = token_bytes(tokenizer)
     for text in ("Nairobi ni mji.", "肯尼亚的首都", "عاصمة كينيا"):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -113,7 +113,7 @@ def test_the_bytes_of_tokens_are_those_of_the_text() -> None:
 def test_a_reply_of_a_random_model_stays_in_the_script(folder: Path, data: Path, tmp_path: Path) -> None:
     methods.train(make_job(folder, data, tmp_path / "bias", "bias", bias=50.0, margin=1.0))
     decoding = Decoding.load(tmp_path / "bias")
-    model, tokenizer = load_model(str(folder)), load_tokenizer(str(folder))
+    model, tokenizer = load_model(str(folder)), Checkpoint.open(str(folder)).tokenizer
     ids = torch.tensor([[1, 40, 41, 42]])
 
     def written(**more: Any) -> list[bytes]:

@@ -154,15 +154,17 @@ def test_doubled_and_missing_bos(sound: Path, tasks: list[Any]) -> None:
     for task in tasks:
         found = _bos(doubled, task)
         assert found.outcome == "failed"
-        assert "2 through hf, 2 through vllm instead of 1, through the template" in found.words
+        assert "2 through hf, 2 through vllm, through the template" in found.words
     missing = _patient(sound, apply_chat_template=False, args={"add_bos_token": False})
     found = _bos(_writing_bos(missing), _task(tasks))
-    assert found.outcome == "failed"
-    assert "0 through hf, 0 through vllm instead of 1, without the template" in found.words
-    # A fault in the way that the run does not take is a warning: this tokenizer writes none by itself.
-    other = _bos(_patient(sound), _task(tasks))
-    assert other.outcome == "warning"
-    assert "a run does it the other way" in other.words
+    assert found.outcome == "warning", "whether it is needed, the weights tell"
+    assert "0 through hf, 0 through vllm, without the template" in found.words
+    # A fault in the way that the run does not take is a warning.
+    other = _writing_bos(_patient(sound, apply_chat_template=False))
+    other.tokenizer.chat_template = "\n" + tiny_lens.TEMPLATE
+    found = _bos(other, _task(tasks))
+    assert found.outcome == "warning"
+    assert "a run does it the other way" in found.words
 
 
 def test_a_bos_that_opens_every_turn_is_one_bos(sound: Path, tasks: list[Any]) -> None:
@@ -179,6 +181,69 @@ def test_a_bos_that_opens_every_turn_is_one_bos(sound: Path, tasks: list[Any]) -
         doubled = _with_template(sound, "{{ bos_token }}" + every)
         assert template_checks.check_template(doubled)[0].outcome == "failed"
         assert _bos(doubled, task).outcome == "failed"
+
+
+def test_the_weights_tell_whether_a_bos_is_missing(tasks: list[Any]) -> None:
+    """The built-in backbone was trained behind `<|begin|>`: without it its prompts are less likely."""
+    fed = weight_checks.check_bos_by_weights(_patient("builtin"), tasks)
+    assert fed.outcome == "ok", fed
+    assert "begin with 1 <|begin|>" in fed.words
+    without = _patient("builtin")
+    without.tokenizer.chat_template = without.tokenizer.chat_template.replace("{{ bos_token }}", "")
+    found = weight_checks.check_bos_by_weights(without, tasks)
+    assert found.outcome == "failed", found
+    assert "the weights expect it; say add_bos_token=True" in found.words
+
+
+def test_weights_that_know_no_text_tell_nothing(sound: Path, tasks: list[Any]) -> None:
+    """Of a random model nothing can be told, whether its tokenizer writes a BOS or not."""
+    for own in (_patient(sound), _writing_bos(_patient(sound, apply_chat_template=False))):
+        assert weight_checks.check_bos_by_weights(own, tasks).outcome == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("template", "outcome", "words"),
+    [
+        # The last message alone: the examples of a few-shot prompt are lost.
+        (
+            "{{ bos_token }}<|user|>{{ messages[-1]['content'] }}<|end|><|assistant|>",
+            "failed",
+            "in a dialogue FIRSTTEXT stands 0 times",
+        ),
+        (
+            "{{ bos_token }}{% for m in messages | reverse %}{{ m['content'] }}<|end|>{% endfor %}",
+            "failed",
+            "another order",
+        ),
+        (
+            "{% if messages | length > 1 %}{{ raise_exception('one turn only') }}{% endif %}"
+            + tiny_lens.TEMPLATE,
+            "warning",
+            "takes no dialogue.*one turn only",
+        ),
+    ],
+)
+def test_a_template_that_spoils_dialogues(sound: Path, template: str, outcome: str, words: str) -> None:
+    import re
+
+    found = template_checks.check_template(_with_template(sound, template))[0]
+    assert found.outcome == outcome, found
+    assert re.search(words, found.words)
+
+
+def test_a_system_message_that_a_run_gives_is_rendered(sound: Path) -> None:
+    for template in (
+        "{{ bos_token }}{{ messages[-1]['content'] if messages | length < 3 else '' }}"
+        "{% if messages | length > 2 %}{% for m in messages %}{{ m['content'] }}{% endfor %}{% endif %}",
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        + tiny_lens.TEMPLATE,
+    ):
+        for system, outcome in ((None, "ok"), ("Be brief.", "failed")):
+            patient = _patient(sound, system_instruction=system)
+            patient.tokenizer.chat_template = template
+            found = template_checks.check_template(patient)[0]
+            assert found.outcome == outcome, found
+            assert ("leaves the system message out" in found.words) == (system is not None)
 
 
 def test_a_model_without_bos_needs_none(sound: Path, tasks: list[Any]) -> None:

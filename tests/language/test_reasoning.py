@@ -10,6 +10,8 @@ from lens_eval.judge.grades import read_grade
 from lens_eval.language.off_target import get_judge
 from lens_eval.language.reasoning import continued, opened_by, read_reasoning
 from lens_eval.tasks.answers import read_number
+from lens_eval.tasks.letters import read_letter
+from lens_eval.tasks.math_answers import read_boxed
 
 ENGLISH = "The user wants to know how many eggs there are, so I add 2 and 3 and get Grade: 3."
 SWAHILI = "Jibu la swali hili ni kwamba kuna mayai saba kwenye kikapu hicho. Grade: 7"
@@ -46,6 +48,16 @@ def test_every_reader_takes_the_answer_and_not_the_reasoning(opening: str, closi
     assert (read_number(whole, "sw"), read_grade(whole)) == (7, 7)
     # Control: the answer alone is read alike.
     assert read_number(SWAHILI, "sw") == 7
+
+
+@pytest.mark.parametrize(("opening", "closing"), WAYS)
+def test_choices_and_worked_values_are_read_behind_the_reasoning(opening: str, closing: str) -> None:
+    reply = opening + r"Is it B? The answer is B, \boxed{5}." + closing + r"The answer is C, \boxed{7}."
+    assert (read_letter(reply, "ABCD"), read_boxed(reply)) == ("C", "7")
+    cut = opening + r"Is it B? The answer is B, \boxed{5}."
+    assert (read_letter(cut, "ABCD"), read_boxed(cut)) == (None, None)
+    # Control: without the marks that is an answer.
+    assert (read_letter("The answer is B.", "ABCD"), read_boxed(r"\boxed{5}")) == ("B", "5")
 
 
 @pytest.mark.parametrize(("opening", "closing"), WAYS)

@@ -46,7 +46,7 @@ def test_logits_are_those_of_the_loader_of_transformers(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from lens_train.checkpoint import load_tokenizer
+    from lens_train.checkpoint import Checkpoint
     from lens_train.decoder import load_model
 
     monkeypatch.setenv("LENS_CACHE", str(kept))
@@ -58,7 +58,7 @@ def test_logits_are_those_of_the_loader_of_transformers(
     theirs = theirs.float().eval()
     ours = load_model(str(smol_gguf), "cpu", "float32").eval()
     tokenizers = [
-        load_tokenizer(str(smol_gguf)),
+        Checkpoint.open(str(smol_gguf)).tokenizer,
         AutoTokenizer.from_pretrained(smol_gguf.parent, gguf_file=smol_gguf.name),
     ]
     for text in TEXTS:

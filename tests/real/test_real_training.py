@@ -111,7 +111,7 @@ def _own_replies(model: Path, dev: Path) -> tuple[list[list[int]], list[list[int
     """Token ids of dev prompts in three languages, and of the replies that the project generates to them."""
     import torch
 
-    from lens_train.checkpoint import load_tokenizer
+    from lens_train.checkpoint import Checkpoint
     from lens_train.config import LensConfig
     from lens_train.data import read_prompts
     from lens_train.decoder import load_model
@@ -119,7 +119,7 @@ def _own_replies(model: Path, dev: Path) -> tuple[list[list[int]], list[list[int
     from lens_train.probing import renderer
 
     config = LensConfig(tuple(LANGUAGES.split(",")))
-    tokenizer = load_tokenizer(str(model))
+    tokenizer = Checkpoint.open(str(model)).tokenizer
     render = renderer(tokenizer, config, "train")
     texts = read_prompts(dev, config.languages, 4).texts
     prompts = [ids for code in config.languages for ids in render(texts[code], 256)]

@@ -192,6 +192,49 @@ def test_a_name_is_that_of_the_only_variant_of_a_run(tmp_path: Path) -> None:
     assert {each.variant for each in load([f"name={tmp_path / 'both'}"])[0]} == {"backbone", "lens"}
 
 
+def _of_eval(folder: Path, variant: str = "lens") -> Path:
+    """A folder as `lens eval` leaves it: the variant is called as the model's folder is."""
+    make_run(folder, codes=("en", "zh"), variants=(variant,))
+    return folder
+
+
+def test_runs_whose_paths_end_alike_are_all_shown(tmp_path: Path) -> None:
+    runs = [_of_eval(tmp_path / "runs" / name / "lens") for name in ("a", "b", "c")]
+    assert compare(load(runs)[0]).variants == ("lens", "lens (b/lens)", "lens (c/lens)")
+    # The same below one folder, and the same folder three times.
+    below = compare(load([tmp_path / "runs"])[0]).variants
+    assert below == ("lens (a/lens)", "lens (b/lens)", "lens (c/lens)")
+    assert compare(load([runs[0]] * 3)[0]).variants == ("lens", "lens (lens)", "lens (lens 2)")
+    named = [f"{name}={run}" for name, run in zip("xyz", runs, strict=True)]
+    assert compare(load(named)[0]).variants == ("x", "y", "z")
+
+
+def test_models_whose_paths_end_alike_are_all_shown(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_results(tmp_path / name, BASE, model=f"/models/{name}/lens")
+    assert compare(load([tmp_path])[0]).variants == ("a/lens", "b/lens")
+    assert compare(load([f"before={tmp_path}"])[0]).variants == ("a/lens (before)", "b/lens (before)")
+    # Control: tasks of one model in several places are one row.
+    for task, numbers in BASE.items():
+        write_results(tmp_path / "parts" / task, {task: numbers}, model="org/base")
+    assert compare(load([tmp_path / "parts"])[0]).variants == ("org/base",)
+
+
+def test_holes_follow_the_name_of_their_run(tmp_path: Path) -> None:
+    runs = []
+    for name in ("a", "b"):
+        make_run(
+            tmp_path / name,
+            codes=("en", "zh"),
+            variants=("lens", "xsft"),
+            holes=[("xsft", "lens_x_zh", "no")],
+        )
+        runs.append(tmp_path / name)
+    assert [hole.variant for hole in load(runs)[2]] == ["xsft", "xsft (b)"]
+    with pytest.raises(UserError, match="names no variant"):
+        load([f"={runs[0]}"])
+
+
 def test_the_reference_is_chosen_or_refused(two: tuple[Path, Path]) -> None:
     scores, _, _ = load(two)
     assert compare(scores, reference="org/better").reference == "org/better"

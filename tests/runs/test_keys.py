@@ -31,7 +31,12 @@ assert root == Path(sys.argv[2])
 def keys():
     made = Identities(recipe, "cpu")
     found = {row.name: made.training(row) for row in rows_of(recipe) if row.trained}
-    return found | {"evaluated": json.dumps(made._evaluating(rows_of(recipe)[0]), sort_keys=True)}
+    wanted = {"evaluated": "backbone", "evaluated steered": "steer", "evaluated biased": "bias"}
+    rows = {row.name: row for row in rows_of(recipe)}
+    def evaluated(row):
+        return json.dumps(made._evaluating(rows[row]), sort_keys=True)
+
+    return found | {name: evaluated(row) for name, row in wanted.items()}
 
 before, changed = keys(), {}
 for name in sys.argv[3:]:
@@ -42,6 +47,7 @@ for name in sys.argv[3:]:
     file.write_text(text, encoding="utf-8")
 print(json.dumps(changed))
 """
+EVALUATED = ("evaluated", "evaluated biased", "evaluated steered")
 EDITED = {
     # decide no number
     "lens_train/watch/diagnostics.py": [],
@@ -55,13 +61,20 @@ EDITED = {
     "lens_train/losses.py": ["lens"],
     "lens_train/baselines/tuning.py": ["drop", "sdrrl", "xsft"],
     "lens_train/baselines/translate.py": ["sdrrl"],
+    "lens_train/steering/steer.py": ["steer"],
+    "lens_train/decoding/bias.py": ["bias"],
     # decide answers and their scores, and which examples are dropped
-    "lens_eval/language/off_target.py": ["drop", "evaluated"],
-    "lens_eval/language/detectors.py": ["drop", "evaluated"],
-    "lens_eval/tasks/answers.py": ["evaluated"],
-    "lens_eval/backends/hf.py": ["evaluated"],
+    "lens_eval/language/off_target.py": ["drop", *EVALUATED],
+    "lens_eval/language/detectors.py": ["drop", *EVALUATED],
+    "lens_eval/tasks/answers.py": [*EVALUATED],
+    "lens_eval/backends/hf.py": [*EVALUATED],
+    "lens_eval/backends/steered.py": ["evaluated steered"],
+    "lens_eval/backends/decoded.py": ["evaluated biased"],
+    "lens_eval/tasks/words.yaml": [*EVALUATED],
+    "lens_eval/language/calibration/common_words.txt": ["drop", *EVALUATED],
+    "lens_eval/language/calibration/floor.json": [],
     # decide both
-    "lens_train/decoder.py": ["drop", "evaluated", "lens", "sdrrl", "xsft"],
+    "lens_train/decoder.py": ["drop", *EVALUATED, "lens", "sdrrl", "steer", "xsft"],
     "mine.py": ["mine"],
 }
 
@@ -80,7 +93,9 @@ def _recipe(folder: Path, model: Path) -> Path:
             "xsft": {"method": "xsft"},
             "drop": {"method": "xsft", "wrong_language": "drop"},
             "sdrrl": {"method": "sdrrl", "translator": "words.jsonl"},
-            "mine": {"method": "mine:train"},
+            "steer": {"method": "steer"},
+            "bias": {"method": "bias"},
+            "mine": {"method": "mine:train", "words": "words.jsonl"},
         },
         "tasks": ["lens_mini"],
     }
@@ -128,9 +143,9 @@ def _keys(recipe: Recipe) -> dict[str, str]:
     [
         ("words.jsonl", ["sdrrl"]),
         ("dev.jsonl", ["lens"]),
-        ("pairs.jsonl", ["drop", "lens", "sdrrl", "xsft"]),
-        ("model/tokenizer_config.json", ["drop", "lens", "sdrrl", "xsft"]),
-        ("model/generation_config.json", ["drop", "lens", "sdrrl", "xsft"]),
+        ("pairs.jsonl", ["bias", "drop", "lens", "sdrrl", "steer", "xsft"]),
+        ("model/tokenizer_config.json", ["bias", "drop", "lens", "sdrrl", "steer", "xsft"]),
+        ("model/generation_config.json", ["bias", "drop", "lens", "sdrrl", "steer", "xsft"]),
         ("model/README.md", []),
     ],
 )
@@ -168,3 +183,20 @@ def test_rows_of_one_name_are_refused(variants: dict[str, object], seeds: list[i
     parse_recipe({**raw, "variants": {"a": {}, "b": {"method": "steer", "data": "builtin"}}, "seeds": [0, 1]})
     with pytest.raises(UserError, match="two rows would be called"):
         parse_recipe({**raw, "variants": variants, "seeds": seeds})
+
+
+def test_a_file_that_a_method_of_ones_own_reads_counts_by_its_content(tmp_path: Path) -> None:
+    model = tiny_world.make_model(tmp_path / "model")
+
+    def key(content: str, **settings: object) -> str:
+        (tmp_path / "words.txt").write_text(content)
+        (tmp_path / "pairs.jsonl").write_text("")
+        given = {"method": "tiny_world:shake", "data": str(tmp_path / "pairs.jsonl"), **settings}
+        raw = {"backbone": str(model), "languages": ["en", "sw"], "tasks": ["lens_mini"]}
+        recipe = parse_recipe({**raw, "variants": {"a": given}}, folder=tmp_path)
+        return Identities(recipe, "cpu").training(rows_of(recipe)[0])
+
+    named = {"words": str(tmp_path / "words.txt")}
+    assert key("one", **named) == key("one", **named) != key("two", **named)
+    # Control: a text that names no file is a text.
+    assert key("one", words="one") == key("two", words="one")

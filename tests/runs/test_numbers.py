@@ -27,7 +27,7 @@ def _eval(*arguments: str) -> tuple[int, str]:
 def _copy(tmp_path: Path, name: str, value: float | None) -> Path:
     """The built-in model with one number of `name` replaced."""
     source, folder = Path(resolve_model("builtin")), tmp_path / "model"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for file in source.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     if value is not None:
@@ -47,6 +47,20 @@ def test_a_model_of_nan_has_no_scores(task: str, value: float | None, tmp_path: 
     else:
         assert status != 0
         assert "NaN or infinite" in words
+
+
+@pytest.mark.parametrize("settings", ["repetition_penalty=1.2", "num_beams=2", "no_repeat_ngram_size=3"])
+def test_a_model_of_nan_has_no_replies_on_the_bare_way_either(settings: str, tmp_path: Path) -> None:
+    """These settings take transformers' own `generate`."""
+    for value in (None, math.nan):
+        model = _copy(tmp_path / str(value), "down_proj", value)
+        given = ["--model", str(model), "--tasks", "lens_mini_qa_en", "--gen-kwargs", settings]
+        status, words = _eval(*given, "--output", str(tmp_path / f"out-{value}"))
+        if value is None:  # control
+            assert status == 0, words
+        else:
+            assert status != 0
+            assert "logits that are NaN" in words
 
 
 def test_scores_are_counted() -> None:

@@ -13,7 +13,7 @@ from baseline_helpers import LANGUAGES, make_job, make_model, many_items, write_
 
 from lens_eval.base.errors import UserError
 from lens_train import methods
-from lens_train.checkpoint import load_tokenizer, model_identity
+from lens_train.checkpoint import Checkpoint
 from lens_train.decoder import load_model
 from lens_train.job import Variant
 from lens_train.steering.steering import Edit, Steerer, Steering
@@ -55,7 +55,7 @@ def model(folder: Path) -> Iterator[Any]:
 
 
 def batch(folder: Path, count: int = 8) -> Any:
-    tokenizer = load_tokenizer(str(folder))
+    tokenizer = Checkpoint.open(str(folder)).tokenizer
     tokenizer.padding_side = "left"
     chats = [[{"role": "user", "content": f"What follows {10**i}?"}] for i in range(count)]
     return tokenizer.apply_chat_template(
@@ -69,7 +69,7 @@ def test_the_folder_says_what_it_is(folder: Path, data: Path, variant: Path) -> 
     assert found.tokens_seen == 0, "nothing is trained"
     assert found.data["probe_tokens"] > 0
     steering = Steering.load(variant)
-    assert steering.base["weights_sha256"] == model_identity(str(folder))["weights_sha256"]
+    assert steering.base["weights_sha256"] == Checkpoint.open(str(folder)).identity["weights_sha256"]
     assert steering.edits == (
         Edit(2, "specific", -0.4),
         Edit(3, "specific", 0.4),

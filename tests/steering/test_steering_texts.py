@@ -13,7 +13,7 @@ from baseline_helpers import LANGUAGES, make_job, make_model, many_items, write_
 
 from lens_eval.base.errors import UserError
 from lens_train import methods
-from lens_train.checkpoint import load_tokenizer
+from lens_train.checkpoint import Checkpoint
 from lens_train.decoder import Decoder, load_model
 from lens_train.job import Variant
 from lens_train.steering.diffmean import difference
@@ -144,7 +144,7 @@ def test_the_folder_says_what_it_was_made_of(variants: dict[str, Path], folder: 
         assert set(steering.directions[1]) == set(LANGUAGES)
     assert Steering.load(variants["diffmean"]).layers == [1]
     assert Steering.load(variants["recover"]).layers == [0, 1, 2, 3]
-    assert Steering.load(variants["recover"]).skip == load_tokenizer(str(folder)).bos_token_id
+    assert Steering.load(variants["recover"]).skip == Checkpoint.open(str(folder)).tokenizer.bos_token_id
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -88,6 +88,8 @@ BACKBONE = row(0.7, 0.3)
         ([row(0.1, 0.8, 1e-3), row(0.1, 0.8, 1e-4), row(0.1, 0.8, 1e-2)], 1),
         ([row(0.3, 0.6), row(0.0, 0.3, loop=0.6)], 0),
         ([row(0.3, 0.6), row(0.0, 0.3, undetermined=0.5)], 0),
+        ([row(0.2, 0.6), row(0.1, 0.6, undetermined=0.7)], 0),
+        ([row(0.4, 0.6), row(0.0, 0.6, undetermined=1.0)], 0),
         ([row(0.3, 0.6), row(0.0, 0.9, central_right=0.8)], 0),
         ([row(0.3, 0.6), row(0.0, 0.9, central_usable=0.9)], 0),
         ([row(0.3, 0.6), row(0.0, 0.9, central_usable=0.95)], 1),
@@ -101,6 +103,8 @@ BACKBONE = row(0.7, 0.3)
         "smaller rate",
         "a gain of loops",
         "undetermined",
+        "silence is not on target",
+        "nothing judged",
         "wrong",
         "central replies lost",
         "one reply of twenty is let through",
@@ -130,6 +134,14 @@ def test_the_trade_off_is_said_in_words() -> None:
     assert "off-target 70.0 -> 10.0%, usable 30.0 -> 85.0%" in found.words[0]
     assert "17 of 20 begin alike, loss on en text +1.0%" in found.words[0]
     assert "gentlest setting with half the gain is 1 (40.0% off target, 65.0% usable)" in found.words[1]
+
+
+def test_a_rate_over_nothing_judged_is_a_dash() -> None:
+    silent = row(0.0, 0.6, 1e-4, undetermined=1.0)
+    found = choose([silent], BACKBONE, 0.02, "en", 20)
+    assert "off-target 70.0 -> –%" in found.words[0]
+    # Control: a rate over something is a number, also if it is 0.
+    assert "70.0 -> 0.0%" in choose([row(0.0, 0.6, undetermined=0.9)], BACKBONE, 0.02, "en", 20).words[0]
 
 
 def test_a_loss_of_the_central_language_is_said_and_ranked_behind() -> None:

@@ -149,6 +149,43 @@ def test_weights_changed_within_a_process_have_another_hash_and_unchanged_ones_a
     assert after["weights_sha256"] != before["weights_sha256"]
 
 
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("lens", {"show_replies": 0, "diagnose": 0}),
+        ("xsft", {}),
+        ("steer", {}),
+        ("diffmean", {}),
+        ("bias", {}),
+    ],
+)
+def test_a_run_opens_its_model_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, settings: dict[str, Any]
+) -> None:
+    from transformers import AutoTokenizer
+
+    from lens_train import methods
+    from lens_train.job import Job, Variant
+
+    loads: list[Any] = []
+    load = AutoTokenizer.from_pretrained
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *a, **k: loads.append(a) or load(*a, **k))
+    rows = [
+        {
+            "prompt": {"en": f"What is {n}?", "zh": f"{n} 是什么？"},
+            "response": {"en": "A number.", "zh": "数字。"},
+        }
+        for n in ("one", "two", "three", "four")
+    ]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    job = Job(method, str(folder), data, ("en", "zh"), tmp_path / "out", device="cpu", settings=settings)
+    methods.train(job)
+    assert len(loads) == 1
+    kind = Variant.load(tmp_path / "out").kind
+    assert kind == methods.METHODS[method].writes
+
+
 def test_a_delta_of_another_shape_or_type_is_refused(folder: Path) -> None:
     places = export.find_tensors(folder)
     fits = {"model.norm.weight": load_file(folder / "model.safetensors")["model.norm.weight"]}

@@ -78,6 +78,30 @@ def test_wrong_rows_are_named(tmp_path: Path, rows: list[Any], message: str) -> 
         read_prompts(write(tmp_path / "data.jsonl", *rows), ["en", "zh"])
 
 
+@pytest.mark.parametrize("name", ["17", "item-3", "a_b", 17])
+@pytest.mark.parametrize("field", ["id", "prompt_id", "input_id"])
+def test_the_number_of_an_item_is_no_indonesian_prompt(tmp_path: Path, name: Any, field: str) -> None:
+    row = {field: name, "prompt_en": EN, "input_en": EN, "en": EN}
+    with pytest.raises(UserError, match=rf"the field '{field}' holds .* names the item"):
+        read_prompts(write(tmp_path / "data.jsonl", row), ["en", "id"])
+    # Controls: a prompt in that field, and a number as a prompt by language.
+    for good in ({**row, field: "Apa itu kucing?"}, {"prompt": {"en": EN, "id": "17"}}):
+        assert read_prompts(write(tmp_path / "data.jsonl", good), ["en", "id"]).texts["en"] == (EN,)
+
+
+def test_the_number_of_an_item_is_no_pair_and_no_translation(tmp_path: Path) -> None:
+    from lens_train.baselines.pairs import read_pairs
+    from lens_train.baselines.translate import Table
+
+    row = {"prompt_id": "17", "prompt.en": EN, "response.en": "An animal.", "response.id": "Hewan itu."}
+    with pytest.raises(UserError, match="names the item"):
+        read_pairs(write(tmp_path / "pairs.jsonl", row), ("en", "id"))
+    read_pairs(write(tmp_path / "pairs.jsonl", {**row, "prompt_id": "Apa itu kucing?"}), ("en", "id"))
+    with pytest.raises(UserError, match="names the item"):
+        Table.read(write(tmp_path / "words.jsonl", {"id": "17", "en": EN}), ("en", "id"))
+    assert Table.read(write(tmp_path / "words.jsonl", {"id": "17", "en": EN, "zh": ZH}), ("en", "zh")).texts
+
+
 def test_wrong_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no parallel data at"):
         read_prompts(tmp_path / "absent.jsonl", ["en", "zh"])

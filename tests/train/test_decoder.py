@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from lens_eval.base.errors import UserError
-from lens_train.checkpoint import checkpoint_folder, load_tokenizer, model_identity
+from lens_train.checkpoint import Checkpoint
 from lens_train.decoder import Decoder, load_model
 from lens_train.devices import multiplies_in_bfloat16, resolve_device, resolve_dtype
 
@@ -25,14 +25,14 @@ def test_load(tmp_path: Path) -> None:
     assert decoder.index(-1) == 3
     with pytest.raises(UserError, match=r"layers 0 to 3 .* there is no 4"):
         decoder.index(4)
-    assert load_tokenizer(name).chat_template == tiny_lens.TEMPLATE
+    assert Checkpoint.open(name).tokenizer.chat_template == tiny_lens.TEMPLATE
 
 
 def test_identity_follows_weights_and_template(tmp_path: Path) -> None:
-    first = model_identity(tiny_lens.save_model(tmp_path / "first"))
-    again = model_identity(tiny_lens.save_model(tmp_path / "again"))
-    other = model_identity(tiny_lens.save_model(tmp_path / "other", seed=1))
-    bare = model_identity(tiny_lens.save_model(tmp_path / "bare", template=False))
+    first = Checkpoint.open(tiny_lens.save_model(tmp_path / "first")).identity
+    again = Checkpoint.open(tiny_lens.save_model(tmp_path / "again")).identity
+    other = Checkpoint.open(tiny_lens.save_model(tmp_path / "other", seed=1)).identity
+    bare = Checkpoint.open(tiny_lens.save_model(tmp_path / "bare", template=False)).identity
     assert first["weights_sha256"] == again["weights_sha256"] == bare["weights_sha256"]
     assert first["weights_sha256"] != other["weights_sha256"]
     assert first["template_sha256"] == other["template_sha256"] != bare["template_sha256"]
@@ -47,13 +47,13 @@ def test_encoder_decoders_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_folders_that_hold_no_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no model 'no/such-model'"):
-        checkpoint_folder("no/such-model")
+        Checkpoint.open("no/such-model")
     with pytest.raises(UserError, match=r"has no config\.json"):
-        checkpoint_folder(str(tmp_path))
+        Checkpoint.open(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(UserError, match="pickled weights are not read"):
-        checkpoint_folder(str(tmp_path))
+        Checkpoint.open(str(tmp_path))
 
 
 def test_devices() -> None:
@@ -73,6 +73,8 @@ def test_auto_is_bfloat16_where_stored_so_and_no_slower(tmp_path: Path) -> None:
     cpu, threads = torch.device("cpu"), torch.get_num_threads()
     fast = multiplies_in_bfloat16()
     assert torch.get_num_threads() == threads, "timing leaves the threads as they were"
-    assert resolve_dtype("auto", cpu, low) == (torch.bfloat16 if fast else torch.float32)
-    assert resolve_dtype("auto", cpu, name) == torch.float32, "a control: not stored so"
-    assert resolve_dtype("bfloat16", cpu, name) == torch.bfloat16, "what is asked for is done"
+    assert resolve_dtype("auto", cpu, Checkpoint.open(low)) == (torch.bfloat16 if fast else torch.float32)
+    assert resolve_dtype("auto", cpu, Checkpoint.open(name)) == torch.float32, "a control: not stored so"
+    assert resolve_dtype("bfloat16", cpu, Checkpoint.open(name)) == torch.bfloat16, (
+        "what is asked for is done"
+    )

@@ -23,7 +23,7 @@ import gguf_files
 from gguf_files import SMALL, TOKENS, llama, random_model, write_gguf
 
 from lens_eval.base.errors import UserError
-from lens_train.checkpoint import load_tokenizer, model_identity, weight_files
+from lens_train.checkpoint import Checkpoint, weight_files
 from lens_train.decoder import load_model
 from lens_train.gguf import cache, convert, is_gguf
 from lens_train.gguf.architecture import llama3_factors
@@ -239,7 +239,7 @@ def test_large_files_are_cut_into_shards(tmp_path: Path, monkeypatch: pytest.Mon
 
 def tokenizer_of(tmp_path: Path, name: str, **fields: Any) -> Any:
     settings = {key.replace("__", "."): value for key, value in fields.items()}
-    return load_tokenizer(str(write_gguf(tmp_path / f"{name}.gguf", llama(), fields=settings)))
+    return Checkpoint.open(str(write_gguf(tmp_path / f"{name}.gguf", llama(), fields=settings))).tokenizer
 
 
 def test_bos_and_eos_stand_where_the_file_says(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_sentencepiece_begins_with_bos_unless_the_file_says_otherwise(tmp_path: 
     for name, extra in {"silent": {}, "no": {"tokenizer.ggml.add_bos_token": False}}.items():
         path = write_gguf(tmp_path / f"{name}.gguf", model, vocabulary={**vocabulary, **extra})
         assert writes_bos(read_header(path)) is (name == "silent")
-        found[name] = load_tokenizer(str(path))
+        found[name] = Checkpoint.open(str(path)).tokenizer
     assert found["silent"].encode("the") == [1, *found["no"].encode("the")]
     assert (found["silent"].bos_token_id, found["silent"].eos_token_id) == (1, 2), "ids it has by its kind"
 
@@ -298,13 +298,13 @@ def test_each_kind_of_bpe_cuts_text_as_the_model_learnt(
 def test_template_and_every_token_that_ends_a_turn(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", llama())
     folder = folder_of(path)
-    tokenizer = load_tokenizer(str(path))
+    tokenizer = Checkpoint.open(str(path)).tokenizer
     assert tokenizer.chat_template == gguf_files.TEMPLATE
     assert tokenizer.pad_token_id == 0
     generation = transformers.GenerationConfig.from_pretrained(folder)
     assert generation.eos_token_id == [0, 3], "EOS, and <|im_end|> which the template ends a reply with"
     alone = write_gguf(tmp_path / "alone.gguf", llama(), fields={"tokenizer.chat_template": None})
-    assert load_tokenizer(str(alone)).chat_template is None
+    assert Checkpoint.open(str(alone)).tokenizer.chat_template is None
     assert transformers.GenerationConfig.from_pretrained(folder_of(alone)).eos_token_id == 0
     other = {"tokenizer.chat_template": None, "tokenizer.ggml.eot_token_id": 2}
     stated = write_gguf(tmp_path / "stated.gguf", llama(), fields=other)
@@ -422,11 +422,11 @@ def test_no_room_is_seen_before_work(
 
 
 def test_a_folder_of_gguf_files_names_one(tmp_path: Path) -> None:
-    from lens_train.checkpoint import checkpoint_folder
+    from lens_train.checkpoint import Checkpoint
 
     write_gguf(tmp_path / "m.gguf", llama())
     with pytest.raises(UserError, match=r"no config.json; name the file itself: .*m.gguf"):
-        checkpoint_folder(str(tmp_path))
+        Checkpoint.open(str(tmp_path))
 
 
 # --- the cache ---------------------------------------------------------------------------------
@@ -444,10 +444,10 @@ def test_a_changed_file_is_converted_anew(tmp_path: Path) -> None:
     # The same content under another name, and touched, is the same model.
     os.utime(path)
     assert folder_of(path) == second
-    identity = model_identity(str(path))
+    identity = Checkpoint.open(str(path)).identity
     assert identity["name"] == str(path)
-    assert identity["weights_sha256"] == model_identity(str(second))["weights_sha256"]
-    assert identity["weights_sha256"] != model_identity(str(first))["weights_sha256"]
+    assert identity["weights_sha256"] == Checkpoint.open(str(second)).identity["weights_sha256"]
+    assert identity["weights_sha256"] != Checkpoint.open(str(first)).identity["weights_sha256"]
 
 
 def test_a_folder_that_is_not_whole_is_made_again(tmp_path: Path) -> None:
@@ -550,7 +550,7 @@ def test_training_and_merging_with_a_file_as_the_base(tmp_path: Path) -> None:
         methods.train(Job(**{**job.__dict__, "settings": {**settings, "delta": delta}}))
     variant = Variant.load(tmp_path / "whole")
     assert variant.base["name"] == str(path)
-    assert variant.base["weights_sha256"] == model_identity(str(folder_of(path)))["weights_sha256"]
+    assert variant.base["weights_sha256"] == Checkpoint.open(str(folder_of(path))).identity["weights_sha256"]
     trained = load_model(str(tmp_path / "whole"))
     assert not torch.equal(logits(trained), logits(load_model(str(path))))
     merge(tmp_path / "delta", str(path), tmp_path / "merged")
@@ -630,7 +630,7 @@ def test_real_files_equal_transformers_own_loader(name: str, tmp_path: Path) -> 
     ours, theirs = as_float32(path, tmp_path / "out"), loaders(path)
     for key, weight in theirs.state_dict().items():
         assert torch.equal(ours.state_dict()[key], weight), key
-    tokenizer = load_tokenizer(str(tmp_path / "out"))
+    tokenizer = Checkpoint.open(str(tmp_path / "out")).tokenizer
     begins, ends = REAL[name]
     for text in ("What is a river?", "什么是河？", "নদী কী? ১২", "Mto ni nini? 1234"):
         ids = tokenizer(text, return_tensors="pt").input_ids

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from lens_train import methods
-from lens_train.checkpoint import load_tokenizer
+from lens_train.checkpoint import Checkpoint
 from lens_train.config import LensConfig
 from lens_train.data import read_prompts
 from lens_train.decoder import Decoder, load_model
@@ -92,7 +92,7 @@ def test_golden_probe_reading(shared: Path, golden: dict[str, np.ndarray], setti
     """The model read as the released probe reads it; the default reading is another one."""
     languages, probing = SETTINGS[setting]
     model = str(shared / "golden" / "model")
-    decoder, tokenizer = Decoder(load_model(model)), load_tokenizer(model)
+    decoder, tokenizer = Decoder(load_model(model)), Checkpoint.open(model).tokenizer
     data = read_prompts(shared / "data" / "lens_official" / probing, languages, 300)
     config = LensConfig(languages=languages, compat="official")
     for code, prompts in probe_prompts(data, tokenizer, config).items():

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lens_train import lens, plan, probing, walk
-from lens_train.checkpoint import load_tokenizer
+from lens_train.checkpoint import Checkpoint
 from lens_train.config import LensConfig
 from lens_train.data import read_prompts
 from lens_train.decoder import Decoder, load_model
@@ -161,7 +161,7 @@ def probed(
     config = LensConfig(LANGUAGES, **settings)
     texts = read_prompts(data, LANGUAGES, config.most_probed)
     decoder = decoder or Decoder(load_model(name))
-    return probing.probe(decoder, texts, load_tokenizer(name), config, {}, folder)
+    return probing.probe(decoder, texts, Checkpoint.open(name).tokenizer, config, {}, folder)
 
 
 def test_probing_ends_once_the_directions_have_settled(

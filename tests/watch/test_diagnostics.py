@@ -178,14 +178,36 @@ def test_a_run_leaves_its_diagnostics(trained: Path, model: str, data: Path) -> 
     assert max(found["angles"]["specific"][:2]) < 1e-3 < min(found["angles"]["specific"][2:])
 
 
+def test_prompts_probed_under_another_name_are_not_held_out(model: str, data: Path, tmp_path: Path) -> None:
+    """The same prompts in another file were probed: none of them is called new."""
+    from lens_train.config import LensConfig
+    from lens_train.lens import probe_folder
+
+    copy = tmp_path / "other.jsonl"
+    copy.write_bytes(data.read_bytes())
+    probe_folder(model, copy, LensConfig(LANGUAGES, probe_items=12), tmp_path / "subspaces", "cpu")
+    settings = {"train_items": 4, "probe_items": 12}
+    found = run(model, data, tmp_path / "given", subspaces=str(tmp_path / "subspaces"), **settings)
+    assert found["held_out"]["text"] == "the first 4 training items: none were held out"
+    found = run(model, data, tmp_path / "probed", probe_data=str(copy), **settings)
+    assert found["held_out"]["text"] == "the first 4 training items: none were held out"
+    # Control: other prompts were probed.
+    other = tmp_path / "new.jsonl"
+    other.write_text(
+        "".join(data.read_text(encoding="utf-8").splitlines(keepends=True)[9:]), encoding="utf-8"
+    )
+    found = run(model, data, tmp_path / "control", probe_data=str(other), **settings)
+    assert found["held_out"]["text"].startswith("items 5 to 14 of prompts.jsonl")
+
+
 def test_states_are_those_of_the_held_out_prompts(trained: Path, model: str, data: Path) -> None:
     """Norms before and after, against plain forward passes of the two checkpoints."""
-    from lens_train.checkpoint import load_tokenizer
+    from lens_train.checkpoint import Checkpoint
     from lens_train.data import Renderer
 
     found = json.loads((trained / "training" / "diagnostics.json").read_text())
     texts = read_prompts(data, LANGUAGES).part(8)
-    prompts = Renderer(load_tokenizer(model), "chat", None)(texts.texts["zh"], 128)
+    prompts = Renderer(Checkpoint.open(model).tokenizer, "chat", None)(texts.texts["zh"], 128)
     for name, moment in ((model, "before"), (str(trained), "after")):
         plain = load_model(name)
         with torch.no_grad():
