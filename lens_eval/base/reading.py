@@ -10,6 +10,7 @@ import codecs
 import gzip
 import io
 import json
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -244,6 +245,25 @@ def opened(path: Path) -> Iterator[Lines]:
         yield lines
 
 
+def require_file(path: Path, what: str) -> None:
+    """Refuse what is no ordinary file, before something that reads it more than once.
+
+    Args:
+        path: is not opened.
+        what: it should be, for the message.
+
+    Raises:
+        UserError: there is nothing, a folder, or a pipe or device, which can be read only once.
+    """
+    if path.is_file():
+        return
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name the file that holds {what}")
+    if not path.exists():
+        raise UserError(f"no {what} at {path}: there is no such file")
+    raise UserError(f"{path} is a pipe or a device; {what} is read more than once: save it to a file first")
+
+
 def read_text(path: Path) -> str:
     """A whole text file; see `opened`, `Lines.whole` and `text` for what is refused."""
     with opened(path) as lines:
@@ -314,7 +334,8 @@ def shaped(path: Path | str, what: str) -> Iterator[None]:
         UserError: a part is missing or of another type, so that the block failed; `what` says what the
             document should be.
     """
-    wrong = (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError, RecursionError)
+    # Arithmetic: division by zero, overflow. RuntimeError: too deep, or a tensor of another shape.
+    wrong = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError, struct.error)
     try:
         yield
     except wrong as error:

@@ -137,7 +137,8 @@ def _read_run(folder: Path, document: Mapping[str, Any]) -> tuple[list[Scores], 
             if cell["state"] == "finished":
                 results = _single_results(_inside(folder, cell["folder"]))
                 simulated = bool(document.get("simulated"))
-                for file in (results, *sorted(results.parent.glob(f"judge_*/{results.name}"))):
+                judged = sorted(results.parent.glob(f"judge_*/{results.name}"))
+                for file in (results, *(file for file in judged if file.is_file())):
                     scores += _read_results(file, variant=cell["variant"], simulated=simulated)
             else:
                 holes.append(Hole(cell["variant"], cell["task"], cell.get("reason") or "not evaluated yet"))
@@ -160,7 +161,7 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 def _single_results(folder: Path) -> Path:
-    found = sorted(folder.glob("results_*.json"))
+    found = sorted(file for file in folder.glob("results_*.json") if file.is_file())
     if not found:
         raise UserError(f"{folder} should hold results_*.json and does not; run `lens reproduce` again")
     return found[-1]
@@ -187,7 +188,8 @@ _STAMP = re.compile(r"_(\d{4}-\d\d-\d\dT[\d.-]+)$")
 def _results_below(path: Path) -> set[Path]:
     """`results_*.json`, and what lm_eval makes of `--output_path x.json`: `x_TIME.json`."""
     named = {file for file in path.rglob("*.json") if _STAMP.search(file.stem)}
-    return named | set(path.rglob("results_*.json"))
+    # A pipe of that name in a folder from elsewhere would be waited for without end.
+    return {file for file in named | set(path.rglob("results_*.json")) if file.is_file()}
 
 
 def _read_results(file: Path, variant: str | None, simulated: bool = False) -> list[Scores]:

@@ -6,7 +6,6 @@ copies out of `models/<variant>/training/` what its report draws, and the report
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -90,8 +89,8 @@ def read_curves(log: Path) -> list[dict[str, Any]]:
 def _step(line: str) -> dict[str, Any]:
     """One line of a log; empty where it is no step: a method of somebody else's writes what it likes."""
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        record = reading.parse_json(line, "it")
+    except UserError:
         return {}
     return record if isinstance(record, dict) and isinstance(record.get("step"), int) else {}
 
