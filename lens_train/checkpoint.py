@@ -122,8 +122,8 @@ class Checkpoint:
             size = getattr(config.get_text_config(), name, 1)
             if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= limit:
                 raise UserError(
-                    f"{self.folder / 'config.json'} states a {name} of {size!r:.40}, which is no number from 1 "
-                    f"to {limit:,}; the file is damaged, or of another model"
+                    f"{self.folder / 'config.json'} states a {name} of {size!r:.40}, which is no number "
+                    f"from 1 to {limit:,}; the file is damaged, or of another model"
                 )
 
     @property

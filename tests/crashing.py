@@ -89,17 +89,15 @@ def _try(
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _run(
-    commands: Sequence[Sequence[str]], folder: Path, stop: int | None, events: Sequence[str]
-) -> None:
+def _run(commands: Sequence[Sequence[str]], folder: Path, stop: int | None, events: Sequence[str]) -> None:
     from lens_eval.commands.cli import main as entry
 
     os.chdir(folder)
     err = os.open(folder.parent / f"{folder.name}.err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(err, 1)
     os.dup2(err, 2)
-    sys.stdout = open(1, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115, PTH123
-    sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115, PTH123
+    sys.stdout = open(1, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
     if stop is not None:
         _kill_at(stop, str(folder), events)
     status = 0

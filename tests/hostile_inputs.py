@@ -60,9 +60,7 @@ def _responses(folder: Path) -> None:
     (folder / "said.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
     for ending, sign in (("csv", ","), ("tsv", "\t")):
         quoted = [f'"{text.replace(chr(34), chr(34) * 2)}"{sign}{code}\n' for text, code in SPOKEN]
-        (folder / f"said.{ending}").write_text(
-            f"text{sign}language\n" + "".join(quoted), encoding="utf-8"
-        )
+        (folder / f"said.{ending}").write_text(f"text{sign}language\n" + "".join(quoted), encoding="utf-8")
     (folder / "words.txt").write_text("the\ncapital\ncity\n", encoding="utf-8")
 
 
@@ -117,7 +115,7 @@ def write_judged(folder: Path) -> None:
         "filter": "none",
         "metrics": ["on_target"],
         "on_target": 1.0,
-        **{name: "0" * 64 for name in ("doc_hash", "prompt_hash", "target_hash")},
+        **dict.fromkeys(("doc_hash", "prompt_hash", "target_hash"), "0" * 64),
     }
     results = {
         "results": {task: {}},
@@ -160,7 +158,7 @@ def _made_by_commands() -> None:
 
     with pytest.MonkeyPatch.context() as patch:  # everything but the checkpoint is there
         patch.setattr(export, "merge_tensors", stop)
-        assert lens(*train, "--output", "out").status == 130
+        assert lens(*train, "--output", "begun").status == 130
 
 
 def _run(*arguments: str) -> None:

@@ -1,4 +1,4 @@
-"""Files spoilt in every way that a test can think of: bytes, encodings, packing, and the shape of what they hold."""
+"""Files spoilt in many ways: bytes, encodings, packing, and the shape of what they hold."""
 
 from __future__ import annotations
 
@@ -75,7 +75,10 @@ Change = tuple[Any, ...]
 _PLACE = st.integers(0, FINE - 1)
 changes: st.SearchStrategy[Change] = st.one_of(
     st.tuples(st.just("shape"), _PLACE, st.integers(0, len(VALUES))),
-    st.tuples(st.just("bytes"), st.lists(st.tuples(_PLACE, st.integers(0, 3), st.binary(max_size=5)), min_size=1, max_size=3)),
+    st.tuples(
+        st.just("bytes"),
+        st.lists(st.tuples(_PLACE, st.integers(0, 3), st.binary(max_size=5)), min_size=1, max_size=3),
+    ),
     st.tuples(st.just("whole"), st.sampled_from(range(len(WHOLE)))),
     st.tuples(st.just("cut"), _PLACE),
 )

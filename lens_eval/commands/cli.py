@@ -174,7 +174,7 @@ _ADVICE = {
     errno.ENOMEM: "; take a smaller model, batch or file",
 }
 _SAID_BY_LIBRARIES = {
-    r"No space left on device|os error 28\b|code: 28\b|PytorchStreamWriter failed|unexpected pos": errno.ENOSPC,
+    r"No space left on device|os error 28\b|code: 28\b|StreamWriter failed|unexpected pos": errno.ENOSPC,
     r"File too large|os error 27\b|code: 27\b": errno.EFBIG,
     r"Too many open files|os error 24\b|code: 24\b": errno.EMFILE,
     r"Read-only file system|os error 30\b|code: 30\b": errno.EROFS,

@@ -94,7 +94,7 @@ def size_line(comparison: Comparison, family: str) -> str:
 
 
 def legend(comparison: Comparison, reference: str | None = None) -> list[str]:
-    """What a reader must know to read the tables; `reference` is its name as the form of the text needs it."""
+    """What a reader must know to read the tables; `reference`: its name as the form of the text needs it."""
     lines = ["Percent with 95% intervals, clustered by item: parallel items are not counted as independent."]
     if len(comparison.variants) > 1:
         lines.append(

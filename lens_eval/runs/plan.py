@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lens_eval.base.errors import UserError
 from lens_eval.base.files import free_bytes
 from lens_eval.base.reading import read_object, shaped
 from lens_eval.base.terminal import make_console

@@ -32,7 +32,9 @@ def model_arguments(model: str, adapter: str | None = None, backend: str = "hf")
         if not base or not isinstance(base, str):
             raise UserError(f"the adapter {folder} does not name its base model; give both")
         if (Path(resolve_model(base)) / "adapter_config.json").is_file():
-            raise UserError(f"the adapter {folder} names an adapter as its base model ({base}); merge that first")
+            raise UserError(
+                f"the adapter {folder} names an adapter as its base model ({base}); merge that first"
+            )
         return model_arguments(base, str(folder), backend)
     if adapter is not None:
         key = "lora_local_path" if backend == "vllm" else "peft"

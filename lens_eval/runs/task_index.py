@@ -142,7 +142,7 @@ def index_tasks(names: Sequence[str], include_path: Sequence[str]) -> Any:
 
 @contextmanager
 def _in_words(what: str) -> Iterator[None]:
-    """Say in one line why lm_eval cannot read a task: its files, and code that they name, can fail in any way."""
+    """Say in one line why lm_eval cannot read a task: its files, and code they name, can fail in any way."""
     try:
         yield
     except UserError:

@@ -22,7 +22,8 @@ from typing import Any
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import append_text, write_text
-from lens_eval.base.reading import parse_json, text
+from lens_eval.base.reading import parse_json
+from lens_eval.base.reading import text as as_text
 from lens_eval.base.templates import rendered
 
 KEPT = ".responses.partial"
@@ -122,7 +123,7 @@ def _whole_lines(file: Path) -> Iterator[dict[str, Any]]:
         return
     with contextlib.suppress(UserError):
         for line in file.read_bytes().split(b"\n")[:-1]:  # what stands behind the last line break was cut
-            document = parse_json(text(line, "it"), "it")
+            document = parse_json(as_text(line, "it"), "it")
             if not isinstance(document, dict):
                 return
             yield document

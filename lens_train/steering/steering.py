@@ -216,7 +216,10 @@ def _read(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Steering:
     named: dict[str, dict[int, dict[str, Tensor]]] = {"direction": {}, "threshold": {}}
     for name, tensor in tensors.items():
         kind, layer, *code = name.split(".")
-        if not tensor.is_floating_point() or tensor.ndim != {"specific": 2, "direction": 1, "threshold": 0}[kind]:
+        if (
+            not tensor.is_floating_point()
+            or tensor.ndim != {"specific": 2, "direction": 1, "threshold": 0}[kind]
+        ):
             raise ValueError(f"{name} has the shape {tuple(tensor.shape)}")
         if kind == "specific":
             specific[int(layer)] = tensor

@@ -84,8 +84,11 @@ def notes(outcome: Outcome, shown: Callable[[str], str] = str) -> list[str]:
     """
     about = outcome.document["about"]
     found = [EXPLAINED.format(central=about["central"])]
-    items = f"{about['dev']['items']} dev items ({shown(about['dev']['name'])}), {len(about['languages'])} languages"
-    found.append(f"{items}; model {shown(about['model']['name'])}, weights {about['model']['weights_sha256'][:12]}.")
+    dev = shown(about["dev"]["name"])
+    items = f"{about['dev']['items']} dev items ({dev}), {len(about['languages'])} languages"
+    found.append(
+        f"{items}; model {shown(about['model']['name'])}, weights {about['model']['weights_sha256'][:12]}."
+    )
     if outcome.document["simulated"]:
         found.append(f"Simulated ({WHY_SIMULATED}).")
     found.append(outcome.choice.rule)
@@ -108,7 +111,9 @@ def markdown(outcome: Outcome) -> str:
     """Table and notes."""
     rows = [header(outcome), ["---"] * len(header(outcome)), *lines(outcome)]
     table = ["| " + " | ".join(markdown_cell(cell) for cell in row) + " |" for row in rows]
-    return "\n".join(["# Sweep", "", *table, "", *[f"- {note}" for note in notes(outcome, markdown_cell)], ""])
+    return "\n".join(
+        ["# Sweep", "", *table, "", *[f"- {note}" for note in notes(outcome, markdown_cell)], ""]
+    )
 
 
 def comma_separated(outcome: Outcome) -> str:

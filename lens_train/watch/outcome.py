@@ -270,7 +270,9 @@ def _kept(path: Path, run: str, prompts: Mapping[str, Sequence[Any]]) -> dict[st
     if kept.get("run") != run or not isinstance(replies, dict) or replies.keys() != prompts.keys():
         return None
     whole = all(
-        isinstance(own, list) and len(own) == len(prompts[code]) and all(isinstance(each, str) for each in own)
+        isinstance(own, list)
+        and len(own) == len(prompts[code])
+        and all(isinstance(each, str) for each in own)
         for code, own in replies.items()
     )
     return replies if whole else None

@@ -38,8 +38,13 @@ def test_names_of_secrets(name: str) -> None:
 
 
 def test_a_secret_is_found_in_every_form_it_is_written_in() -> None:
-    redaction.note("gehe\rim\"-1234567")
-    for text in ("gehe\rim\"-1234567", repr("gehe\rim\"-1234567"), json.dumps("gehe\rim\"-1234567"), "im\"-1234567"):
+    redaction.note('gehe\rim"-1234567')
+    for text in (
+        'gehe\rim"-1234567',
+        repr('gehe\rim"-1234567'),
+        json.dumps('gehe\rim"-1234567'),
+        'im"-1234567',
+    ):
         assert "1234567" not in redaction.hide(f"x {text} y"), text
 
 

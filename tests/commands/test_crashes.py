@@ -1,4 +1,4 @@
-"""Every command that writes, killed at its n-th change of a file for every n, and run again: the same bytes."""
+"""Every command that writes, killed at its n-th change of a file, for every n, and run again: same bytes."""
 
 from __future__ import annotations
 
@@ -163,7 +163,16 @@ def test_any_change_of_a_file(tmp_path: Path, inputs: Path, command: list[str]) 
     crash(tmp_path, inputs, command, events=CHANGES)
 
 
-SWEEP = ["sweep", *LENS, "--dev-data", "prompts.jsonl", "--vary", "learning_rate=1e-4,1e-3", "--output", "out"]
+SWEEP = [
+    "sweep",
+    *LENS,
+    "--dev-data",
+    "prompts.jsonl",
+    "--vary",
+    "learning_rate=1e-4,1e-3",
+    "--output",
+    "out",
+]
 
 
 @pytest.mark.slow

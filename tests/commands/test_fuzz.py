@@ -1,11 +1,11 @@
-"""Every file that a command reads, spoilt: a result, or one line and status 2, and nothing written elsewhere."""
+"""Every file that a command reads, spoilt: a result, or one line and status 2; nothing written elsewhere."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,9 +46,7 @@ CASES = {
     "score samples": Case(["score", "a/samples_x_sw_T.jsonl"], ["a/samples_x_sw_T.jsonl"]),
     "score words": Case(["score", "said.jsonl", "--protocol", "lcb", "--words", "words.txt"], ["words.txt"]),
     "calibrate": Case(["calibrate", "said.jsonl", "--languages", "en,sw"], ["said.jsonl"]),
-    "compare": Case(
-        ["compare", "a", "b", "--output", "out"], ["a/results_T.json", "a/samples_x_sw_T.jsonl"]
-    ),
+    "compare": Case(["compare", "a", "b", "--output", "out"], ["a/results_T.json", "a/samples_x_sw_T.jsonl"]),
     "compare run": Case(
         ["compare", "run", "--output", "out", "--checks"], ["run/run.json", "run/training.json"]
     ),
@@ -74,13 +72,14 @@ CASES = {
         ["subspaces/subspace.json", "subspaces/subspace.safetensors"],
     ),
     "train again": Case(
-        ["train", *LENS],
+        ["train", *LENS[:-1], "begun"],
         [
-            "out/training/job.json",
-            "out/training/log.jsonl",
-            "out/training/state.safetensors",
-            "out/training/subspaces/subspace.json",
+            "begun/training/job.json",
+            "begun/training/log.jsonl",
+            "begun/training/subspaces/subspace.json",
+            "begun/training/subspaces/subspace.safetensors",
         ],
+        ["begun"],
     ),
     "sweep points": Case(
         ["sweep", *LENS, "--dev-data", "prompts.jsonl", "--points", "points.yaml", "--max-new-tokens", "2"],
@@ -111,9 +110,9 @@ COSTLY = {"chat steering", "chat adapter", "train again", "sweep points", "gguf"
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One valid file of every kind, in a folder of which every example has a copy."""
-    yield make_inputs(tmp_path_factory.mktemp("inputs"))
+    return make_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 def _budget(case: str) -> int:
@@ -195,4 +194,3 @@ def test_control_an_unforeseen_error_is_seen(inputs: Path, monkeypatch: pytest.M
     monkeypatch.setattr(tables, "show", fail)
     with inside(inputs), pytest.raises(AssertionError):
         lens("compare", "a").require_words()
-

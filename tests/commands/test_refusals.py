@@ -1,4 +1,4 @@
-"""What no command may do to the user's files, and what the system refuses: in words, status 2, before the work."""
+"""What no command does to the user's files, and what the system refuses: in words, before the work."""
 
 from __future__ import annotations
 

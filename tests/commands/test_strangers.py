@@ -83,9 +83,7 @@ def test_secrets_of_an_evaluation_are_written_nowhere(tmp_path: Path) -> None:
     tiny_lens.save_model(tmp_path / "model")
     options = ["--limit", "1", "--device", "cpu", "--model-args", f"token={SECRET},max_length=400"]
     with inside(tmp_path):
-        done = lens(
-            "eval", "--model", "model", "--tasks", "lens_mini_qa_sw", *options, "--output", "out"
-        )
+        done = lens("eval", "--model", "model", "--tasks", "lens_mini_qa_sw", *options, "--output", "out")
     assert done.status == 0, done
     assert (tmp_path / "out" / "report.html").is_file()
     assert SECRET not in done.out + done.err + _everything(tmp_path)

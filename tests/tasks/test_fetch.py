@@ -93,7 +93,9 @@ def test_the_archive_of_lcb_names_the_published_files(shared: Path) -> None:
     assert set(ARCHIVES["lens_lcb"].files) == published
 
 
-def test_too_large_a_download_is_given_up(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_a_download_is_given_up(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fetching, "LARGEST", 10)
     with pytest.raises(UserError, match="sends more than"):
         fetch(archive, tmp_path)

@@ -119,6 +119,11 @@ def test_subspaces_of_another_size_are_refused() -> None:
     means = {code: random_means(2, seed) for seed, code in enumerate(("en", "zh"))}
     made = Subspaces.from_means(means, "en", 1, {})
     made.require_fitting(2, WIDTH, ("en", "zh"), 1)
-    for wrong in ((3, WIDTH, ("en",), 1), (2, 8, ("en",), 1), (2, WIDTH, ("en", "sw"), 1), (2, WIDTH, ("en",), 2)):
+    for wrong in (
+        (3, WIDTH, ("en",), 1),
+        (2, 8, ("en",), 1),
+        (2, WIDTH, ("en", "sw"), 1),
+        (2, WIDTH, ("en",), 2),
+    ):
         with pytest.raises(UserError, match="damaged"):
             made.require_fitting(*wrong)
