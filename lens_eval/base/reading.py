@@ -52,17 +52,27 @@ class Lines:
     Args:
         raw: is read once; not closed.
         name: for messages.
+
+    Raises:
+        Damaged: its beginning cannot be read.
     """
 
     def __init__(self, raw: IO[bytes], name: str) -> None:
+        self.name = name
         self._counted = _Counted(raw)
+        try:
+            self._stream = self._unpacked()
+        except _DAMAGED as error:
+            raise Damaged(f"cannot be read: {error}") from None
+
+    def _unpacked(self) -> Any:
+        """The stream from its beginning, unpacked, as UTF-8."""
         stream: Any = io.BufferedReader(self._counted, _BLOCK)
         if stream.peek(2)[:2] == b"\x1f\x8b":
             stream = io.BufferedReader(_Unpacked(stream, self._counted), _BLOCK)
         start = stream.peek(4)[:4]
         encoding = next((name for mark, name in _MARKS if start.startswith(mark)), None)
-        self._stream = io.BufferedReader(_Recoded(stream, encoding), _BLOCK) if encoding else stream
-        self.name = name
+        return io.BufferedReader(_Recoded(stream, encoding), _BLOCK) if encoding else stream
 
     @property
     def position(self) -> int:
@@ -240,8 +250,8 @@ def opened(path: Path) -> Iterator[Lines]:
     with stream:
         try:
             lines = Lines(stream, str(path))
-        except _DAMAGED as error:
-            raise UserError(f"cannot read {path}: {error}") from None
+        except Damaged as error:
+            raise UserError(f"{path} {error}") from None
         yield lines
 
 

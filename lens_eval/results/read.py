@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lens_eval.base import reading
 from lens_eval.base.errors import UserError, did_you_mean
 from lens_eval.base.files import plain_name
+from lens_eval.base.shapes import RUN, require_shape
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +86,10 @@ def load(runs: Sequence[str | Path]) -> Loaded:
     for given in runs:
         name, path = _named(str(given))
         if (path / RUN_FILE).is_file():
-            document = _renamed(read_json(path / RUN_FILE), name)
+            document = read_json(path / RUN_FILE)
+            words = "is not the record of a run of `lens reproduce`"
+            require_shape(document, RUN, f"{path / RUN_FILE} {words}")
+            document = _renamed(document, name)
             documents.append(document)
             found, missing = _read_run(path, document)
             holes += missing
@@ -104,11 +108,8 @@ def _named(given: str) -> tuple[str | None, Path]:
 
 def _renamed(document: dict[str, Any], name: str | None) -> dict[str, Any]:
     """The record of a run with its only variant called `name`; as it is where there are several."""
-    try:
-        cells = list(document["cells"])
-        if name is None or len({cell["variant"] for cell in cells}) != 1:
-            return document
-    except (KeyError, TypeError):  # found fault with where the cells are read
+    cells = document["cells"]
+    if name is None or len({cell["variant"] for cell in cells}) != 1:
         return document
     renamed = [{**cell, "variant": name} for cell in cells]
     return {**document, "variants": [name], "reference": name, "cells": renamed}
@@ -131,21 +132,15 @@ def _without_clashes(found: list[Scores], before: list[Scores], label: str) -> l
 
 def _read_run(folder: Path, document: Mapping[str, Any]) -> tuple[list[Scores], list[Hole]]:
     scores, holes = [], []
-    try:
-        cells = list(document["cells"])
-        for cell in cells:
-            if cell["state"] == "finished":
-                results = _single_results(_inside(folder, cell["folder"]))
-                simulated = bool(document.get("simulated"))
-                judged = sorted(results.parent.glob(f"judge_*/{results.name}"))
-                for file in (results, *(file for file in judged if file.is_file())):
-                    scores += _read_results(file, variant=cell["variant"], simulated=simulated)
-            else:
-                holes.append(Hole(cell["variant"], cell["task"], cell.get("reason") or "not evaluated yet"))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"{folder / RUN_FILE} is not the record of a run of `lens reproduce` ({error!r})"
-        ) from error
+    for cell in document["cells"]:
+        if cell["state"] == "finished":
+            results = _single_results(_inside(folder, cell["folder"]))
+            simulated = bool(document.get("simulated"))
+            judged = sorted(results.parent.glob(f"judge_*/{results.name}"))
+            for file in (results, *(file for file in judged if file.is_file())):
+                scores += _read_results(file, variant=cell["variant"], simulated=simulated)
+        else:
+            holes.append(Hole(cell["variant"], cell["task"], cell.get("reason") or "not evaluated yet"))
     return scores, holes
 
 

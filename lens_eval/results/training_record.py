@@ -14,6 +14,7 @@ from typing import Any
 from lens_eval.base import reading
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import write_json
+from lens_eval.base.shapes import TRAINING, require_diagnostics, require_shape
 
 FILE = "training.json"
 POINTS = 200
@@ -55,15 +56,20 @@ def load(run: Path) -> dict[str, Any]:
     path = run / FILE
     if not path.is_file():
         return {}
+    where = f"{path} is corrupt; remove it to do without training curves"
     try:
         record = reading.read_object(path, "record of training")
-        for variant in record.values():
-            for curve in variant["curves"]:
-                if len(curve["steps"]) != len(curve["values"]):
-                    raise ValueError("a curve with other numbers of steps and values")
-            variant["diagnostics"].get("skipped")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is corrupt; remove it to do without training curves ({error})") from error
+    except UserError as error:
+        raise UserError(f"{where} ({error})") from None
+    require_shape(record, TRAINING, where)
+    for variant in record.values():
+        if not variant["curves"]:
+            raise UserError(f"{where}: a variant without curves")
+        for curve in variant["curves"]:
+            if not curve["steps"] or len(curve["steps"]) != len(curve["values"]):
+                raise UserError(f"{where}: a curve with other numbers of steps and values")
+        if variant["diagnostics"]:
+            require_diagnostics(variant["diagnostics"], where)
     return record
 
 
@@ -117,12 +123,12 @@ def read_diagnostics(file: Path) -> dict[str, Any]:
     if found.get("format") != 1:
         return {}
     found.pop("seconds", None)
-    with reading.shaped(file, "record of diagnostics"):
-        for time in ("before", "after"):
-            points = found.get("projection", {}).get(time, {})
-            for language in points:
-                points[language] = points[language][:PROJECTED]
-        return _rounded(found)
+    require_diagnostics(found, f"{file} is damaged")
+    for time in ("before", "after"):
+        points = found.get("projection", {}).get(time, {})
+        for language in points:
+            points[language] = points[language][:PROJECTED]
+    return _rounded(found)
 
 
 def _rounded(value: Any) -> Any:
