@@ -198,7 +198,15 @@ def _same(one: Path, other: Path) -> bool:
         return False
 
 
+def _is_of_the_system(path: Path) -> bool:
+    """Whether a path names a place of the system: `/dev/stdout` is a link to a file if it is redirected."""
+    parts = Path(os.path.normpath(path.absolute())).parts[1:3]
+    return parts[:1] in (("dev",), ("proc",), ("sys",)) and parts != ("dev", "shm")
+
+
 def _check_target(path: Path) -> None:
+    if _is_of_the_system(path):
+        raise UserError(f"cannot write {path}: it is no ordinary file")
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder; name a file")
     if os.path.lexists(path) and not path.is_symlink() and not path.is_file():
@@ -222,7 +230,7 @@ def written_aside(path: Path, keep: bool = True) -> Iterator[Path]:
     Raises:
         UserError: `path` is a device or a folder.
     """
-    if path.is_dir() or (path.exists() and not path.is_file()):
+    if path.is_dir() or (path.exists() and not path.is_file()) or _is_of_the_system(path):
         raise UserError(f"cannot write {path}: it is no ordinary file")
     aside = path.with_name(path.name + PARTIAL)
     if len(os.fsencode(aside.name)) > _LONGEST_NAME >= len(os.fsencode(path.name)):

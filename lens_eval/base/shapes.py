@@ -6,8 +6,8 @@ A pattern is
 - None, for null;
 - a tuple of patterns, one of which must fit;
 - a list with the pattern of all its entries;
-- a mapping: `{str: PATTERN}` for any names, else the wanted names with their patterns. A name that ends in `?`
-  may be absent. Other names may be there too.
+- a mapping: `{str: PATTERN}` for any names, else the wanted names with their patterns. A name that ends in
+  `?` may be absent. Other names may be there too.
 """
 
 from __future__ import annotations

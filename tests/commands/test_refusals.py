@@ -93,7 +93,7 @@ def test_an_output_that_is_an_input_is_refused(at_inputs: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize("device", ["/dev/null", "/dev/full", "/dev/stdout"])
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/full"])
 def test_a_device_is_no_output(at_inputs: Path, name: str, device: str) -> None:
     refused(*into(EVERY[name], device))
     assert Path("/dev/null").is_char_device()
@@ -226,19 +226,29 @@ def require_words(done: subprocess.CompletedProcess[str], words: str) -> None:
 def test_a_full_disk_is_told_in_words(at_inputs: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "many.jsonl").write_text(ROW * 500, encoding="utf-8")
     commands = {**EVERY, "verdicts": ["score", str(tmp_path / "many.jsonl"), "--verdicts"]}
-    done = limited(resource.RLIMIT_FSIZE, 20_000, *into(commands[name], tmp_path / "out"))
+    size = 2_000 if name == "probe" else 20_000
+    done = limited(resource.RLIMIT_FSIZE, size, *into(commands[name], tmp_path / "out"))
     require_words(done, "File too large")
 
 
-@pytest.mark.parametrize("name", ["score", "compare", "probe"])
+SCARCE = """
+import os, resource, sys
+from lens_eval.commands.cli import main
+if "probe" in sys.argv:
+    import torch, transformers, lens_train.lens
+limit = len(os.listdir("/proc/self/fd")) - 1 + int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["score", "probe"])
 def test_no_file_descriptors(at_inputs: Path, tmp_path: Path, name: str) -> None:
-    found = set()
-    for count in (12, 20, 40):
-        done = limited(resource.RLIMIT_NOFILE, count, *into(EVERY[name], tmp_path / f"out{count}"))
-        if done.returncode:
+    for more in (0, 1, 2):
+        command = [sys.executable, "-c", SCARCE, str(more), *into(EVERY[name], tmp_path / f"out{more}")]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        if done.returncode or not more:
             require_words(done, "open files")
-        found.add(done.returncode)
-    assert 2 in found
 
 
 MISSING = """

@@ -62,7 +62,7 @@ def test_a_key_is_shown_nowhere(
     monkeypatch.setenv("LENS_TRACEBACK", traceback)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     write_judged(tmp_path / "answers")
-    options = ["--model", "m", "--retries", "0", "--key-variable", "JUDGE_API_KEY"]
+    options = ["--model", "other", "--retries", "0", "--key-variable", "JUDGE_API_KEY"]
     done = lens("judge", tmp_path / "answers", "--endpoint", echo, *options)
     done.require_words()
     assert done.status in (1, 2), done
@@ -114,7 +114,7 @@ def test_names_in_results_are_text_everywhere(tmp_path: Path) -> None:
         assert "\x9b" not in text
         assert "![x](" not in text or form == "csv"
         assert "\\label{z}" not in text or form != "tex"
-    assert "<b>" not in (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "<b>\\label" not in (tmp_path / "out" / "report.html").read_text("utf-8")
 
 
 def test_names_of_files_are_text_everywhere(tmp_path: Path) -> None:
