@@ -16,6 +16,7 @@ from lens_eval.base.errors import UserError
 from lens_eval.base.progress import progress
 from lens_eval.base.reading import read_object, read_text
 from lens_eval.mini import resolve_model
+from lens_train.files import tensor_entries
 from lens_train.gguf import is_gguf
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -110,7 +111,20 @@ class Checkpoint:
             raise UserError(
                 f"{self.name} ({config.model_type}) is an encoder-decoder; Lens needs a decoder-only model"
             )
+        self._check_sizes(config)
         return config
+
+    def _check_sizes(self, config: Any) -> None:
+        """Refuse sizes that no model on this disk can have: it would be built before a tensor is missed."""
+        most = {"num_hidden_layers": sum(len(tensor_entries(file)[1]) for file in self.weights)}
+        most |= {"hidden_size": 1 << 20, "vocab_size": 1 << 27}
+        for name, limit in most.items():
+            size = getattr(config.get_text_config(), name, 1)
+            if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= limit:
+                raise UserError(
+                    f"{self.folder / 'config.json'} states a {name} of {size!r:.40}, which is no number "
+                    f"from 1 to {limit:,}; the file is damaged, or of another model"
+                )
 
     @property
     def bytes(self) -> int:

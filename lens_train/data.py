@@ -178,8 +178,9 @@ def _data_file(path: Path) -> Path:
         raise UserError(
             f"the folder {path} holds no train.json(l), no test.jsonl and no file per language (en.jsonl)"
         )
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"no parallel data at {path}: give a file or folder of parallel prompts")
+    reading.require_file(path, "parallel data")
     return path
 
 

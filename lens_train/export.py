@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from lens_eval.base.errors import UserError
@@ -29,7 +28,7 @@ from lens_train.checkpoint import (
     listed,
     weight_files,
 )
-from lens_train.files import TYPES, tensor_entries, write_tensors
+from lens_train.files import TYPES, read_tensors, tensor_entries, write_tensors
 from lens_train.job import VARIANT_FILE, Variant
 
 DELTA = "delta.safetensors"
@@ -152,16 +151,15 @@ def merge(delta: Path, base: str, output: Path) -> None:
     """
     try:
         variant = Variant.load(delta)
-        with safe_open(str(delta / DELTA), framework="pt") as file:
-            changed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (OSError, SafetensorError) as error:
+        changed, _ = read_tensors(delta / DELTA, "delta")
+    except (OSError, UserError) as error:
         raise UserError(f"{delta} holds no delta ({error}); `lens train --delta` makes one") from None
     checkpoint = Checkpoint.open(base)
     identity = checkpoint.identity
-    if identity["weights_sha256"] != variant.base["weights_sha256"]:
+    wanted = variant.base.get("weights_sha256", "unknown")
+    if identity["weights_sha256"] != wanted:
         raise UserError(
-            f"{delta} was trained from {variant.base['name']} "
-            f"(weights {variant.base['weights_sha256'][:12]}), "
+            f"{delta} was trained from {variant.base.get('name')} (weights {wanted[:12]}), "
             f"not from {base} (weights {identity['weights_sha256'][:12]})"
         )
     if not holds_nothing(output):

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import platform
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lens_eval.base.files import write_text
 from lens_eval.base.reading import read_object, shaped
 
 VARIANT_FILE = "variant.json"
+Kind = Literal["checkpoint", "adapter", "delta", "steering", "decoding"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Variant:
     """Identity and cost of a variant folder, stored as `variant.json`."""
 
     method: str
-    kind: Literal["checkpoint", "adapter", "delta", "steering", "decoding"]
+    kind: Kind
     base: Mapping[str, str]
     """`name`, `weights_sha256` and `template_sha256` of the backbone."""
     languages: tuple[str, ...]
@@ -113,7 +115,23 @@ class Variant:
         raw = read_object(file, "record of a variant")
         with shaped(file, "record of a variant"):
             raw["languages"] = tuple(raw["languages"])
-            return Variant(**raw)
+            found = Variant(**raw)
+            found._check()
+        return found
+
+    def _check(self) -> None:
+        """Raise `TypeError` or `ValueError` if a value is none of its kind."""
+        mappings = (self.base, self.settings, self.data, self.versions, self.outcome)
+        texts = (self.method, self.central, *self.languages, *self.base.values())
+        if not all(isinstance(each, dict) for each in mappings):
+            raise TypeError("a part that is no mapping")
+        if not all(isinstance(each, str) for each in texts):
+            raise TypeError("a name that is no text")
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"the kind {self.kind!r}")
+        for number in (self.seed, self.tokens_seen, self.wall_seconds, self.peak_memory_bytes):
+            if not math.isfinite(number):
+                raise ValueError(f"the number {number}")
 
 
 def versions() -> dict[str, str]:

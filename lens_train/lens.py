@@ -140,6 +140,7 @@ def make_plan(job: Job) -> Plan:
     if run.get("subspaces"):
         subspaces = Subspaces.load(Path(run["subspaces"]))
         subspaces.require(expected_identity(identity, config))
+        subspaces.require_fitting(count, shape.hidden_size, config.languages, config.subspace_rank)
     else:
         probe_data = read_prompts(
             resolve_data(run.get("probe_data") or job.data), config.languages, config.most_probed
@@ -211,7 +212,9 @@ def find_subspaces(plan: Plan, decoder: Decoder, kept: Kept | None = None) -> Su
     folder = save_folder(plan.job.output)
     if (folder / RECORD).is_file():
         subspaces = Subspaces.load(folder)
-        subspaces.require(expected_identity(plan.identity, plan.config))
+        config = plan.config
+        subspaces.require(expected_identity(plan.identity, config))
+        subspaces.require_fitting(len(decoder), decoder.width, config.languages, config.subspace_rank)
         return subspaces
     identity = probe_identity(plan.identity, plan.probe_data, plan.config, plan.dtype)
     subspaces = probe(decoder, plan.probe_data, plan.tokenizer, plan.config, identity, folder, kept)

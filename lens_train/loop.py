@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, distributed, nn
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import append_text, write_text
 from lens_eval.base.progress import progress
-from lens_eval.base.reading import read_text, shaped
+from lens_eval.base.reading import parse_json, read_text, shaped
 from lens_train.config import LensConfig
-from lens_train.files import write_tensors
+from lens_train.files import read_tensors, write_tensors
 from lens_train.losses import Objective
 from lens_train.processes import rank, world
 from lens_train.trunk import Trunk
@@ -376,25 +375,22 @@ class TopTrainer:
         """Restore a saved state; returns the number of steps that were done."""
         if self.folder is None or not (path := self.folder / STATE).is_file():
             return 0
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        except SafetensorError as error:
-            raise UserError(f"{path} is damaged ({error}); remove it to train from the start") from None
-        if metadata["run"] != self.run_id:
+        what = "state of training (remove it to train from the start)"
+        tensors, metadata = read_tensors(path, what)
+        if metadata.get("run") != self.run_id:
             raise UserError(
                 f"{path} belongs to another run (with other weights, data, settings or precision); "
                 "name another output folder"
             )
-        for name, parameter in self.parameters.items():
-            parameter.data.copy_(tensors.pop(f"weight.{name}"))
-        for key, value in tensors.items():
-            entry, _, name = key.partition(".")
-            parameter = self.parameters[name]
-            place = "cpu" if entry == "step" and not self._fused else parameter.device
-            self.optimizer.state[parameter][entry] = value.to(place)
-        return int(metadata["step"])
+        with shaped(path, what):
+            for name, parameter in self.parameters.items():
+                parameter.data.copy_(tensors.pop(f"weight.{name}"))
+            for key, value in tensors.items():
+                entry, _, name = key.partition(".")
+                parameter = self.parameters[name]
+                place = "cpu" if entry == "step" and not self._fused else parameter.device
+                self.optimizer.state[parameter][entry] = value.to(place)
+            return int(metadata["step"])
 
     def _open_log(self, done: int) -> list[dict[str, Any]]:
         """Cut the log to the first `done` steps, those of the restored state."""
@@ -402,9 +398,9 @@ class TopTrainer:
             return []
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / LOG
-        lines = read_text(path).splitlines() if path.is_file() else []
-        with shaped(path, "log of training; remove the folder's training/ to begin anew"):
-            records = [json.loads(line) for line in lines[:done]]
+        lines = read_text(path).split("\n") if path.is_file() else []
+        with shaped(path, "log of training (remove the folder's training/ to begin anew)"):
+            records = [_record(parse_json(lines[place], str(path)), place + 1) for place in range(done)]
         if rank() == 0:
             write_text(path, "".join(json.dumps(record) + "\n" for record in records))
         return records
@@ -412,6 +408,17 @@ class TopTrainer:
     def _append_log(self, record: Mapping[str, Any]) -> None:
         if rank() == 0 and self.folder is not None:
             append_text(self.folder / LOG, json.dumps(record) + "\n")
+
+
+def _record(record: Any, step: int) -> dict[str, Any]:
+    """A line of the log; `ValueError` or `TypeError` if it is not that of `step`."""
+    if record["step"] != step or not all(map(math.isfinite, _numbers(record))):
+        raise ValueError(f"no line of step {step}")
+    return dict(record)
+
+
+def _numbers(record: Mapping[str, Any]) -> list[Any]:
+    return [value for value in record.values() if not isinstance(value, list)]
 
 
 @contextmanager

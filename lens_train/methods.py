@@ -24,6 +24,7 @@ from typing import Any, Literal, TypeVar
 from lens_eval.base.errors import UserError, did_you_mean
 from lens_eval.base.files import holds_nothing, lock, make_folder, write_text
 from lens_eval.base.reading import read_object
+from lens_eval.base.redaction import without_secrets
 from lens_train.config import as_number, is_finite
 from lens_train.job import VARIANT_FILE, Job
 
@@ -276,7 +277,7 @@ def check_output(job: Job) -> None:
         return
     if (output / VARIANT_FILE).exists():
         raise UserError(f"output {output} holds a finished variant; name another folder, or remove it first")
-    if not (output / JOB_FILE).exists():
+    if not (output / JOB_FILE).is_file():
         raise UserError(f"output {output} is not empty and holds no run; name another folder")
     before, now = read_object(output / JOB_FILE, "description of a run"), describe(job)
     changed = sorted(key for key in now if before.get(key) != now[key])
@@ -291,7 +292,7 @@ def describe(job: Job) -> dict[str, Any]:
     """The values that identify a run, as plain JSON; equal values mean the same run."""
     plain = {**dataclasses.asdict(job), "data": str(job.data), "settings": dict(job.settings)}
     plain.pop("output")
-    return json.loads(json.dumps(plain, sort_keys=True, default=str))
+    return without_secrets(json.loads(json.dumps(plain, sort_keys=True, default=str)))
 
 
 def begin(job: Job) -> None:

@@ -8,19 +8,18 @@ LSAR, Xie et al. 2022). The line along m is the agnostic subspace; the span of S
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import write_text
 from lens_eval.base.reading import read_object, shaped
-from lens_train.files import write_tensors
+from lens_train.files import read_tensors, write_tensors
 
 TENSORS = "subspace.safetensors"
 RECORD = "subspace.json"
@@ -131,9 +130,8 @@ class Subspaces:
         """
         try:
             identity = read_object(Path(folder) / RECORD, "record of subspaces")
-            with safe_open(str(Path(folder) / TENSORS), framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        except (OSError, SafetensorError, UserError) as error:
+            tensors, _ = read_tensors(Path(folder) / TENSORS, "file of subspaces")
+        except UserError as error:
             raise UserError(f"{folder} holds no subspaces ({error}); make them with `lens probe`") from None
         named: dict[str, dict[str, Tensor]] = {"direction": {}, "mean": {}}
         with shaped(folder, "folder of subspaces; make them with `lens probe`"):
@@ -141,8 +139,38 @@ class Subspaces:
                 kind, dot, code = name.partition(".")
                 if dot:
                     named[kind][code] = value
-            return Subspaces(
+            found = Subspaces(
                 tensors["agnostic"], tensors["specific"], named["direction"], identity, named["mean"]
+            )
+            found._check()
+            return found
+
+    def _check(self) -> None:
+        """Raise `ValueError` if the tensors do not belong together, or hold no numbers."""
+        layers, width = self.agnostic.shape
+        if self.specific.shape[::2] != (layers, width) or self.specific.ndim != 3:
+            raise ValueError(f"bases of shape {tuple(self.specific.shape)}")
+        for tensor in (*self.directions.values(), *self.means.values()):
+            if tensor.shape != (layers, width):
+                raise ValueError(f"a vector per layer of shape {tuple(tensor.shape)}")
+        for tensor in (self.agnostic, self.specific, *self.directions.values(), *self.means.values()):
+            if not tensor.is_floating_point() or not tensor.isfinite().all():
+                raise ValueError("values that are no numbers")
+
+    def require_fitting(self, depth: int, width: int, languages: Sequence[str], rank: int) -> None:
+        """Check that the tensors are those of a model of this size, and of these languages.
+
+        Raises:
+            UserError: they are not, though the record says so.
+        """
+        shape = (depth, rank, width)
+        lacking = [code for code in languages if code not in self.directions]
+        if tuple(self.specific.shape) != shape or lacking:
+            raise UserError(
+                f"these subspaces are damaged: bases of shape {tuple(self.specific.shape)}, where "
+                f"{shape} were expected"
+                + (f"; no direction of {', '.join(lacking)}" if lacking else "")
+                + "; run `lens probe` again"
             )
 
     def require(self, expected: Mapping[str, Any]) -> None:

@@ -10,19 +10,20 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.progress import progress
+from lens_eval.base.reading import shaped
 from lens_train.batches import Batch, Prompt, Prompts, make_batches, shared_tokens
 from lens_train.decoder import Decoder, Tap
-from lens_train.files import write_tensors
+from lens_train.files import read_metadata, read_tensors, write_tensors
 from lens_train.past import Past, before_end, before_last
 from lens_train.processes import rank
 
 SAVING_SHARE = 20
 """A state is saved once this many times the duration of the last save has passed: at most 5% of the time."""
+WHAT = "state of a run (remove it to begin anew)"
 
 
 Read = Callable[[int, "Batch", Tensor], None]
@@ -125,26 +126,23 @@ class WalkState:
         """Number of layers that the prompts have passed, and the states after them."""
         if not self.path.is_file():
             return 0, {}
-        try:
-            with safe_open(str(self.path), framework="pt") as file:
-                if file.metadata()["run"] != self.run:
-                    return 0, {}
-                done = int(file.metadata()["layers"])
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise UserError(f"{self.path} is damaged ({error}); remove it to begin anew") from None
-        for name, tensor in self.sums.items():
-            tensor.copy_(tensors.pop("sum." + name))
-        if self.kept is not None:
-            self.kept.take(tensors)
+        if self.owner() != self.run:
+            return 0, {}
+        mapped, metadata = read_tensors(self.path, WHAT)
+        tensors = {name: tensor.clone() for name, tensor in mapped.items()}
+        with shaped(self.path, WHAT):
+            done = int(metadata["layers"])
+            for name, tensor in self.sums.items():
+                tensor.copy_(tensors.pop("sum." + name))
+            if self.kept is not None:
+                self.kept.take(tensors)
         return done, tensors
 
     def owner(self) -> str | None:
         """Identity of the run that wrote the file; None if there is no readable file."""
         try:
-            with safe_open(str(self.path), framework="pt") as file:
-                return file.metadata()["run"]
-        except (OSError, SafetensorError):
+            return read_metadata(self.path, WHAT).get("run")
+        except UserError:
             return None
 
     def save(self, layers: int, states: Mapping[str, Tensor], last: bool) -> None:

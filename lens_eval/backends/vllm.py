@@ -347,14 +347,14 @@ def _require_numbers(outputs: Sequence[Any]) -> None:
 
 def _changes_something(adapter: Path) -> bool:
     """Whether a LoRA adapter is more than the zero it starts as."""
-    from safetensors.torch import load_file
+    from lens_train.files import read_tensors
 
     file = adapter / "adapter_model.safetensors"
     if not file.is_file():
         return True
     return any(
         bool(tensor.any())
-        for name, tensor in load_file(file).items()
+        for name, tensor in read_tensors(file, "file of an adapter")[0].items()
         if "lora_B" in name or "embedding_B" in name
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from lens_eval.backends.vllm_steering import EXTENSION
 from lens_eval.base.errors import UserError
 from lens_eval.base.identity import version_of
-from lens_eval.base.reading import read_object
+from lens_eval.base.reading import read_object, shaped
 from lens_train.checkpoint import INDEX, Checkpoint, listed
 from lens_train.files import tensor_entries
 
@@ -260,10 +259,12 @@ def adapter_settings(adapter: Path) -> dict[str, Any]:
     """
     file = adapter / "adapter_config.json"
     try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        assert int(settings["r"]) > 0 or settings.get("peft_type", "LORA") != "LORA"
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise UserError(f"no LoRA adapter in {adapter}: cannot read {file.name} ({error})") from None
+        settings = read_object(file, "configuration of an adapter")
+        with shaped(file, "configuration of a LoRA adapter"):
+            if settings.get("peft_type", "LORA") == "LORA" and int(settings["r"]) < 1:
+                raise ValueError(f"rank {settings['r']}")
+    except UserError as error:
+        raise UserError(f"no LoRA adapter in {adapter}: {error}") from None
     return settings
 
 

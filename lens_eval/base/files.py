@@ -19,6 +19,8 @@ from lens_eval.base.redaction import hide
 LOCK = ".lock"
 PARTIAL = ".partial"
 _LONGEST_NAME = 255
+LONGEST_PART = 160
+"""Bytes of a name that becomes part of a file name: the rest is for a time and an ending."""
 
 
 def file_hash(path: Path) -> str:
@@ -123,6 +125,19 @@ def make_folder(folder: Path, below: Path | None = None) -> Path:
     return folder
 
 
+def require_folder(folder: Path) -> None:
+    """Refuse a folder that could not be made or written, without making it.
+
+    Raises:
+        UserError: a file is in its place, or what is there may not be written.
+    """
+    there = _there(folder)
+    if not there.is_dir():
+        raise UserError(f"cannot make the folder {folder}: {there} is a file; name another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"cannot make the folder {folder}: {there} may not be written; name another")
+
+
 def is_leftover(path: Path) -> bool:
     """Whether a path is what a killed command leaves before its first result: locks, half-written files, and
     folders that hold nothing else."""
@@ -144,6 +159,8 @@ def plain_name(name: str, what: str) -> str:
     """
     if name in ("", ".", "..") or any(sign in "/\\" or not sign.isprintable() for sign in name):
         raise UserError(f"{what} is called {name!r}, which cannot be part of a file name")
+    if len(os.fsencode(name)) > LONGEST_PART:
+        raise UserError(f"{what} is called {name[:40]!r}..., which is too long for a part of a file name")
     return name
 
 
@@ -164,6 +181,7 @@ def check_outputs(outputs: Sequence[Path | None], inputs: Sequence[str | Path] =
             if _same(path, Path(given)):
                 raise UserError(f"{path} is an input; name another output")
         _check_target(path)
+        need_disk(path, 0, "make room, or name a file on another disk")
         try:
             with written_aside(path, keep=False) as aside:
                 aside.touch()
@@ -180,7 +198,15 @@ def _same(one: Path, other: Path) -> bool:
         return False
 
 
+def _is_of_the_system(path: Path) -> bool:
+    """Whether a path names a place of the system: `/dev/stdout` is a link to a file if it is redirected."""
+    parts = Path(os.path.normpath(path.absolute())).parts[1:3]
+    return parts[:1] in (("dev",), ("proc",), ("sys",)) and parts != ("dev", "shm")
+
+
 def _check_target(path: Path) -> None:
+    if _is_of_the_system(path):
+        raise UserError(f"cannot write {path}: it is no ordinary file")
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder; name a file")
     if os.path.lexists(path) and not path.is_symlink() and not path.is_file():
@@ -204,7 +230,7 @@ def written_aside(path: Path, keep: bool = True) -> Iterator[Path]:
     Raises:
         UserError: `path` is a device or a folder.
     """
-    if path.is_dir() or (path.exists() and not path.is_file()):
+    if path.is_dir() or (path.exists() and not path.is_file()) or _is_of_the_system(path):
         raise UserError(f"cannot write {path}: it is no ordinary file")
     aside = path.with_name(path.name + PARTIAL)
     if len(os.fsencode(aside.name)) > _LONGEST_NAME >= len(os.fsencode(path.name)):

@@ -10,6 +10,7 @@ import codecs
 import gzip
 import io
 import json
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,17 +52,27 @@ class Lines:
     Args:
         raw: is read once; not closed.
         name: for messages.
+
+    Raises:
+        Damaged: its beginning cannot be read.
     """
 
     def __init__(self, raw: IO[bytes], name: str) -> None:
+        self.name = name
         self._counted = _Counted(raw)
+        try:
+            self._stream = self._unpacked()
+        except _DAMAGED as error:
+            raise Damaged(f"cannot be read: {error}") from None
+
+    def _unpacked(self) -> Any:
+        """The stream from its beginning, unpacked, as UTF-8."""
         stream: Any = io.BufferedReader(self._counted, _BLOCK)
         if stream.peek(2)[:2] == b"\x1f\x8b":
             stream = io.BufferedReader(_Unpacked(stream, self._counted), _BLOCK)
         start = stream.peek(4)[:4]
         encoding = next((name for mark, name in _MARKS if start.startswith(mark)), None)
-        self._stream = io.BufferedReader(_Recoded(stream, encoding), _BLOCK) if encoding else stream
-        self.name = name
+        return io.BufferedReader(_Recoded(stream, encoding), _BLOCK) if encoding else stream
 
     @property
     def position(self) -> int:
@@ -239,9 +250,28 @@ def opened(path: Path) -> Iterator[Lines]:
     with stream:
         try:
             lines = Lines(stream, str(path))
-        except _DAMAGED as error:
-            raise UserError(f"cannot read {path}: {error}") from None
+        except Damaged as error:
+            raise UserError(f"{path} {error}") from None
         yield lines
+
+
+def require_file(path: Path, what: str) -> None:
+    """Refuse what is no ordinary file, before something that reads it more than once.
+
+    Args:
+        path: is not opened.
+        what: it should be, for the message.
+
+    Raises:
+        UserError: there is nothing, a folder, or a pipe or device, which can be read only once.
+    """
+    if path.is_file():
+        return
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name the file that holds {what}")
+    if not path.exists():
+        raise UserError(f"no {what} at {path}: there is no such file")
+    raise UserError(f"{path} is a pipe or a device; {what} is read more than once: save it to a file first")
 
 
 def read_text(path: Path) -> str:
@@ -314,7 +344,8 @@ def shaped(path: Path | str, what: str) -> Iterator[None]:
         UserError: a part is missing or of another type, so that the block failed; `what` says what the
             document should be.
     """
-    wrong = (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError, RecursionError)
+    # Arithmetic: division by zero, overflow. RuntimeError: too deep, or a tensor of another shape.
+    wrong = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError, struct.error)
     try:
         yield
     except wrong as error:

@@ -6,6 +6,7 @@ taken out wherever text leaves (`hide`): files, pages, terminal, tracebacks.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ _FORMS = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,})"
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)|(?i:(?<=bearer )[A-Za-z0-9._~+/=-]{8,})"
 )
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _noted: set[str] = set()
 
 
@@ -41,9 +43,9 @@ def _before(name: str) -> str:
 def note(value: Any) -> None:
     """Remember a secret; what is too short or too common to be one is left alone."""
     if isinstance(value, str):
-        for each in {value, value.strip()}:
+        for each in {value, value.strip(), *_CONTROL.split(value)}:
             if len(each) >= _SHORTEST and not _NO_SECRETS.fullmatch(each):
-                _noted.update((each, quote(each, safe="")))
+                _noted.update((each, quote(each, safe=""), repr(each)[1:-1], json.dumps(each)[1:-1]))
 
 
 def note_settings(settings: Mapping[str, Any]) -> None:
@@ -51,6 +53,8 @@ def note_settings(settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
         if isinstance(value, Mapping):
             note_settings(value)
+        elif isinstance(value, list | tuple):
+            note_settings({f"{place}.{name}": each for place, each in enumerate(value)})
         elif is_secret_name(str(name)):
             note(value)
 

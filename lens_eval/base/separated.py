@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.reading import LONGEST_LINE, read_lines
+from lens_eval.base.redaction import visible
 
 TOO_LONG = f"longer than {LONGEST_LINE >> 20} MB"
 _DELIMITERS = {"csv": ",;\t|", "tsv": "\t"}
@@ -151,7 +152,8 @@ def read_table(path: Path, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def write_csv(header: Sequence[str], rows: Iterable[Mapping[str, Any] | Sequence[Any]]) -> str:
-    """Rows as CSV. Text that a spreadsheet would take for a formula is marked as text by an apostrophe.
+    """Rows as CSV. Text that a spreadsheet would take for a formula is marked as text by an apostrophe;
+    control characters are written as escapes.
 
     Args:
         rows: by name, or in the order of the header.
@@ -166,6 +168,7 @@ def write_csv(header: Sequence[str], rows: Iterable[Mapping[str, Any] | Sequence
 
 
 def _cell(value: Any) -> Any:
+    value = visible(value) if isinstance(value, str) else value
     formula = isinstance(value, str) and value[:1] in tuple("=+-@\t\r")
     return "'" + value if formula and not _is_number(value) else value
 

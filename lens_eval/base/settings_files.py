@@ -18,6 +18,8 @@ from lens_eval.base.reading import read_text
 
 LARGEST = 4 << 20
 """Characters of settings."""
+LARGEST_NUMBER = 1 << 1000
+"""A larger whole number is no float."""
 MOST_VALUES = 100_000
 """Values in settings, those of an alias counted every time."""
 _FLOAT_TAG, _BOOL_TAG = "tag:yaml.org,2002:float", "tag:yaml.org,2002:bool"
@@ -68,17 +70,25 @@ def parse(text: str, what: str) -> Any:
         value = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError, TypeError, KeyError) as error:
         raise UserError(f"{what} is not readable YAML: {str(error)[:500] or type(error).__name__}") from None
-    if _count(value) > MOST_VALUES:
+    if _count(value, what) > MOST_VALUES:
         raise UserError(f"{what} is too large, or repeats itself too often, to be settings")
     return value
 
 
-def _count(value: Any) -> int:
-    """Values inside of a value, as far as `MOST_VALUES`: aliases can repeat without end."""
+def _count(value: Any, what: str) -> int:
+    """Values inside of a value, as far as `MOST_VALUES`: aliases can repeat without end.
+
+    Raises:
+        UserError: a whole number that is too large.
+    """
     count, waiting = 0, [value]
     while waiting and count <= MOST_VALUES:
         each = waiting.pop()
         count += 1
+        if isinstance(each, int) and abs(each) > LARGEST_NUMBER:
+            raise UserError(
+                f"{what} holds the number {str(each)[:20]}..., which is too large for any setting"
+            )
         if isinstance(each, dict | list):
             waiting += each.values() if isinstance(each, dict) else each
     return count

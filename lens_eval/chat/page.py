@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from typing import Any
 
+from lens_eval.base import reading
 from lens_eval.base.errors import UserError
 from lens_eval.chat.speakers import Question, Referee, Speaker, language_name
 from lens_eval.language.languages import normalise_code
@@ -124,8 +125,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _read_and_answer(self, size: int) -> None:
         try:
-            question = self.server.room.question(json.loads(self.rfile.read(size)))
-        except (ValueError, UserError) as error:
+            asked = reading.parse_json(reading.text(self.rfile.read(size), "it"), "it")
+            question = self.server.room.question(asked)
+        except UserError as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
         else:
             self._answer(question)

@@ -15,7 +15,7 @@ from lens_eval.language.languages import DEFAULT_LANGUAGES, LANGUAGES
 from lens_eval.language.off_target import Judge
 from lens_eval.language.reply_form import form_of
 from lens_eval.mini import resolve_model
-from lens_eval.runs.sources import model_arguments, present_base
+from lens_eval.runs.sources import adapter_folder, model_arguments, present_base
 from lens_train.checkpoint import Checkpoint, adapter_tokenizer
 from lens_train.data import Renderer
 from lens_train.devices import resolve_device, resolve_dtype
@@ -160,7 +160,7 @@ class Speaker:
         if adapter is not None:
             from lens_train.loading import load_adapter
 
-            self._model = load_adapter(self._model, Path(adapter))
+            self._model = load_adapter(self._model, adapter_folder(adapter))
         if steering is not None:
             from lens_train.steering.steering import Steerer, Steering
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -132,7 +133,8 @@ def main() -> None:
             typer.echo("lens: stopped; run the same command again to go on where that is possible", err=True)
         raise
     except Exception as error:
-        if os.environ.get("LENS_TRACEBACK") and not isinstance(error, UserError):
+        foreign = not isinstance(error, UserError) or error.__cause__ is not None
+        if os.environ.get("LENS_TRACEBACK") and foreign:
             typer.echo(visible("".join(traceback.format_exception(error))), err=True)
         typer.echo(visible(f"lens: {in_words(error)}"), err=True)
         sys.exit(2)
@@ -149,7 +151,10 @@ def in_words(error: Exception) -> str:
         file = f"{error.filename}: " if error.filename is not None else ""
         return f"{file}{error.strerror}{_ADVICE.get(error.errno, '')}"
     if isinstance(error, MemoryError):
-        return "not enough memory; take a smaller model, batch or file"
+        return f"{os.strerror(errno.ENOMEM)}{_ADVICE[errno.ENOMEM]}"
+    for found, code in _SAID_BY_LIBRARIES.items():
+        if re.search(found, text):
+            return f"{os.strerror(code)}{_ADVICE.get(code, '')}"
     if type(error).__name__ == "BrokenProcessPool":
         return "a worker process was killed (out of memory, as a rule); try again with --processes 1"
     frame = traceback.extract_tb(error.__traceback__)[-1:]
@@ -166,7 +171,17 @@ _ADVICE = {
     errno.EROFS: "; name an output elsewhere",
     errno.EACCES: "; name an output where you may write",
     errno.ENAMETOOLONG: "; name a shorter one",
+    errno.ENOMEM: "; take a smaller model, batch or file",
 }
+_SAID_BY_LIBRARIES = {
+    r"No space left on device|os error 28\b|code: 28\b|StreamWriter failed|unexpected pos": errno.ENOSPC,
+    r"File too large|os error 27\b|code: 27\b": errno.EFBIG,
+    r"Too many open files|os error 24\b|code: 24\b": errno.EMFILE,
+    r"Read-only file system|os error 30\b|code: 30\b": errno.EROFS,
+    r"Permission denied|os error 13\b|code: 13\b": errno.EACCES,
+    r"out of memory|an't allocate memory|annot allocate memory|os error 12\b|code: 12\b": errno.ENOMEM,
+}
+"""What the system refused, in the words of libraries that raise errors of their own."""
 
 
 if __name__ == "__main__":

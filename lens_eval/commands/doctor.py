@@ -10,6 +10,7 @@ import typer
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.redaction import visible
+from lens_eval.base.terminal import make_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,11 +74,10 @@ def doctor(
 
 def show(found: Examination, full: bool = False, console: Console | None = None) -> None:
     """Print the prompts, then a line per check; tasks with the same finding share one."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = console or Console(highlight=False)
+    console = console or make_console()
     for task, prompt in found.prompts.items():
         console.print(Text(visible(task), style="bold"))
         console.print(Text(_visible(prompt if full else _cut(prompt))), soft_wrap=True)

@@ -12,6 +12,7 @@ import typer
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.reading import parse_json
+from lens_eval.base.terminal import make_console
 from lens_eval.commands.options import say
 from lens_eval.judge.judging import judge_what_is_new
 
@@ -99,7 +100,6 @@ def _prices(text: str | None) -> tuple[float, float] | None:
 
 def _show(rows: Sequence[Summary]) -> None:
     """Print mean grades by model, turn and language."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -110,7 +110,7 @@ def _show(rows: Sequence[Summary]) -> None:
         grades = ["–" if value is None else f"{value:.2f}" for value in (row.mean, row.on_target)]
         cells = [row.model, row.turn, row.language, str(row.n), *grades, str(row.failed)]
         table.add_row(*map(Text, cells))
-    Console(highlight=False).print(table)
+    make_console().print(table)
 
 
 def _show_tokens(judgements: Sequence[Judgement], prices: tuple[float, float] | None) -> None:

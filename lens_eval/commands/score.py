@@ -11,6 +11,7 @@ import typer
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import check_outputs, write_text
+from lens_eval.base.reading import require_file
 from lens_eval.commands.options import read_codes, say
 
 _Detector = Annotated[str, typer.Option("--detector", help="lingua, langdetect, or fasttext:FILE.")]
@@ -104,7 +105,8 @@ def score(
     candidates = DEFAULT_LANGUAGES
     if languages:
         candidates = read_codes(languages)
-    check_outputs((output, verdicts), [*(name for name in names if name != "-"), *([words] if words else [])])
+    inputs = [*(name for name in names if name != "-"), *_detector_file(detector)]
+    check_outputs((output, verdicts), [*inputs, *([words] if words else [])])
     settings = Settings(central, candidates, detector, split_chinese, protocol, str(words) if words else None)
     fields = Fields(text, language, prompt, item, correct)
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -123,6 +125,12 @@ def score(
         )
 
 
+def _detector_file(detector: str) -> list[str]:
+    """The file of a detector that has one."""
+    kind, _, model = detector.partition(":")
+    return [model] if kind == "fasttext" and model else []
+
+
 def _delimiter(given: str | None) -> str | None:
     sign = {"tab": "\t", "\\t": "\t"}.get(given or "", given)
     if sign is not None and (len(sign) != 1 or sign in '"\r\n'):
@@ -134,8 +142,8 @@ def _check(protocol: str, words: Path | None) -> None:
     """Refuse what can be refused before any response is read."""
     if protocol not in ("lens", "lcb"):
         raise UserError(f"unknown protocol {protocol!r}; known: lens, lcb")
-    if words and not words.is_file():
-        raise UserError(f"no word list at {words}")
+    if words:
+        require_file(words, "word list")
 
 
 def _format(format: str | None, output: Path | None) -> str | None:
@@ -177,7 +185,8 @@ def calibrate(
     from lens_eval.language.off_target import Judge
 
     form = _format(format, output)
-    check_outputs((output,), files or ())
+    models = [*_detector_file(detector), *_detector_file(second or "")]
+    check_outputs((output,), [*(files or ()), *models])
     try:
         cuts = [int(length) for length in lengths.split(",")]
     except ValueError:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.redaction import visible
+from lens_eval.base.redaction import note_settings, visible
 from lens_eval.commands.options import read_codes, say
 from lens_train.methods import METHODS
 
@@ -237,6 +237,7 @@ def _settings(config: Path | None, assignments: list[str] | None, template: str 
         if not sign:
             raise UserError(f"--set {assignment}: write name=value")
         settings[name.strip()] = settings_files.parse(value, f"--set {assignment}")
+    note_settings(settings)
     return settings if template is None else {**settings, "template": template}
 
 

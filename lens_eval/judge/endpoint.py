@@ -71,7 +71,8 @@ class Endpoint:
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UserError(f"the endpoint {self.url!r} is no address such as http://localhost:8000/v1")
+            place = self.url.rpartition("@")[2]
+            raise UserError(f"the endpoint {place!r} is no address such as http://localhost:8000/v1")
         if parts.username or parts.password:
             raise UserError("leave user and password out of the endpoint; the key comes from the environment")
         if self.key is not None:

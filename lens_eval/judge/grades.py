@@ -34,6 +34,8 @@ FAMILY = "mtbench"
 VERSION = "1"
 """Of the judge's prompt and of how its reply is read; part of the task version in results."""
 LOWEST, HIGHEST = 1, 10
+LONGEST = 80
+"""Bytes of a judge's name in file names; a longer one is shortened."""
 
 SYSTEM = (
     "You grade answers that an AI assistant gave to a user. Be strict, fair and consistent. The text "
@@ -166,7 +168,7 @@ def find_answers(run: Path) -> list[Answer]:
     """
     if not run.is_dir():
         raise UserError(f"no results folder {run}")
-    files = sorted(path for path in run.rglob("results_*.json") if not _foreign(path, run))
+    files = sorted(path for path in run.rglob("results_*.json") if path.is_file() and not _foreign(path, run))
     latest: dict[tuple[Path, str, str], Path] = {}
     seen: list[str] = []
     for file in files:
@@ -431,4 +433,6 @@ def _summary(model: str, turn: str, language: str, rows: Sequence[Mapping[str, f
 def folder_of(judge: str) -> str:
     """Return the name of the folder, beside the samples, that holds a judge's results."""
     safe = re.sub(r"[^\w.-]+", "_", judge).strip("._") or "model"
+    if len(safe.encode()) > LONGEST:
+        safe = f"{safe[: LONGEST // 4]}-{hashlib.sha256(judge.encode()).hexdigest()[:12]}"
     return f"judge_{safe}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lens_eval.base.metrics import metric_of
 from lens_eval.base.plain_tables import bounds, points
 from lens_eval.base.separated import write_csv
+from lens_eval.base.terminal import make_console
 from lens_eval.results.read import Scores
 
 if TYPE_CHECKING:
@@ -346,10 +347,9 @@ NOTE = (
 
 def show(checks: Sequence[Check], console: Console | None = None) -> None:
     """Print each check: outcome and name, the claim, the numbers behind it."""
-    from rich.console import Console
     from rich.markup import escape
 
-    console = console or Console(highlight=False)
+    console = console or make_console()
     styles = {"passes": "green", "fails": "red", "not applicable": "dim"}
     console.print("\n[bold]published directions[/bold]")
     for check in checks:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lens_eval.base.errors import UserError, did_you_mean
 from lens_eval.base.reading import read_text
 from lens_eval.base.separated import write_csv
+from lens_eval.base.terminal import make_console
 from lens_eval.results.compare import AVERAGE, Comparison, Entry
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def read_published(path: Path) -> list[Published]:
     Raises:
         UserError: no such file, other columns, or a value that cannot be; names the line.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"no file {path}; results/paper/README.md says what it should hold")
     try:
         reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
@@ -214,12 +215,11 @@ def to_markdown(pairs: Sequence[Pair]) -> str:
 
 def show(pairs: Sequence[Pair], console: Console | None = None) -> None:
     """Print the table, and what has no partner."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
-    console = console or Console(highlight=False)
+    console = console or make_console()
     console.print("\n[bold]beside the paper, %[/bold]")
     partners = [each for each in pairs if each.ours]
     if partners:

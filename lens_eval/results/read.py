@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lens_eval.base import reading
 from lens_eval.base.errors import UserError, did_you_mean
 from lens_eval.base.files import plain_name
+from lens_eval.base.shapes import RUN, require_shape
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,7 +90,10 @@ def load(runs: Sequence[str | Path]) -> Loaded:
     for (name, path), tail in zip(given, _tails([path.resolve() for _, path in given]), strict=True):
         missing: list[Hole] = []
         if (path / RUN_FILE).is_file():
-            document = _renamed(read_json(path / RUN_FILE), name)
+            document = read_json(path / RUN_FILE)
+            words = "is not the record of a run of `lens reproduce`"
+            require_shape(document, RUN, f"{path / RUN_FILE} {words}")
+            document = _renamed(document, name)
             documents.append(document)
             found, missing = _read_run(path, document)
         else:
@@ -142,11 +146,8 @@ def _told_apart(own: Iterable[str], taken: set[str], label: str) -> dict[str, st
 
 def _renamed(document: dict[str, Any], name: str | None) -> dict[str, Any]:
     """The record of a run with its only variant called `name`; as it is where there are several."""
-    try:
-        cells = list(document["cells"])
-        if name is None or len({cell["variant"] for cell in cells}) != 1:
-            return document
-    except (KeyError, TypeError):  # found fault with where the cells are read
+    cells = document["cells"]
+    if name is None or len({cell["variant"] for cell in cells}) != 1:
         return document
     renamed = [{**cell, "variant": name} for cell in cells]
     return {**document, "variants": [name], "reference": name, "cells": renamed}
@@ -161,20 +162,15 @@ def _existing(path: Path) -> Path:
 
 def _read_run(folder: Path, document: Mapping[str, Any]) -> tuple[list[Scores], list[Hole]]:
     scores, holes = [], []
-    try:
-        cells = list(document["cells"])
-        for cell in cells:
-            if cell["state"] == "finished":
-                results = _single_results(_inside(folder, cell["folder"]))
-                simulated = bool(document.get("simulated"))
-                for file in (results, *sorted(results.parent.glob(f"judge_*/{results.name}"))):
-                    scores += _read_results(file, variant=cell["variant"], simulated=simulated)
-            else:
-                holes.append(Hole(cell["variant"], cell["task"], cell.get("reason") or "not evaluated yet"))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"{folder / RUN_FILE} is not the record of a run of `lens reproduce` ({error!r})"
-        ) from error
+    for cell in document["cells"]:
+        if cell["state"] == "finished":
+            results = _single_results(_inside(folder, cell["folder"]))
+            simulated = bool(document.get("simulated"))
+            judged = sorted(results.parent.glob(f"judge_*/{results.name}"))
+            for file in (results, *(file for file in judged if file.is_file())):
+                scores += _read_results(file, variant=cell["variant"], simulated=simulated)
+        else:
+            holes.append(Hole(cell["variant"], cell["task"], cell.get("reason") or "not evaluated yet"))
     return scores, holes
 
 
@@ -190,7 +186,7 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 def _single_results(folder: Path) -> Path:
-    found = sorted(folder.glob("results_*.json"))
+    found = sorted(file for file in folder.glob("results_*.json") if file.is_file())
     if not found:
         raise UserError(f"{folder} should hold results_*.json and does not; run `lens reproduce` again")
     return found[-1]
@@ -266,7 +262,8 @@ _STAMP = re.compile(r"_(\d{4}-\d\d-\d\dT[\d.-]+)$")
 def _results_below(path: Path) -> set[Path]:
     """`results_*.json`, and what lm_eval makes of `--output_path x.json`: `x_TIME.json`."""
     named = {file for file in path.rglob("*.json") if _STAMP.search(file.stem)}
-    return named | set(path.rglob("results_*.json"))
+    # A pipe of that name in a folder from elsewhere would be waited for without end.
+    return {file for file in named | set(path.rglob("results_*.json")) if file.is_file()}
 
 
 def _read_results(file: Path, variant: str | None, simulated: bool = False) -> list[Scores]:

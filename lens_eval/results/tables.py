@@ -13,6 +13,7 @@ from lens_eval.base.files import write_text
 from lens_eval.base.metrics import label
 from lens_eval.base.plain_tables import SIMULATED, bounds, markdown_cell, percent, points
 from lens_eval.base.separated import write_csv
+from lens_eval.base.terminal import make_console
 from lens_eval.results.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, main_metrics
 
 if TYPE_CHECKING:
@@ -92,12 +93,13 @@ def size_line(comparison: Comparison, family: str) -> str:
     return "n = " + ", ".join(f"{code}: {n}" for code, n in counts.items())
 
 
-def legend(comparison: Comparison) -> list[str]:
-    """What a reader must know to read the tables."""
+def legend(comparison: Comparison, reference: str | None = None) -> list[str]:
+    """What a reader must know to read the tables; `reference`: its name as the form of the text needs it."""
     lines = ["Percent with 95% intervals, clustered by item: parallel items are not counted as independent."]
     if len(comparison.variants) > 1:
         lines.append(
-            f"{MARK} the paired difference to {comparison.reference} excludes zero (95%, clustered by item)."
+            f"{MARK} the paired difference to {reference or comparison.reference} excludes zero "
+            "(95%, clustered by item)."
         )
     if any("off_target" in metrics for metrics in comparison.metrics.values()):
         lines.append("False floor: how often gold sentences of that language are called off-target.")
@@ -117,10 +119,9 @@ def _tables(comparison: Comparison) -> Iterator[tuple[str, str]]:
 
 def show(comparison: Comparison, console: Console | None = None) -> None:
     """Print the tables, at most 80 columns wide: value above, interval below."""
-    from rich.console import Console
     from rich.markup import escape
 
-    console = console or Console(highlight=False)
+    console = console or make_console()
     width = min(console.width, 80)
     title = comparison.name or "comparison"
     console.print(f"[bold]{escape(title)}[/bold]" + (" (simulated)" if comparison.simulated else ""))
@@ -203,17 +204,19 @@ def _foot(comparison: Comparison) -> list[str]:
 def to_markdown(comparison: Comparison) -> str:
     """All tables for reading, with the paired difference of the average (or the only column)."""
     simulated = " (simulated)" if comparison.simulated else ""
-    lines = [f"# {comparison.name or 'Comparison'}{simulated}", ""]
+    lines = [f"# {markdown_cell(comparison.name) or 'Comparison'}{simulated}", ""]
     if comparison.simulated:
         lines += [f"**{SIMULATED[0].upper() + SIMULATED[1:]}.**", ""]
-    lines += [" ".join(legend(comparison)), ""]
+    lines += [" ".join(legend(comparison, markdown_cell(comparison.reference))), ""]
     family = ""
     for own, metric in _tables(comparison):
         if own != family:
             family = own
-            lines += [f"## {family}{simulated}", "", f"{size_line(comparison, family)}.", ""]
+            size = markdown_cell(size_line(comparison, family))
+            lines += [f"## {markdown_cell(family)}{simulated}", "", f"{size}.", ""]
             lines += summary(comparison, family)
-        lines += [f"### {label(metric)}, %{simulated}", "", *_markdown_table(comparison, family, metric), ""]
+        lines += [f"### {markdown_cell(label(metric))}, %{simulated}", ""]
+        lines += [*_markdown_table(comparison, family, metric), ""]
     if comparison.holes:
         lines += ["## Missing", ""]
         lines += [

@@ -6,7 +6,6 @@ copies out of `models/<variant>/training/` what its report draws, and the report
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from lens_eval.base import reading
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import write_json
+from lens_eval.base.shapes import TRAINING, require_diagnostics, require_shape
 
 FILE = "training.json"
 POINTS = 200
@@ -56,15 +56,20 @@ def load(run: Path) -> dict[str, Any]:
     path = run / FILE
     if not path.is_file():
         return {}
+    where = f"{path} is corrupt; remove it to do without training curves"
     try:
         record = reading.read_object(path, "record of training")
-        for variant in record.values():
-            for curve in variant["curves"]:
-                if len(curve["steps"]) != len(curve["values"]):
-                    raise ValueError("a curve with other numbers of steps and values")
-            variant["diagnostics"].get("skipped")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is corrupt; remove it to do without training curves ({error})") from error
+    except UserError as error:
+        raise UserError(f"{where} ({error})") from None
+    require_shape(record, TRAINING, where)
+    for variant in record.values():
+        if not variant["curves"]:
+            raise UserError(f"{where}: a variant without curves")
+        for curve in variant["curves"]:
+            if not curve["steps"] or len(curve["steps"]) != len(curve["values"]):
+                raise UserError(f"{where}: a curve with other numbers of steps and values")
+        if variant["diagnostics"]:
+            require_diagnostics(variant["diagnostics"], where)
     return record
 
 
@@ -90,8 +95,8 @@ def read_curves(log: Path) -> list[dict[str, Any]]:
 def _step(line: str) -> dict[str, Any]:
     """One line of a log; empty where it is no step: a method of somebody else's writes what it likes."""
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        record = reading.parse_json(line, "it")
+    except UserError:
         return {}
     return record if isinstance(record, dict) and isinstance(record.get("step"), int) else {}
 
@@ -118,12 +123,12 @@ def read_diagnostics(file: Path) -> dict[str, Any]:
     if found.get("format") != 1:
         return {}
     found.pop("seconds", None)
-    with reading.shaped(file, "record of diagnostics"):
-        for time in ("before", "after"):
-            points = found.get("projection", {}).get(time, {})
-            for language in points:
-                points[language] = points[language][:PROJECTED]
-        return _rounded(found)
+    require_diagnostics(found, f"{file} is damaged")
+    for time in ("before", "after"):
+        points = found.get("projection", {}).get(time, {})
+        for language in points:
+            points[language] = points[language][:PROJECTED]
+    return _rounded(found)
 
 
 def _rounded(value: Any) -> Any:

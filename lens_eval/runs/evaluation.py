@@ -133,7 +133,7 @@ class Evaluator:
         aside.unlink(missing_ok=True)
         aside.mkdir(parents=True)
         tracker = EvaluationTracker(output_path=str(aside / "results.json"))
-        keep = Keep(folder.with_name(folder.name + ".responses.partial"), key, self.seed)
+        keep = Keep(folder, key, self.seed)
         before, self._lm.cut = self._lm.seconds, frozenset()
         with quiet(on_progress), no_work_twice(_environment()), self._lm.keeping(keep):
             results = simple_evaluate(
@@ -162,7 +162,7 @@ class Evaluator:
             folder.rename(old)
         aside.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
-        keep.file.unlink(missing_ok=True)
+        keep.remove()
         return self._lm.seconds - before
 
     def _check_cut(self, results: Any, task: EvalTask) -> None:

@@ -6,13 +6,15 @@ known here (the size of a model without one in its name, items on the hub) is sa
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lens_eval.base.errors import UserError
 from lens_eval.base.files import free_bytes
+from lens_eval.base.reading import read_object, shaped
+from lens_eval.base.terminal import make_console
 from lens_eval.mini import resolve_data
 from lens_eval.runs.costs import (
     ANSWER_TOKENS,
@@ -265,10 +267,9 @@ def _on_gpu(device: str) -> bool:
 
 def show_plan(recipe: Recipe, output: Path | None, device: str) -> None:
     """Print cells, disk, memory and time of a recipe, and what has to be there before it can run."""
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console(soft_wrap=True)
     folder = output_of(recipe, output)
     tasks = planned_tasks(recipe)
     recipe, left_out = available(recipe)
@@ -350,11 +351,13 @@ def missing(recipe: Recipe) -> list[str]:
 
 def _finished(folder: Path) -> set[tuple[str, str]]:
     """Cells that the last run finished; a changed recipe or package may ask for some of them again."""
+    file = folder / "run.json"
     try:
-        cells = json.loads((folder / "run.json").read_text(encoding="utf-8"))["cells"]
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        cells = read_object(file, "record of a run").get("cells")
+        with shaped(file, "record of a run"):
+            return {(cell["variant"], cell["task"]) for cell in cells if cell["state"] == "finished"}
+    except UserError:
         return set()
-    return {(cell["variant"], cell["task"]) for cell in cells if cell["state"] == "finished"}
 
 
 def _bytes(count: float) -> str:

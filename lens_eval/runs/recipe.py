@@ -180,7 +180,7 @@ def find_recipe(name: str | Path) -> Path:
         UserError: there is none.
     """
     path = Path(name)
-    if path.is_file():
+    if path.exists() and not path.is_dir():  # a pipe too
         return path
     known = {
         file.stem: file for folder in reversed(recipe_folders()) for file in sorted(folder.glob("*.yaml"))
@@ -246,6 +246,7 @@ def parse_recipe(
     Raises:
         UserError: as `load_recipe`.
     """
+    note_settings(raw)
     _known_keys(raw, _TOP, where)
     for key in ("backbone", "languages", "variants", "tasks"):
         if not raw.get(key):
@@ -349,7 +350,6 @@ def _backend(raw: Mapping[str, Any], where: str) -> Backend:
             f"known: {', '.join(BACKENDS)}"
         )
     args = dict(_mapping(raw.get("args"), f"{where}.args"))
-    note_settings(args)
     for key in ("pretrained", "peft", "lora_local_path"):
         if key in args:
             raise UserError(

@@ -29,9 +29,13 @@ def model_arguments(model: str, adapter: str | None = None, backend: str = "hf")
         base = read_object(folder / "adapter_config.json", "adapter's configuration").get(
             "base_model_name_or_path"
         )
-        if not base:
+        if not base or not isinstance(base, str):
             raise UserError(f"the adapter {folder} does not name its base model; give both")
-        return {**model_arguments(present_base(str(base), folder)), _adapter_key(backend): str(folder)}
+        if (Path(resolve_model(base)) / "adapter_config.json").is_file():
+            raise UserError(
+                f"the adapter {folder} names an adapter as its base model ({base}); merge that first"
+            )
+        return {**model_arguments(present_base(base, folder)), _adapter_key(backend): str(folder)}
     if adapter is not None:
         return {**model_arguments(model, None, backend), _adapter_key(backend): adapter}
     if folder.is_dir() and not (folder / "config.json").is_file():

@@ -9,6 +9,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,8 @@ def _load_entry(
     skip = (entry.cfg or {}).get("skip_missing", False) if entry.kind.name == "GROUP" else False
     for leaf in leaf_names(manager, name, languages):
         try:
-            found = manager.load([leaf])["tasks"].values()
+            with _in_words(f"the task {leaf}"):
+                found = manager.load([leaf])["tasks"].values()
         except MissingItems as error:
             if not may_leave_out(_metadata(manager, leaf).get("family", ""), skip):
                 raise
@@ -134,18 +136,32 @@ def index_tasks(names: Sequence[str], include_path: Sequence[str]) -> Any:
     from lm_eval.tasks import TaskManager
 
     folders = task_folders(include_path)
-    manager = TaskManager(include_path=folders, include_defaults=False)
+    with _in_words("the task files in " + ", ".join(folders)):
+        manager = TaskManager(include_path=folders, include_defaults=False)
     if all(name in manager.all_tasks for name in names):
         return manager
     unknown = [name for name in names if name not in manager.all_tasks and not _is_written(name)]
     if not unknown:
-        manager = TaskManager(include_path=folders)
+        with _in_words("its task files"):
+            manager = TaskManager(include_path=folders)
         unknown = [name for name in names if name not in manager.all_tasks]
     for name in unknown:
         ours = [t for t in manager.all_tasks if t.startswith("lens_")]
         hint = did_you_mean(name, manager.all_tasks) or f"; among others: {', '.join(ours[:12])}"
         raise UserError(f"lm_eval knows no task {name!r}{hint}")
     return manager
+
+
+@contextmanager
+def _in_words(what: str) -> Iterator[None]:
+    """Say in one line why lm_eval cannot read a task: its files, and code they name, can fail in any way."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        words = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        raise UserError(f"lm_eval cannot load {what}: {type(error).__name__}: {words[:300]}") from error
 
 
 def _is_written(name: str) -> bool:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.files import written_aside
+from lens_eval.base.files import need_disk, require_folder, written_aside
 from lens_eval.tasks.families import LCB_FAMILIES
 
+LARGEST = 64 << 20
+"""Bytes of an archive."""
+SECONDS = 600
+"""For a download."""
 _COMMIT = "0cfdbb4a64502648938c456b2fa9689968f22298"
 
 
@@ -51,18 +56,35 @@ def fetch(archive: Archive, root: Path) -> Path:
     """
     import requests
 
+    folder = root / archive.folder
+    require_folder(folder)
     try:
-        answer = requests.get(archive.url, timeout=60)
-        answer.raise_for_status()
+        content = _download(archive.url)
     except requests.RequestException as error:
         raise UserError(
             f"{archive.url} cannot be had ({type(error).__name__}); download it elsewhere, and unpack it "
             f"into {root / archive.folder}"
         ) from None
-    found = hashlib.sha256(answer.content).hexdigest()
+    found = hashlib.sha256(content).hexdigest()
     if found != archive.sha256:
         raise UserError(f"{archive.url} has SHA-256 {found}, not {archive.sha256}; nothing was written")
-    return _unpack(archive, answer.content, root / archive.folder)
+    return _unpack(archive, content, folder)
+
+
+def _download(url: str) -> bytes:
+    """What lies at an address, within `LARGEST` bytes and `SECONDS`."""
+    import requests
+
+    found, end = bytearray(), time.monotonic() + SECONDS
+    with requests.get(url, timeout=60, stream=True) as answer:
+        answer.raise_for_status()
+        for block in answer.iter_content(1 << 10):
+            found += block
+            if len(found) > LARGEST:
+                raise UserError(f"{url} sends more than {LARGEST >> 20} MB; nothing was written")
+            if time.monotonic() > end:
+                raise requests.Timeout("timed out")
+    return bytes(found)
 
 
 def _unpack(archive: Archive, content: bytes, folder: Path) -> Path:
@@ -75,6 +97,7 @@ def _unpack(archive: Archive, content: bytes, folder: Path) -> Path:
     for path, text in contents.items():
         if path.exists() and path.read_bytes() != text:
             raise UserError(f"{path} differs from the downloaded one; move it away, then run this again")
+    need_disk(folder, sum(map(len, contents.values())), "make room, or name another --output")
     for path, text in contents.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_aside(path) as aside:

@@ -26,8 +26,11 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
     if name.endswith(".parquet"):
         import pyarrow.parquet  # type: ignore[import-untyped]
 
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1024):
-            yield from batch.to_pylist()
+        try:
+            for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1024):
+                yield from batch.to_pylist()
+        except (OSError, pyarrow.ArrowException) as error:
+            raise UserError(f"{path} is no parquet file, or a damaged one ({error})") from None
     elif name.endswith((".jsonl", ".jsonl.gz")):
         for _, record in reading.read_objects(path):
             yield record

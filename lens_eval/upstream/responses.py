@@ -7,9 +7,12 @@ Here the batches are the same ones whether or not a run was interrupted.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,21 +22,40 @@ from typing import Any
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import append_text, write_text
+from lens_eval.base.reading import parse_json
+from lens_eval.base.reading import text as as_text
 from lens_eval.base.templates import rendered
 
+KEPT = ".responses.partial"
 AT_ONCE = 512
 """Requests handed to vLLM together where its batch size is `auto`: it fills its batches itself."""
 
 
 @dataclass(frozen=True)
 class Keep:
-    """Where the responses of one cell are kept while it is evaluated, and what they belong to."""
+    """Where the responses of one cell are kept while it is evaluated, and what they belong to.
 
-    file: Path
+    A task may have the model generate more than once: the second turn of a dialogue is asked after the first
+    one. Each time has a file of its own.
+    """
+
+    folder: Path
+    """The cell's own, which is not there yet; the files lie beside it."""
     key: str
     """Of the cell: responses kept under another key are never used."""
     seed: int = 0
     """For sampled responses: each batch has its own seed, so that it comes out alike after a resume."""
+
+    def file(self, number: int = 0) -> Path:
+        """The file of the generation of this number."""
+        return self.folder.with_name(f"{self.folder.name}{f'.{number}' if number else ''}{KEPT}")
+
+    def remove(self) -> None:
+        """Remove the files: the cell is finished."""
+        number = 0
+        while os.path.lexists(file := self.file(number)):
+            file.unlink()
+            number += 1
 
 
 @dataclass
@@ -56,11 +78,12 @@ class KeptResponses:
         """Read what is there of these requests under this key; start anew where it is of something else."""
         text = json.dumps(requests, sort_keys=True, ensure_ascii=False, default=str)
         identity = {"key": key, "requests": hashlib.sha256(text.encode()).hexdigest()}
-        lines = list(_whole_lines(file)) if not file.is_symlink() else []
-        if lines and {name: lines[0].get(name) for name in identity} == identity:
-            kept = KeptResponses(file, identity, int(lines[0]["size"]))
-            for line in lines[1:]:
-                kept.batches.append([str(response) for response in line["responses"]])
+        lines = _whole_lines(file)
+        head = next(lines, {})
+        there = head.get("size")
+        if isinstance(there, int) and there > 0 and head == {**identity, "size": there}:
+            batches = itertools.takewhile(_are_texts, (line.get("responses") for line in lines))
+            kept = KeptResponses(file, identity, there, list(batches))
         else:
             kept = KeptResponses(file, identity, size())
         kept._rewrite()
@@ -70,6 +93,13 @@ class KeptResponses:
         """Keep one more batch; it is on the disk when this returns."""
         self.batches.append(list(responses))
         append_text(self.file, _line({"responses": list(responses)}))
+
+    def fit(self, batches: Sequence[Sequence[int]]) -> None:
+        """Leave out what has not as many responses as its batch has requests, and what follows it."""
+        pairs = itertools.takewhile(
+            lambda pair: len(pair[0]) == len(pair[1]), zip(batches, self.batches, strict=False)
+        )
+        self.batches = [responses for _, responses in pairs]
 
     def _rewrite(self) -> None:
         """Without the line that a kill cut short, nothing can be written behind it."""
@@ -83,19 +113,20 @@ def _line(document: Mapping[str, Any]) -> str:
     return json.dumps(document, ensure_ascii=True) + "\n"
 
 
+def _are_texts(batch: Any) -> bool:
+    return isinstance(batch, list) and all(isinstance(response, str) for response in batch)
+
+
 def _whole_lines(file: Path) -> Iterator[dict[str, Any]]:
-    try:
-        text = file.read_bytes()
-    except FileNotFoundError:
+    """The lines up to the first one that was cut short by a kill, or is no line of ours."""
+    if file.is_symlink() or not file.is_file():
         return
-    for line in text.split(b"\n")[:-1]:  # what stands behind the last line break was cut short
-        try:
-            document = json.loads(line)
-        except ValueError:
-            return
-        if not isinstance(document, dict):
-            return
-        yield document
+    with contextlib.suppress(UserError):
+        for line in file.read_bytes().split(b"\n")[:-1]:  # what stands behind the last line break was cut
+            document = parse_json(as_text(line, "it"), "it")
+            if not isinstance(document, dict):
+                return
+            yield document
 
 
 def in_batches(
@@ -128,6 +159,8 @@ class KeepsResponses:
     seconds = 0.0
     """Time spent in the model since it was loaded."""
     _keep: Keep | None = None
+    _generations = 0
+    """How often the model was asked to generate since `_keep` was set."""
     cut: frozenset[str] = frozenset()
     """Hashes of the prompts that did not fit in the context and were cut, since `cut` was last emptied."""
 
@@ -145,8 +178,8 @@ class KeepsResponses:
 
     @contextmanager
     def keeping(self, keep: Keep) -> Iterator[None]:
-        """Keep the responses generated meanwhile in `keep.file`."""
-        self._keep = keep
+        """Keep the responses generated meanwhile in the files of `keep`."""
+        self._keep, self._generations = keep, 0
         try:
             yield
         finally:
@@ -161,8 +194,11 @@ class KeepsResponses:
         from tqdm import tqdm
 
         pairs = [request.args for request in requests]
-        kept = KeptResponses.open(self._keep.file, self._keep.key, pairs, self._largest_batch)
+        file = self._keep.file(self._generations)
+        self._generations += 1
+        kept = KeptResponses.open(file, self._keep.key, pairs, self._largest_batch)
         batches = in_batches(pairs, kept.size, lambda prompt: len(self.tok_encode(prompt)))  # type: ignore[attr-defined]
+        kept.fit(batches)
         found: dict[int, str] = {}
         for batch, responses in zip(batches, kept.batches, strict=False):
             found.update(zip(batch, responses, strict=True))

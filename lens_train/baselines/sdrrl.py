@@ -21,7 +21,7 @@ from typing import Any, Literal
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import append_text, write_text
 from lens_eval.base.progress import progress
-from lens_eval.base.reading import read_text, shaped
+from lens_eval.base.reading import parse_json, read_text, shaped
 from lens_eval.language.languages import get_language
 from lens_train import generation, methods
 from lens_train.baselines import tuning
@@ -112,7 +112,7 @@ def own_answers(
     if not text.endswith("\n") and text:
         write_text(file, "".join(line + "\n" for line in lines))
     with shaped(file, "file of own answers"):
-        done: dict[str, str | None] = dict(json.loads(line) for line in lines)
+        done: dict[str, str | None] = dict(parse_json(line, str(file)) for line in lines)
     todo = [item for item in items if item.id not in done]
     starts = range(0, len(todo), settings.answer_batch)
     for start in progress(starts, label="own answers"):

@@ -16,6 +16,7 @@ import transformers
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import append_text, write_text
 from lens_eval.base.progress import progress
+from lens_eval.base.reading import parse_json, read_text, shaped
 from lens_train import methods
 from lens_train.baselines.pairs import Example
 
@@ -32,8 +33,7 @@ class TrainingLog(transformers.TrainerCallback):
     def resume(self, saved: Path | None) -> float:
         """Drop the lines of steps that will be repeated; returns the seconds that the kept steps took."""
         done = int(saved.name.rpartition("-")[2]) if saved else 0
-        lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
-        entries = [json.loads(line) for line in lines if line.endswith("}")]
+        entries = read_log(self.file) if self.file.exists() else []
         kept = [entry for entry in entries if entry["stage"] != self.stage.name or entry["step"] <= done]
         self._before = max(
             (entry["seconds"] for entry in kept if entry["stage"] == self.stage.name), default=0.0
@@ -77,6 +77,22 @@ class TrainingLog(transformers.TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def read_log(file: Path) -> list[dict[str, Any]]:
+    """The lines of a log; one that a kill cut short is left out.
+
+    Raises:
+        UserError: a line is something else.
+    """
+    what = "log of training (remove the folder's training/ to begin anew)"
+    whole, _, _ = read_text(file).rpartition("\n")
+    entries = [parse_json(line, str(file)) for line in whole.split("\n") if line]
+    with shaped(file, what):
+        for entry in entries:
+            if not isinstance(entry["stage"], str) or not math.isfinite(entry["step"] + entry["seconds"]):
+                raise ValueError("a line without stage, step and seconds")
+    return entries
 
 
 @contextlib.contextmanager

@@ -11,7 +11,9 @@ from lens_eval.base.errors import UserError
 from lens_eval.base.progress import progress
 from lens_eval.language.languages import find_code, get_language
 from lens_train.baselines.pairs import Item
+from lens_train.checkpoint import first_line
 from lens_train.data import Row, lookup, read_rows, refuse_item_name
+from lens_train.loading import FAULTS
 
 
 class Translator(Protocol):
@@ -123,10 +125,9 @@ class Seq2Seq:
         try:
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             model = AutoModelForSeq2SeqLM.from_pretrained(name, trust_remote_code=False, use_safetensors=True)
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
+        except FAULTS as error:
             raise UserError(
-                f"translator {name}: no file of parallel texts, and no seq2seq model ({reason})"
+                f"translator {name}: no file of parallel texts, and no seq2seq model ({first_line(error)})"
             ) from None
         codes = _codes(tokenizer, languages, name)
         return Seq2Seq(name, model.to(resolve_device(device)).eval(), tokenizer, codes)

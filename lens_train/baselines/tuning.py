@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import math
 import os
 import shutil
@@ -27,7 +26,7 @@ from lens_eval.mini import resolve_data
 from lens_train import methods
 from lens_train.baselines import pairs
 from lens_train.baselines.pairs import Example, PairData
-from lens_train.baselines.training_log import Stage, TrainingLog, quiet
+from lens_train.baselines.training_log import Stage, TrainingLog, quiet, read_log
 from lens_train.checkpoint import Checkpoint, listed
 from lens_train.job import Job, Variant
 from lens_train.memory import peak_memory
@@ -269,7 +268,7 @@ class Run:
         from lens_train.export import find_tensors
         from lens_train.watch import outcome, summary
 
-        log = [json.loads(line) for line in (self.job.output / LOG).read_text(encoding="utf-8").splitlines()]
+        log = read_log(self.job.output / LOG)
         found: dict[str, Any] = {}
         if terms := outcome.losses([step for step in log if step["stage"] == log[-1]["stage"]]):
             found["losses"] = terms

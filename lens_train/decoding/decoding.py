@@ -6,15 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import LogitsProcessor
 
 from lens_eval.base.errors import UserError
-from lens_train.files import write_tensors
+from lens_eval.base.reading import parse_json, shaped
+from lens_train.files import read_tensors, write_tensors
 
 FILE = "decoding.safetensors"
 
@@ -88,14 +87,18 @@ class Decoding:
             UserError: it holds no decoding.
         """
         try:
-            with safe_open(str(folder / FILE), framework="pt") as file:
-                record: dict[str, Any] = json.loads(file.metadata()["decoding"])
-                fitting = {code: file.get_tensor(code) for code in file.keys()}  # noqa: SIM118 (no mapping)
-        except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            fitting, metadata = read_tensors(folder / FILE, "file of a decoding")
+            with shaped(folder / FILE, "file of a decoding"):
+                record = parse_json(metadata["decoding"], str(folder / FILE))
+                bias, margin = float(record["bias"]), float(record["margin"])
+                found = Decoding(fitting, bias, margin, dict(record["base"]))
+                if any(tokens.dtype != torch.bool or tokens.ndim != 1 for tokens in fitting.values()):
+                    raise ValueError("a language without a row of yes and no")
+        except UserError as error:
             raise UserError(
                 f"{folder} holds no decoding ({error}); make it with `lens train --method bias`"
             ) from None
-        return Decoding(fitting, record["bias"], record["margin"], record["base"])
+        return found
 
 
 class _Processor(LogitsProcessor):

@@ -163,6 +163,11 @@ def read_config(header: Header, factors: Mapping[str, list[float]]) -> Any:
         "eos_token_id": header.token("eos"),
         "pad_token_id": header.token("padding"),
     }
+    if not 0 < settings["num_hidden_layers"] <= len(header.tensors):
+        raise UserError(
+            f"{header.file} states {settings['num_hidden_layers']} layers, and holds "
+            f"{len(header.tensors)} tensors; copy or download it again"
+        )
     settings["rope_parameters"] = _rope(header, given, head, settings["max_position_embeddings"], factors)
     settings |= _gemma(header, given, settings) if header.architecture in DEEPEST else {}
     settings |= _phi(header, given) if header.architecture == "phi3" else {}
@@ -211,7 +216,7 @@ def _llama3(header: Header, theta: float, head: int, factors: list[float]) -> di
     """
     if all(factor == 1.0 for factor in factors):
         return {}
-    for original in (8192, 4096, 16384, 32768):
+    for original in (8192, 4096, 16384, 32768) if len(factors) == head // 2 else ():
         found = {
             "rope_type": "llama3",
             "factor": max(factors),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import file_hash, write_json
 from lens_eval.base.identity import key_of, versions_of
+from lens_eval.base.reading import read_object, shaped
+from lens_eval.base.redaction import visible
 
 if TYPE_CHECKING:
     from lens_train.gguf.architecture import Source
@@ -24,6 +25,9 @@ FORMAT = 1
 RECORD = "gguf.record"
 """JSON, written last: a folder without it is not finished. Variants do not copy files with this suffix."""
 NAME_HEX = 12
+WHAT = "GGUF file of a model that can be converted"
+LONGEST_STEM = 60
+"""Characters of the file's name in that of its folder; a name can have 255 bytes in all."""
 
 
 def cache_folder() -> Path:
@@ -57,8 +61,9 @@ def model_folder(file: Path) -> Path:
     if folder is not None:
         return folder
     header = read_header(file)
-    prepared = prepare(header)
-    with _alone():
+    with shaped(file, WHAT):
+        prepared = prepare(header)
+    with _alone(), shaped(file, WHAT):
         digest = _hash(file)
         folder = _folder(file, digest)
         if not _is_finished(folder, digest):  # it may be finished under another name, or by another process
@@ -74,7 +79,7 @@ def _convert(header: Header, config: Any, found: list[Source], digest: str, fold
     kind, size, name = str(dtype).removeprefix("torch."), size_of(found, dtype), header.file.name
     need_disk(folder, size, "make room, or name a cache on another disk: export LENS_CACHE=FOLDER")
     print(
-        f"lens: {name} ({header.size / 1e6:.0f} MB) is converted once, "
+        f"lens: {visible(name)} ({header.size / 1e6:.0f} MB) is converted once, "
         f"to {kind} ({size / 1e6:.0f} MB) in {folder}",
         file=sys.stderr,
     )
@@ -97,15 +102,16 @@ def _convert(header: Header, config: Any, found: list[Source], digest: str, fold
 
 
 def _folder(file: Path, digest: str) -> Path:
-    return cache_folder() / f"{file.stem}-{digest[:NAME_HEX]}"
+    return cache_folder() / f"{file.stem[:LONGEST_STEM]}-{digest[:NAME_HEX]}"
 
 
 def _is_finished(folder: Path, digest: str) -> bool:
     """Whether the folder is complete and was made from this file by this version."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        whole = all((folder / name).stat().st_size == size for name, size in record["files"].items())
-    except (OSError, ValueError, KeyError, TypeError):
+        record = read_object(folder / RECORD, "record of a conversion")
+        with shaped(folder / RECORD, "record of a conversion"):
+            whole = all((folder / name).stat().st_size == size for name, size in record["files"].items())
+    except (OSError, UserError):
         return False
     return whole and record.get("sha256") == digest and record.get("format") == FORMAT
 
@@ -123,10 +129,11 @@ def _hash(file: Path) -> str:
 
 def _known_hash(file: Path) -> str | None:
     try:
-        note = json.loads(_note(file).read_text(encoding="utf-8"))
-        return str(note.pop("sha256")) if {**note, "sha256": ""} == {**_stamp(file), "sha256": ""} else None
-    except (OSError, ValueError, KeyError, AttributeError):
+        note = read_object(_note(file), "note of a hash")
+    except UserError:
         return None
+    known = note.pop("sha256", None)
+    return known if isinstance(known, str) and note == _stamp(file) else None
 
 
 def _note(file: Path) -> Path:

@@ -126,6 +126,7 @@ def read_header(file: Path) -> Header:
         try:
             _check_start(file, reader)
             header = _read(file, size, reader)
+            _check(header)
         except (
             _Short,
             struct.error,
@@ -140,7 +141,6 @@ def read_header(file: Path) -> Header:
                 f"{file} is damaged or cut short: its header does not fit into its {size:,} bytes; "
                 "copy or download it again"
             ) from None
-    _check(header)
     return header
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import write_text
+from lens_eval.base.templates import rendered
 from lens_train.gguf.header import Header
 
 WORDS_FIRST = ("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "tekken")
@@ -170,8 +171,8 @@ def _turn_end(folder: Path) -> int | None:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "lens-reply"}]
     try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False)
-    except Exception:  # a template's own errors, of any kind; `lens doctor` reports them
+        text = rendered(lambda: tokenizer.apply_chat_template(turns, tokenize=False), turns, folder.name)
+    except UserError:  # `lens doctor` reports it
         return None
     behind = tokenizer.encode(text.rpartition("lens-reply")[2], add_special_tokens=False)
     return next((number for number in behind if number in tokenizer.added_tokens_decoder), None)

@@ -104,6 +104,7 @@ def train(job: Job) -> None:
     if settings.subspaces:
         subspaces = Subspaces.load(Path(settings.subspaces))
         subspaces.require(expected_identity(identity, config))
+        subspaces.require_fitting(len(decoder), decoder.width, config.languages, config.subspace_rank)
     else:
         subspaces = probe(decoder, texts, tokenizer, config, probe_identity(identity, texts, config, dtype))
         tokens = sum(

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import write_text
-from lens_eval.base.reading import read_object
-from lens_train.files import write_tensors
+from lens_eval.base.reading import read_object, shaped
+from lens_train.files import read_tensors, write_tensors
 
 TENSORS, RECORD = "steering.safetensors", "steering.json"
 FORMAT = 2
@@ -197,8 +196,8 @@ class Steering:
         """
         try:
             record = read_object(folder / RECORD, "record of a steering")
-            tensors = load_file(folder / TENSORS)
-        except (OSError, SafetensorError, UserError) as error:
+            tensors, _ = read_tensors(folder / TENSORS, "file of a steering")
+        except UserError as error:
             raise UserError(
                 f"{folder} holds no steering ({error}); make it with `lens train --method steer`"
             ) from None
@@ -207,24 +206,51 @@ class Steering:
                 f"{folder} holds a steering of format {record.get('format')}, this version reads {FORMAT}; "
                 "make it again with `lens train`"
             )
-        specific: dict[int, Tensor] = {}
-        named: dict[str, dict[int, dict[str, Tensor]]] = {"direction": {}, "threshold": {}}
-        for name, tensor in tensors.items():
-            kind, layer, *code = name.split(".")
-            if kind == "specific":
-                specific[int(layer)] = tensor
-            else:
-                named[kind].setdefault(int(layer), {})[code[0]] = tensor
-        return Steering(
-            tuple(Edit(**edit) for edit in record["edits"]),
-            specific,
-            named["direction"],
-            record["base"],
-            named["threshold"],
-            record["source"],
-            record["settings"],
-            record["skip"],
-        )
+        with shaped(folder / RECORD, "record of a steering"):
+            return _read(record, tensors)
+
+
+def _read(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Steering:
+    """A steering from its two files; `KeyError`, `TypeError` or `ValueError` if they do not fit together."""
+    specific: dict[int, Tensor] = {}
+    named: dict[str, dict[int, dict[str, Tensor]]] = {"direction": {}, "threshold": {}}
+    for name, tensor in tensors.items():
+        kind, layer, *code = name.split(".")
+        if (
+            not tensor.is_floating_point()
+            or tensor.ndim != {"specific": 2, "direction": 1, "threshold": 0}[kind]
+        ):
+            raise ValueError(f"{name} has the shape {tuple(tensor.shape)}")
+        if kind == "specific":
+            specific[int(layer)] = tensor
+        else:
+            named[kind].setdefault(int(layer), {})[code[0]] = tensor
+    edits = tuple(_edit(edit) for edit in record["edits"])
+    for edit in edits:
+        _ = specific[edit.layer] if edit.kind == "specific" else named["direction"][edit.layer]
+        if edit.kind == "threshold":
+            for code in named["direction"][edit.layer]:
+                float(named["threshold"][edit.layer][code])
+    skip = record["skip"]
+    if not (skip is None or isinstance(skip, int)):
+        raise ValueError(f"skip is {skip!r}")
+    return Steering(
+        edits,
+        specific,
+        named["direction"],
+        dict(record["base"]),
+        named["threshold"],
+        dict(record["source"]),
+        dict(record["settings"]),
+        skip,
+    )
+
+
+def _edit(raw: Mapping[str, Any]) -> Edit:
+    kind, layer, strength = raw["kind"], raw["layer"], raw["strength"]
+    if kind not in get_args(Kind) or type(layer) is not int or not math.isfinite(strength):
+        raise ValueError(f"an edit is {dict(raw)!r}")
+    return Edit(layer, kind, float(strength))
 
 
 class Positions:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lens_eval.base.files import write_text
 from lens_eval.base.plain_tables import WHY_SIMULATED, markdown_cell
 from lens_eval.base.separated import write_csv
+from lens_eval.base.terminal import make_console
 from lens_train.lens import RUN_SETTINGS
 from lens_train.watch.dev import shown_share
 
@@ -77,12 +78,18 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def notes(outcome: Outcome) -> list[str]:
-    """Notes for the reader: the measures, the rule, the chosen setting, the stopped settings."""
+def notes(outcome: Outcome, shown: Callable[[str], str] = str) -> list[str]:
+    """Notes for the reader: the measures, the rule, the chosen setting, the stopped settings.
+
+    `shown` makes names fit for the form of the text.
+    """
     about = outcome.document["about"]
     found = [EXPLAINED.format(central=about["central"])]
-    items = f"{about['dev']['items']} dev items ({about['dev']['name']}), {len(about['languages'])} languages"
-    found.append(f"{items}; model {about['model']['name']}, weights {about['model']['weights_sha256'][:12]}.")
+    dev = shown(about["dev"]["name"])
+    items = f"{about['dev']['items']} dev items ({dev}), {len(about['languages'])} languages"
+    found.append(
+        f"{items}; model {shown(about['model']['name'])}, weights {about['model']['weights_sha256'][:12]}."
+    )
     if outcome.document["simulated"]:
         found.append(f"Simulated ({WHY_SIMULATED}).")
     found.append(outcome.choice.rule)
@@ -105,7 +112,9 @@ def markdown(outcome: Outcome) -> str:
     """Table and notes."""
     rows = [header(outcome), ["---"] * len(header(outcome)), *lines(outcome)]
     table = ["| " + " | ".join(markdown_cell(cell) for cell in row) + " |" for row in rows]
-    return "\n".join(["# Sweep", "", *table, "", *[f"- {note}" for note in notes(outcome)], ""])
+    return "\n".join(
+        ["# Sweep", "", *table, "", *[f"- {note}" for note in notes(outcome, markdown_cell)], ""]
+    )
 
 
 def comma_separated(outcome: Outcome) -> str:
@@ -149,11 +158,10 @@ def write_chosen(request: Request, row: Row) -> None:
 
 def show(outcome: Outcome) -> None:
     """Print the notes and as much of the table as fits 80 columns."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = make_console()
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     heads, rows = header(outcome), lines(outcome)
     left_out = {"seconds", *_always_none(outcome)}

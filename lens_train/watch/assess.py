@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.terminal import make_console
 from lens_eval.mini import resolve_data
 from lens_train.checkpoint import Checkpoint
 from lens_train.config import LensConfig
@@ -147,11 +148,10 @@ def conclusion(found: Sequence[Assessment]) -> str:
 
 def show(found: Sequence[Assessment], count: int) -> None:
     """Print `count` replies per language, the table, and the conclusion."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = make_console()
     for own in found if count else ():
         console.print(f"[bold]{own.language}[/bold]")
         for prompt, reply in own.replies[:count]:

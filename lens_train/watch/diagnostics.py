@@ -57,6 +57,7 @@ from torch import Tensor
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import write_text
 from lens_eval.base.reading import read_object
+from lens_eval.base.shapes import require_diagnostics
 from lens_train.decoder import Decoder
 from lens_train.plan import HeldOut
 from lens_train.subspace import Subspaces, project, split
@@ -370,6 +371,7 @@ def load_diagnostics(run: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged ({error}); train again, or take the file from a copy") from None
     if document.get("format") != FORMAT:
         raise UserError(f"{path} has format {document.get('format')}; this version reads format {FORMAT}")
+    require_diagnostics(document, f"{path} is damaged")
     return document
 
 

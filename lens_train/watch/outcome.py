@@ -145,7 +145,7 @@ class Shown:
         """Answer the prompts with the current weights, or read the replies that `run` kept in `folder`."""
         texts = held_out.texts.texts
         prompts = {code: render(texts[code], PROMPT_TOKENS) for code in texts}
-        before = _kept(folder / BEFORE, run)
+        before = _kept(folder / BEFORE, run, prompts)
         if before is None:
             before = answer(decoder, tokenizer, prompts, budget, "replies before")
             folder.mkdir(parents=True, exist_ok=True)
@@ -258,11 +258,24 @@ def _is_streamed(decoder: Decoder) -> bool:
     return len(decoder.spans(len(decoder))) > 1
 
 
-def _kept(path: Path, run: str) -> dict[str, list[str]] | None:
+def _kept(path: Path, run: str, prompts: Mapping[str, Sequence[Any]]) -> dict[str, list[str]] | None:
+    """The replies that `run` kept; None if there are none, or others than to these prompts."""
     if not path.is_file():
         return None
-    kept = read_object(path, "record of replies")
-    return kept["replies"] if kept["run"] == run else None
+    try:
+        kept = read_object(path, "record of replies")
+    except UserError:  # generated again
+        return None
+    replies = kept.get("replies")
+    if kept.get("run") != run or not isinstance(replies, dict) or replies.keys() != prompts.keys():
+        return None
+    whole = all(
+        isinstance(own, list)
+        and len(own) == len(prompts[code])
+        and all(isinstance(each, str) for each in own)
+        for code, own in replies.items()
+    )
+    return replies if whole else None
 
 
 @torch.no_grad()

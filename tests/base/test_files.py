@@ -47,6 +47,15 @@ def test_devices_and_pipes_are_no_place_for_a_file(tmp_path: Path) -> None:
     assert Path("/dev/null").is_char_device()
 
 
+@pytest.mark.parametrize(
+    "name", ["/dev/stdout", "/dev/fd/1", "/dev/x/../stdout", "/proc/self/fd/1", "/sys/x"]
+)
+def test_names_of_the_system_are_no_outputs(name: str) -> None:
+    # Redirected, the first ones are ordinary files: root would replace the link to them for everybody.
+    with pytest.raises(UserError, match="no ordinary file"):
+        files.check_outputs([Path(name)])
+
+
 def test_outputs_are_checked_before_work(tmp_path: Path) -> None:
     given = tmp_path / "in.jsonl"
     given.write_text("x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import struct
 import threading
 import tracemalloc
 from pathlib import Path
@@ -127,3 +128,20 @@ def test_aliases_cannot_blow_up_settings() -> None:
     with pytest.raises(UserError, match="repeats itself"):
         settings_files.parse("\n".join(levels), "it")
     assert settings_files.parse("a: &a {b: 1}\nc: *a", "it") == {"a": {"b": 1}, "c": {"b": 1}}
+
+
+def test_what_is_read_twice_must_be_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    reading.require_file(tmp_path / "file", "word list")
+    os.mkfifo(tmp_path / "pipe")
+    for name, words in (("pipe", "is a pipe"), ("none", "no such file"), (".", "is a folder")):
+        with pytest.raises(UserError, match=words):
+            reading.require_file(tmp_path / name, "word list")
+
+
+@pytest.mark.parametrize("wrong", [KeyError, ZeroDivisionError, RuntimeError, struct.error, OverflowError])
+def test_a_document_of_another_shape_is_said_in_words(wrong: type[Exception]) -> None:
+    with pytest.raises(UserError, match="is no recipe"), reading.shaped("a.json", "recipe"):
+        raise wrong("x")
+    with pytest.raises(KeyboardInterrupt), reading.shaped("a.json", "recipe"):
+        raise KeyboardInterrupt

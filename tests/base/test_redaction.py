@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,22 @@ def test_the_forms_of_secrets(text: str) -> None:
 def test_names_of_secrets(name: str) -> None:
     assert redaction.is_secret_name(name)
     assert redaction.without_secrets({"a": [{name: "word"}]}) == {"a": [{name: redaction.MASK}]}
+
+
+def test_a_secret_is_found_in_every_form_it_is_written_in() -> None:
+    redaction.note('gehe\rim"-1234567')
+    for text in (
+        'gehe\rim"-1234567',
+        repr('gehe\rim"-1234567'),
+        json.dumps('gehe\rim"-1234567'),
+        'im"-1234567',
+    ):
+        assert "1234567" not in redaction.hide(f"x {text} y"), text
+
+
+def test_secrets_in_lists_are_noted() -> None:
+    redaction.note_settings({"tokens": ["geheim-123"], "list": [{"api_key": "geheim-456"}]})
+    assert redaction.hide("geheim-123 geheim-456") == "*** ***"
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "think_end_token", "TOKENIZERS_PARALLELISM", "monkey"])

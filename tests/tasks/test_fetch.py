@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from lens_eval.base.errors import UserError
+from lens_eval.tasks import fetch as fetching
 from lens_eval.tasks.fetch import ARCHIVES, Archive, fetch
 from lens_eval.tasks.items import load_split
 
@@ -90,3 +91,18 @@ def test_the_archive_of_lcb_names_the_published_files(shared: Path) -> None:
     folder = shared / "data" / "lcb"
     published = {path.relative_to(folder).as_posix() for path in folder.rglob("*.csv")}
     assert set(ARCHIVES["lens_lcb"].files) == published
+
+
+def test_too_large_a_download_is_given_up(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "LARGEST", 10)
+    with pytest.raises(UserError, match="sends more than"):
+        fetch(archive, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_download(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="is a file"):
+        fetch(replace(ARCHIVES["lens_lcb"], url="http://127.0.0.1:9/a.zip"), tmp_path / "file")

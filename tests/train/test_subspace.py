@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lens_eval.base.errors import UserError
+from lens_train.files import read_tensors, write_tensors
 from lens_train.subspace import RECORD, TENSORS, Subspaces, project, split
 
 WIDTH = 24
@@ -91,3 +92,38 @@ def test_what_is_no_subspace_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / TENSORS).write_bytes(b"\x08\0\0\0\0\0\0\0half")
     with pytest.raises(UserError, match="holds no subspaces"):
         Subspaces.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"agnostic": torch.zeros(2)},
+        {"agnostic": torch.full((2, WIDTH), float("nan"))},
+        {"specific": torch.zeros(2, 1, WIDTH + 1)},
+        {"direction.zh": torch.zeros(3, WIDTH)},
+        {"mean.zh": torch.zeros(2, WIDTH, dtype=torch.int64)},
+        {"something.zh": torch.zeros(2, WIDTH)},
+    ],
+    ids=lambda changes: ", ".join(changes),
+)
+def test_tensors_that_do_not_belong_together_are_refused(tmp_path: Path, changes: dict[str, Tensor]) -> None:
+    means = {code: random_means(2, seed) for seed, code in enumerate(("en", "zh"))}
+    Subspaces.from_means(means, "en", 1, {}).save(tmp_path)
+    tensors, _ = read_tensors(tmp_path / TENSORS, "file of subspaces")
+    write_tensors(tmp_path / TENSORS, {**tensors, **changes})
+    with pytest.raises(UserError, match="folder of subspaces"):
+        Subspaces.load(tmp_path)
+
+
+def test_subspaces_of_another_size_are_refused() -> None:
+    means = {code: random_means(2, seed) for seed, code in enumerate(("en", "zh"))}
+    made = Subspaces.from_means(means, "en", 1, {})
+    made.require_fitting(2, WIDTH, ("en", "zh"), 1)
+    for wrong in (
+        (3, WIDTH, ("en",), 1),
+        (2, 8, ("en",), 1),
+        (2, WIDTH, ("en", "sw"), 1),
+        (2, WIDTH, ("en",), 2),
+    ):
+        with pytest.raises(UserError, match="damaged"):
+            made.require_fitting(*wrong)

@@ -164,6 +164,35 @@ def test_an_interrupted_generation_goes_on_behind_its_last_batch(
         assert (lm.generate_until(_requests(kwargs)) == undisturbed) == (kwargs is GREEDY)
 
 
+def test_each_generation_of_a_cell_is_kept(load: Callable[..., Any], tmp_path: Path) -> None:
+    lm, keep = load(), Keep(tmp_path / "cell", "key")
+
+    def ask_twice() -> list[list[str]]:
+        with lm.keeping(keep):
+            return [lm.generate_until(_requests(GREEDY)), lm.generate_until(_requests(GREEDY)[:6])]
+
+    lm.stop_after = 6  # within the second
+    with pytest.raises(KeyboardInterrupt):
+        ask_twice()
+    lm.calls, lm.stop_after = [], 1000
+    resumed = ask_twice()
+    assert lm.calls == [2]
+    keep.remove()
+    assert not list(tmp_path.iterdir())
+    lm.calls = []
+    assert ask_twice() == resumed
+    assert lm.calls == [4, 4, 4, 4, 2, 4, 2]
+
+
+def test_kept_responses_that_do_not_fit_are_generated_again(tmp_path: Path) -> None:
+    kept = KeptResponses.open(tmp_path / "kept", "key", [("a", {})], lambda: 2)
+    for batch in (["a", "b"], ["c"], ["d", "e"]):
+        kept.add(batch)
+    again = KeptResponses.open(tmp_path / "kept", "key", [("a", {})], lambda: 2)
+    again.fit([[0, 1], [2, 3], [4, 5]])
+    assert again.batches == [["a", "b"]]
+
+
 def test_a_batch_size_that_was_searched_for_stays_that_of_the_cell(
     load: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,8 +90,8 @@ class Source:
         self._file = _open(name)
         try:
             self._lines = Lines(self._file, self.name)
-        except (OSError, EOFError) as error:
-            raise UserError(f"cannot read {self.name}: {error}") from None
+        except Damaged as error:
+            raise UserError(f"{self.name} {error}") from None
         self._suffixes = _suffixes(name)
         self._numbered = self._decode()
         first, rest = _peek(self._numbered)

@@ -273,7 +273,7 @@ def render_calibration(report: dict[str, Any], form: str) -> str:
         text += f"\nAgreement % with {second['name']} {second['version']} where both decide:\n\n"
         text += _table(_calibration_header(report), cells)
     return text + (
-        f"\nDetector {detector['name']} {detector['version']}; gold text: {report['source']}; "
+        f"\nDetector {detector['name']} {detector['version']}; gold text: {markdown_cell(report['source'])}; "
         f"candidates {', '.join(report['candidates'])}.\n"
     )
 
