@@ -69,10 +69,18 @@ def parse(text: str, what: str) -> Any:
     try:
         value = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError, TypeError, KeyError) as error:
-        raise UserError(f"{what} is not readable YAML: {str(error)[:500] or type(error).__name__}") from None
+        raise UserError(f"{what} is not readable YAML: {_in_a_line(error)}") from None
     if _count(value, what) > MOST_VALUES:
         raise UserError(f"{what} is too large, or repeats itself too often, to be settings")
     return value
+
+
+def _in_a_line(error: Exception) -> str:
+    """What is wrong, and on which line, as far as the error says."""
+    mark = getattr(error, "problem_mark", None)
+    place = f"line {mark.line + 1}: " if mark is not None else ""
+    words = str(getattr(error, "problem", None) or error)
+    return place + (" ".join(words.split())[:300] or type(error).__name__)
 
 
 def _count(value: Any, what: str) -> int:

@@ -144,7 +144,7 @@ def in_words(error: Exception) -> str:
     """One line on what ended a command."""
     text = " ".join(str(error).split())[:500]
     if isinstance(error, UserError):
-        return str(error)
+        return " ".join(line.strip() for line in str(error).splitlines())
     if isinstance(error, ModuleNotFoundError) and (hint := _missing_extra(error)) is not None:
         return hint
     if isinstance(error, OSError) and error.errno is not None:

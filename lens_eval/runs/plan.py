@@ -353,7 +353,7 @@ def _finished(folder: Path) -> set[tuple[str, str]]:
     """Cells that the last run finished; a changed recipe or package may ask for some of them again."""
     file = folder / "run.json"
     try:
-        cells = read_object(file, "record of a run").get("cells")
+        cells: Any = read_object(file, "record of a run").get("cells")
         with shaped(file, "record of a run"):
             return {(cell["variant"], cell["task"]) for cell in cells if cell["state"] == "finished"}
     except UserError:

@@ -82,7 +82,9 @@ class KeptResponses:
         head = next(lines, {})
         there = head.get("size")
         if isinstance(there, int) and there > 0 and head == {**identity, "size": there}:
-            batches = itertools.takewhile(_are_texts, (line.get("responses") for line in lines))
+            batches: Iterator[Any] = itertools.takewhile(
+                _are_texts, (line.get("responses") for line in lines)
+            )
             kept = KeptResponses(file, identity, there, list(batches))
         else:
             kept = KeptResponses(file, identity, size())

@@ -229,8 +229,8 @@ def _read(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Steering:
     for edit in edits:
         _ = specific[edit.layer] if edit.kind == "specific" else named["direction"][edit.layer]
         if edit.kind == "threshold":
-            for code in named["direction"][edit.layer]:
-                float(named["threshold"][edit.layer][code])
+            for language in named["direction"][edit.layer]:
+                float(named["threshold"][edit.layer][language])
     skip = record["skip"]
     if not (skip is None or isinstance(skip, int)):
         raise ValueError(f"skip is {skip!r}")
