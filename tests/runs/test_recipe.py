@@ -308,3 +308,14 @@ def test_a_recipe_of_the_paper_runs_to_the_report_on_another_backbone(shared: Pa
         hashlib.sha256(file.read_bytes()).hexdigest() for file in output.glob("models/*/model.safetensors")
     }
     assert len(weights) == 3  # lens, lens_official and lens_no_align are three models
+
+
+def test_several_languages_in_one_text_are_refused() -> None:
+    raw = {"backbone": "builtin", "variants": {"a": {}}, "tasks": ["lens_mini"]}
+    assert parse_recipe({**raw, "languages": ["en", "zh-CN", "Chinese (simplified)"]}).languages == (
+        "en",
+        "zh",
+    )
+    for languages in ("en zh,sw", ["en", "zh sw"], ["en", "zh.sw"]):
+        with pytest.raises(UserError, match="separate codes with commas"):
+            parse_recipe({**raw, "languages": languages})
