@@ -17,6 +17,7 @@ from lens_eval.mini import resolve_data
 from lens_eval.runs.recipe import Recipe, Row, path_settings
 from lens_eval.runs.sources import adapter_folder, model_arguments
 from lens_eval.runs.task_index import EvalTask
+from lens_train.publish.base_files import is_about
 
 CELL_FILE = "cell.json"
 SHOWING = ("lens_eval.base", "lens_train.watch")
@@ -126,9 +127,9 @@ class Identities:
         return self._models[name]
 
     def _adapter(self, name: str | None) -> str | None:
-        """Hash of an adapter's files, whatever model they name."""
+        """Hash of an adapter's files, whatever model they name; its card and licence decide no number."""
         if name is not None and name not in self._hashes:
-            self._hashes[name] = file_hash(adapter_folder(name))
+            self._hashes[name] = file_hash(adapter_folder(name), is_about)
         return None if name is None else self._hashes[name]
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from lens_eval.base.project import VERSION
 
 HEAVY = ("torch", "transformers", "lm_eval", "vllm", "pandas", "datasets")
 
@@ -65,3 +68,51 @@ def test_module_names_resolve_without_running_anything() -> None:
     done = run("backbone")
     assert done.returncode == 0
     assert done.stdout.strip().endswith("backbone")
+
+
+def as_lens(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The installed command's own name, which shells complete and help texts show."""
+    code = "import sys; sys.argv[0] = 'lens'; from lens_eval.commands.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
+    )
+
+
+def test_short_help_and_the_version() -> None:
+    assert as_lens("--version").stdout.strip() == VERSION
+    assert as_lens("-h").stdout == as_lens("--help").stdout
+    assert as_lens("score", "-h").stdout == as_lens("score", "--help").stdout != ""
+
+
+def test_help_is_whole_at_80_columns() -> None:
+    from typer.main import get_command
+
+    from lens_eval.commands.cli import app
+
+    group = get_command(app)
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        shown = as_lens(name, "--help", COLUMNS="80", TERMINAL_WIDTH="80").stdout
+        assert max(map(len, shown.splitlines())) <= 80, name
+        assert "…" not in shown
+        words = " ".join(shown.split())
+        for parameter in command.params:
+            text = " ".join((getattr(parameter, "help", None) or "").split())
+            assert text in words, f"{name}: {text}"
+
+
+def test_shells_complete_commands_options_and_values() -> None:
+    def completed(*words: str) -> list[str]:
+        typed = " ".join(["lens", *words])
+        done = as_lens(_LENS_COMPLETE="complete_bash", COMP_WORDS=typed, COMP_CWORD=str(len(words)))
+        return done.stdout.split()
+
+    assert completed("sc") == ["score"]
+    assert "--fail-above" in completed("score", "--fail")
+    assert completed("train", "--method", "xsft_") == ["xsft_large", "xsft_lora", "xsft_top"]
+    assert "demo" in completed("reproduce", "de")
+    assert completed("eval", "--backend", "v") == ["vllm"]
+    assert "complete" in as_lens("--show-completion", "bash", SHELL="/bin/bash").stdout
