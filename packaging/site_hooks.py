@@ -11,7 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def first_page() -> str:
     """README.md with its links seen from the folder of the documentation."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return text.replace("](docs/", "](").replace("](lens_", "](../lens_").replace("](results/", "](../results/")
+    return (
+        text.replace("](docs/", "](").replace("](lens_", "](../lens_").replace("](results/", "](../results/")
+    )
 
 
 def on_files(files: Any, config: Any) -> Any:

@@ -22,7 +22,7 @@ _LONGEST_NAME = 255
 
 
 def file_hash(path: Path, without: Callable[[Path], bool] = lambda _: False) -> str:
-    """SHA-256 over a file, or over the names and contents of the files in a folder but for those `without`."""
+    """SHA-256 over a file, or over the names and contents of the files in a folder but those `without`."""
     digest = hashlib.sha256()
     inside = sorted(p for p in path.rglob("*") if p.is_file() and not without(p)) if path.is_dir() else []
     files = inside if path.is_dir() else [path]

@@ -12,7 +12,11 @@ def recipes(incomplete: str) -> list[str]:
     named = {file.stem for folder in recipe_folders() for file in folder.glob("*.yaml")}
     there = Path(incomplete or ".")
     above = there if incomplete.endswith("/") or not incomplete else there.parent
-    files = [file for file in above.glob("*") if file.suffix == ".yaml" or file.is_dir()] if above.is_dir() else []
+    files = (
+        [file for file in above.glob("*") if file.suffix == ".yaml" or file.is_dir()]
+        if above.is_dir()
+        else []
+    )
     found = [*sorted(named), *(f"{file}/" if file.is_dir() else str(file) for file in sorted(files))]
     return [name for name in found if name.startswith(incomplete)]
 

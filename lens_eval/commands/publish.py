@@ -71,7 +71,9 @@ def push(
     say(f"{chosen.size:>14,}  bytes in {len(chosen.files)} files to {repo}")
     if chosen.stays:
         more = len(chosen.stays) - _SHOWN_STAYING
-        say(f"stays here: {', '.join(chosen.stays[:_SHOWN_STAYING])}{f' and {more} more' if more > 0 else ''}")
+        say(
+            f"stays here: {', '.join(chosen.stays[:_SHOWN_STAYING])}{f' and {more} more' if more > 0 else ''}"
+        )
     if dry_run:
         say("nothing was sent")
         say_next(f"lens push {folder} {repo}{f' --base {base}' if base else ''}")
@@ -97,7 +99,7 @@ def _results(folder: Path, variant: str) -> str:
     comparison = _comparison(folder)
     if variant not in comparison.variants:
         raise UserError(
-            f"the results in {folder} have no variant {variant!r}{did_you_mean(variant, comparison.variants)}; "
+            f"the results in {folder} have no {variant!r}{did_you_mean(variant, comparison.variants)}; "
             f"they have {', '.join(comparison.variants)}; name it with --variant"
         )
     return of_variant(comparison, variant)

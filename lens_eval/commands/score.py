@@ -28,7 +28,10 @@ _Files = Annotated[
         "Parquet, Arrow; - is standard input."
     ),
 ]
-_Text = Annotated[str | None, typer.Option("--text", help="Field of the response; dots lead deeper: choices.0.message.content.")]
+_Text = Annotated[
+    str | None,
+    typer.Option("--text", help="Field of the response; dots lead deeper: choices.0.message.content."),
+]
 _Language = Annotated[
     str | None,
     typer.Option(
@@ -130,8 +133,8 @@ def score(
     if not names:
         raise UserError("name files to score, or pipe responses in: lens score samples_*.jsonl")
     candidates = read_codes(languages) or Settings.candidates
-    read = [*(name for name in files_of(names) if name != "-"), *([words] if words else [])]
-    check_outputs((output, verdicts), read)
+    read = [name for name in files_of(names) if name != "-"]
+    check_outputs((output, verdicts), [*read, *([words] if words else [])])
     settings = Settings(central, candidates, detector, split_chinese, protocol, str(words) if words else None)
     fields = Fields(text, language, prompt, item, correct)
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

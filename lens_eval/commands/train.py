@@ -96,7 +96,7 @@ def train(
     from lens_eval.mini import resolve_data
     from lens_train.job import Job
     from lens_train.methods import process
-    from lens_train.publish.trained import train as run
+    from lens_train.publish import trained
 
     settings = _settings(config, set_, template)
     given = {
@@ -108,7 +108,7 @@ def train(
     settings |= {name: value for name, value in given.items() if value}
     codes, pivot = _languages(languages, central)
     job = Job(method, model, resolve_data(data), codes, output, pivot, seed, device, settings)
-    run(job, [name.strip() for name in (report_to or "").split(",") if name.strip()])
+    trained.train(job, [name.strip() for name in (report_to or "").split(",") if name.strip()])
     if process() == 0:
         _show_outcome(replace(job, data=Path(data)))
 
@@ -231,7 +231,9 @@ def _show_outcome(job: Any) -> None:
     for line in [*said, *([""] if said else [])]:
         say(line)
     say(f"written: {job.output}")
-    for command in next_commands.next_commands(job, variant) or [f"lens chat {job.model} --versus {job.output}"]:
+    for command in next_commands.next_commands(job, variant) or [
+        f"lens chat {job.model} --versus {job.output}"
+    ]:
         say_next(command)
 
 

@@ -23,7 +23,7 @@ def last_message(messages: Sequence[Mapping[str, Any]], roles: Sequence[str]) ->
 
 
 def message_text(message: Mapping[str, Any]) -> str | None:
-    """The text of a message; parts that hold none, such as images, are left out. None if it has no content."""
+    """The text of a message, None without content; parts that hold none, such as images, are left out."""
     content = message.get("content", message.get("value"))
     if content is None or isinstance(content, str):
         return content

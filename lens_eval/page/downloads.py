@@ -1,4 +1,4 @@
-"""Every number of a comparison as files inside of the page, so that a page that is sent alone has them too."""
+"""Every number of a comparison as files inside of the page, so that a page sent alone has them too."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from lens_eval.results.compare import Comparison
 
 
 def downloads(comparison: Comparison) -> list[tuple[str, str]]:
-    """Name of each file, and its bytes as an address. The JSON is what `pandas.read_json(orient="split")` reads."""
+    """Name of each file, and its bytes as an address. `pandas.read_json(orient="split")` reads the JSON."""
     rows = list(tables.rows(comparison))
     columns = list(rows[0]) if rows else []
-    split = {"columns": columns, "index": list(range(len(rows))), "data": [list(row.values()) for row in rows]}
+    split = {
+        "columns": columns,
+        "index": list(range(len(rows))),
+        "data": [list(row.values()) for row in rows],
+    }
     files = {
         "table.csv": ("text/csv", tables.to_csv(comparison)),
         "table.json": ("application/json", json.dumps(split, ensure_ascii=False, separators=(",", ":"))),

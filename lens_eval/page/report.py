@@ -291,6 +291,7 @@ def _columns(comparison: Comparison, family: str) -> Iterator[Column]:
             head = tables.column_name(comparison, family, language)
             yield Column(language, head, language_name(language), kind)
 
+
 def _cell(comparison: Comparison, family: str, metric: str, variant: str, language: str) -> Cell | None:
     entry = comparison.get(family, metric, variant, language)
     if entry is None:

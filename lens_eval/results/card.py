@@ -26,14 +26,19 @@ def of_variant(comparison: Comparison, variant: str) -> str:
         columns = tables.columns(own, family)
         heads = [tables.column_name(own, family, column) for column in columns]
         lines += [f"**{markdown_cell(family)}**, {tables.size_line(own, family)}", ""]
-        lines += ["| % | | " + " | ".join(map(markdown_cell, heads)) + " |", "|---|---" + "|---:" * len(heads) + "|"]
+        lines += [
+            "| % | | " + " | ".join(map(markdown_cell, heads)) + " |",
+            "|---|---" + "|---:" * len(heads) + "|",
+        ]
         for metric in main_metrics(own, family):
             for name in names:
                 cells = [tables.cell(own.get(family, metric, name, column)) for column in columns]
                 row = [label(metric), name, *cells]
                 lines.append("| " + " | ".join(map(markdown_cell, row)) + " |")
         lines.append("")
-    return "\n".join([*lines, " ".join(tables.legend(own)), "", f"Measured with lens-multilingual {VERSION}."])
+    return "\n".join(
+        [*lines, " ".join(tables.legend(own)), "", f"Measured with lens-multilingual {VERSION}."]
+    )
 
 
 def of_results(comparison: Comparison) -> str:
@@ -54,7 +59,10 @@ def of_results(comparison: Comparison) -> str:
     environment = comparison.run.get("environment") or {}
     versions = ", ".join(f"{name} {version}" for name, version in (environment.get("versions") or {}).items())
     made = [part for part in (environment.get("machine"), versions) if part]
-    return "\n".join([*lines, *([f"Made on: {markdown_cell('; '.join(made))}."] if made else [])]).rstrip() + "\n"
+    return (
+        "\n".join([*lines, *([f"Made on: {markdown_cell('; '.join(made))}."] if made else [])]).rstrip()
+        + "\n"
+    )
 
 
 def _said(comparison: Comparison) -> list[str]:

@@ -77,7 +77,9 @@ class Comparison:
 def lens_row(variants: Sequence[str], reference: str) -> str | None:
     """The variant that is Lens, by its name; of several the first; None if there is none."""
     others = [name for name in variants if name != reference]
-    found = [name for name in others if name == "lens"] or [name for name in others if name.startswith("lens")]
+    found = [name for name in others if name == "lens"] or [
+        name for name in others if name.startswith("lens")
+    ]
     return found[0] if found else None
 
 
@@ -107,12 +109,7 @@ def compare(
     for word in allow:
         if word not in CHECKS:
             raise UserError(f"unknown check {word!r}{did_you_mean(word, CHECKS)}; known: {', '.join(CHECKS)}")
-    variants = tuple(dict.fromkeys([s.variant for s in scores] + [h.variant for h in holes]))
-    if not variants:
-        raise UserError("no results to compare")
-    if run and run.get("variants"):
-        known = [v for v in run["variants"] if v in variants]
-        variants = tuple(known + [v for v in variants if v not in known])
+    variants = _variants(scores, holes, run or {})
     if reference is None:
         reference = (run or {}).get("reference") or ("backbone" if "backbone" in variants else variants[0])
     if reference not in variants:
@@ -145,6 +142,15 @@ def compare(
         run=run or {},
         rivals={} if "items" in allow else builder.rivals(lens_row(variants, reference)),
     )
+
+
+def _variants(scores: Sequence[Scores], holes: Sequence[Hole], run: Mapping[str, Any]) -> tuple[str, ...]:
+    """The variants in the order of the run, then those that it does not name."""
+    found = dict.fromkeys([*(s.variant for s in scores), *(h.variant for h in holes)])
+    if not found:
+        raise UserError("no results to compare")
+    known = [name for name in run.get("variants") or () if name in found]
+    return tuple(dict.fromkeys([*known, *found]))
 
 
 def _left_out(run: Mapping[str, Any]) -> list[str]:

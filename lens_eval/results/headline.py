@@ -7,8 +7,6 @@ two are called level where the interval lies within `LEVEL`, and not distinguish
 
 from __future__ import annotations
 
-
-
 from lens_eval.base.metrics import CORRECTNESS, first_of, label, metric_of
 from lens_eval.base.plain_tables import bounds, percent, points
 from lens_eval.base.statistics import Interval
@@ -22,7 +20,7 @@ _MOST_NAMES = 4
 
 
 def headline(comparison: Comparison) -> str:
-    """One sentence on the first task that has replies in words, else on the first task; empty without numbers."""
+    """One sentence on the first task with replies in words, else on the first task; empty without numbers."""
     family = _family(comparison)
     subject = subject_of(comparison)
     if family is None or subject is None:
@@ -30,7 +28,9 @@ def headline(comparison: Comparison) -> str:
     languages = comparison.languages[family]
     central = comparison.central[family]
     others = [code for code in languages if code != central]
-    place = AVERAGE if any(key[0] == family and key[3] == AVERAGE for key in comparison.entries) else languages[0]
+    place = (
+        AVERAGE if any(key[0] == family and key[3] == AVERAGE for key in comparison.entries) else languages[0]
+    )
     clauses = [
         clause
         for metric in _metrics(comparison, family)
@@ -80,9 +80,7 @@ def _metrics(comparison: Comparison, family: str) -> list[str]:
     return [metric for metric in found if metric is not None] or list(own[:1])
 
 
-def _clause(
-    comparison: Comparison, family: str, metric: str, subject: str, place: str, words: str
-) -> str:
+def _clause(comparison: Comparison, family: str, metric: str, subject: str, place: str, words: str) -> str:
     """`off-target 77.0 → 1.3% [0.7, 2.6]`; empty if the subject has no such number."""
     entry = comparison.get(family, metric, subject, place)
     if entry is None:
@@ -105,7 +103,7 @@ def _undecided(difference: Interval) -> str:
 
 def is_level(difference: Interval) -> bool:
     """Whether a difference lies, with its whole interval, within `LEVEL` around zero."""
-    return -LEVEL <= difference.low and difference.high <= LEVEL
+    return difference.low >= -LEVEL and difference.high <= LEVEL
 
 
 def _central(comparison: Comparison, family: str, subject: str, central: str) -> str:
@@ -139,5 +137,3 @@ def _standing(difference: Interval) -> str:
 def _names(names: list[str]) -> str:
     more = len(names) - _MOST_NAMES
     return ", ".join(names) if more <= 1 else f"{', '.join(names[:_MOST_NAMES])} and {more} more"
-
-

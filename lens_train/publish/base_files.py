@@ -76,4 +76,6 @@ def licence_of(folder: Path) -> dict[str, str]:
     except UserError:
         return {}
     named = {name: matter.get(name) for name in _FIELDS}
-    return {name: value[:200] for name, value in named.items() if isinstance(value, str) and value.isprintable()}
+    return {
+        name: value[:200] for name, value in named.items() if isinstance(value, str) and value.isprintable()
+    }

@@ -18,9 +18,9 @@ from lens_eval.base.project import VERSION
 from lens_eval.base.reading import read_text
 from lens_eval.language.languages import LANGUAGES
 from lens_train.job import Variant
+from lens_train.local_paths import is_local, last_part, without_paths
 from lens_train.publish.base_files import CARD, take_over
 from lens_train.publish.front_matter import Card, part_of, read_card, with_part
-from lens_train.local_paths import is_local, last_part, without_paths
 
 PAPER = "https://arxiv.org/abs/2410.04407"
 ABOUT, RESULTS = "about", "results"
@@ -132,18 +132,20 @@ def _use(variant: Variant, name: str, base: str) -> list[str]:
             "from transformers import pipeline",
             "",
             f"ask = pipeline('text-generation', {one})",
-            "print(ask([{'role': 'user', 'content': 'Habari?'}], max_new_tokens=64)[0]['generated_text'][-1])",
+            "asked = [{'role': 'user', 'content': 'Habari?'}]",
+            "print(ask(asked, max_new_tokens=64)[0]['generated_text'][-1])",
         ]
     elif variant.kind == "adapter":
         code = [
             "from peft import PeftModel",
             "from transformers import AutoModelForCausalLM",
             "",
-            f"model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({source}), {one})",
+            f"base = AutoModelForCausalLM.from_pretrained({source})",
+            f"model = PeftModel.from_pretrained(base, {one})",
         ]
     elif variant.kind == "delta":
         return [
-            "The folder holds the changed weights alone. Put them into the base, which must be the same file:",
+            "The folder holds the changed weights alone. They fit this base and no other:",
             "",
             *_block("bash", [f"lens merge --delta {name} --model {base} --output merged"]),
         ]
@@ -228,5 +230,3 @@ def _own_results(variant: Variant) -> str:
             *(f"| {' | '.join(row)} |" for row in rows),
         ]
     )
-
-

@@ -1,4 +1,4 @@
-"""The text of a card: its front matter (YAML between two lines of dashes), and parts that are written again."""
+"""The text of a card: its front matter (YAML between lines of dashes), and parts that are written again."""
 
 from __future__ import annotations
 

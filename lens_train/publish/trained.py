@@ -1,4 +1,4 @@
-"""Training as everybody calls it: the method, watched by trackers where asked, and the card of what it made."""
+"""Training as everybody calls it: the method, watched by trackers where asked, then the card."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def train(job: Job, report_to: Sequence[str] = ()) -> None:
 
     Raises:
         UserError: a method, setting or tracker is unknown, a setting has the wrong type, a tracker's package
-            is not installed, or the output folder holds something else; nothing has been done or written then.
+            is not installed, or the output folder holds something else; nothing has been written then.
     """
     first = methods.process() == 0
     with tracked(job, report_to if first else ()):

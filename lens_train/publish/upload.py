@@ -21,10 +21,10 @@ from lens_train.decoding.decoding import FILE as DECODING
 from lens_train.export import DELTA
 from lens_train.job import VARIANT_FILE, Variant
 from lens_train.loading import ADAPTER_WEIGHTS
+from lens_train.local_paths import is_local, last_part, without_paths
 from lens_train.publish.base_files import CARD, licence_files, licence_of
 from lens_train.publish.card import compose, load_variant
 from lens_train.publish.front_matter import read_card
-from lens_train.local_paths import is_local, last_part, without_paths
 from lens_train.steering.steering import RECORD, TENSORS
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")

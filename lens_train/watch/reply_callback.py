@@ -28,16 +28,16 @@ _BATCH_TOKENS = 8192
 class ReplyCallback(TrainerCallback):
     """Measures replies to held-back prompts before the first step, every `every` steps, and at the end.
 
-    It logs `eval_off_target`, `eval_usable` and `eval_looping`, shares from 0 to 1: as means over the languages
-    that are not central, and with `_CODE` behind for each language. Training itself is as without it: no random
-    number is drawn, and dropout is off while it measures.
+    It logs `eval_off_target`, `eval_usable` and `eval_looping`, shares from 0 to 1: as means over the
+    languages that are not central, and with `_CODE` behind for each language. Training itself is as without
+    it: no random number is drawn, and dropout is off while it measures.
 
         trainer.add_callback(ReplyCallback(trainer, {"sw": ["Mji mkuu wa Kenya ni upi?"], "en": [...]}))
 
     Args:
         trainer: the trainer that the callback is added to.
-        prompts: language -> prompts that are not trained on; or a file of parallel prompts, as `lens train` reads,
-            or `builtin:dev`.
+        prompts: language -> prompts that are not trained on; or a file of parallel prompts, as `lens train`
+            reads, or `builtin:dev`.
         languages: for a file: which of its languages to ask in.
         every: steps between two measurements.
         limit: most prompts per language.
@@ -47,8 +47,8 @@ class ReplyCallback(TrainerCallback):
         system_prompt: the system message of every chat.
 
     Raises:
-        UserError: no prompts, an unknown language, a tokenizer without a chat template; at the start of training,
-            weights that are spread over devices (FSDP, ZeRO-3), which cannot write replies here.
+        UserError: no prompts, an unknown language, a tokenizer without a chat template; at the start of
+            training, weights that are spread over devices (FSDP, ZeRO-3), which cannot write replies here.
     """
 
     def __init__(
@@ -113,10 +113,12 @@ class ReplyCallback(TrainerCallback):
             return
         values = self.measure()
         self.history.append({**values, "step": step})
-        # Not by trainer.log: trainers of TRL add to what is logged there and forget it then.
+        # Not by trainer.log: trainers of TRL add to what is logged there and forget it then. Nor by the
+        # handler's on_log, which also notes that the trainer need not log its own numbers at this step.
         epoch = {} if state.epoch is None else {"epoch": state.epoch}
         state.log_history.append({**values, **epoch, "step": step})
-        self.trainer.callback_handler.on_log(args, state, control, {**values, **epoch})
+        logs = {**values, **epoch}
+        self.trainer.callback_handler.call_event("on_log", args, state, control, logs=logs)
 
     @torch.no_grad()
     def _replies(self) -> dict[str, list[str]]:

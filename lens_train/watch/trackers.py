@@ -39,13 +39,14 @@ def check_trackers(names: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             raise UserError(
-                f"unknown tracker {name!r}{did_you_mean(name, known)}; known: {', '.join(known)} (--report-to)"
+                f"--report-to: unknown tracker {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}"
             )
         there = {str(getattr(each, "value", each)) for each in get_available_trackers()}
         if name in LoggerType.list() and name not in there:
             package = _PACKAGES.get(name, name)
             raise UserError(
-                f"--report-to {name} needs the package {package}, which is not installed: pip install '{package}'"
+                f"--report-to {name} needs the package {package}, which is not installed: "
+                f"pip install '{package}'"
             )
 
 
@@ -114,7 +115,8 @@ def _configuration(job: Job) -> dict[str, Any]:
 class _Follower(threading.Thread):
     """Reads the log while it grows, and hands each whole line on.
 
-    Trackers that write into the run's folder begin with the first line: before it, the folder is not the run's.
+    Trackers that write into the run's folder begin with the first line: before it, the folder may be
+    another's.
     """
 
     def __init__(self, job: Job, names: Sequence[str]) -> None:

@@ -57,17 +57,23 @@ def test_names_are_escaped_and_other_sites_refused(port: int) -> None:
     assert call(port, "POST", "/ask", "[]", **JSON)[0] == 400
 
 
-@pytest.mark.skipif(browser.find() is None, reason="no Chromium on PATH (Debian: apt-get install -y chromium)")
+@pytest.mark.skipif(
+    browser.find() is None, reason="no Chromium on PATH (Debian: apt-get install -y chromium)"
+)
 def test_a_question_asked_on_the_page_is_answered_there_with_its_verdict(port: int, tmp_path: Path) -> None:
     program = browser.find()
     assert program is not None
     chromium = browser.Browser(program, tmp_path / "profile")
-    seen = "[...document.querySelectorAll('.round')].map(e => [...e.querySelectorAll('p')].map(p => p.textContent))"
+    texts = "[...e.querySelectorAll('p')].map(p => p.textContent)"
+    seen = f"[...document.querySelectorAll('.round')].map(e => {texts})"
     try:
         chromium.open(f"http://127.0.0.1:{port}/", width=390)
         assert chromium.run("document.documentElement.scrollWidth") == 390
         assert chromium.run(seen) == []
-        for question, language in (("Mji mkuu wa Kenya ni upi?", "sw"), ("<img src=x onerror='window.hits=1'>", "en")):
+        for question, language in (
+            ("Mji mkuu wa Kenya ni upi?", "sw"),
+            ("<img src=x onerror='window.hits=1'>", "en"),
+        ):
             chromium.run(f"document.getElementById('language').value = '{language}'")
             chromium.run("document.getElementById('question').focus()")
             chromium.call("Input.insertText", text=question)

@@ -40,9 +40,7 @@ def test_each_row_has_its_verdict_under_its_index() -> None:
         "on_target",
     ]
     assert list(found.frame["answered_in"][:3]) == ["sw", "en", "empty"]
-    assert found.report["broken"] == [
-        {"file": "the table", "line": 5, "reason": "no language in field lang"}
-    ]
+    assert found.report["broken"] == [{"file": "the table", "line": 5, "reason": "no language in field lang"}]
     assert found.table.loc["sw", "n"] == found.table.loc["overall", "n"] == 5
     assert found.table.loc["sw", "off_target"] == pytest.approx(0.2)
     pandas.testing.assert_frame_equal(table, before)  # the user's own is as it was
@@ -86,8 +84,12 @@ def test_a_notebook_shows_it_escaped() -> None:
 @pytest.mark.parametrize(
     ("table", "options", "message"),
     [
-        (pandas.DataFrame(ROWS), {"text": "replay", "language": "sw"}, r"no column 'replay' \(did you mean reply"),
-        (pandas.DataFrame(ROWS), {"text": "reply"}, "in which language should the responses be"),
+        (
+            pandas.DataFrame(ROWS),
+            {"text": "replay", "language": "sw"},
+            r"no column 'replay' \(did you mean reply",
+        ),
+        (pandas.DataFrame({"text": ["x"]}), {}, "in which language should the responses be"),
         (pandas.DataFrame({"text": []}), {"language": "sw"}, "no response of the table"),
         (pandas.DataFrame({"text": [7]}), {"language": "sw"}, "row 1: the text is no string but int"),
         (pandas.DataFrame({"text": [["a", "b"]]}), {"language": "sw"}, "row 1 .* holds 2 responses"),

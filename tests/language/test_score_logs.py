@@ -149,11 +149,15 @@ def test_the_items_of_a_batch_are_its_custom_ids(tmp_path: Path) -> None:
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["role", "from", "content", "choices", "message", "text", "body", "output", "error"]),
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["role", "from", "content", "choices", "message", "text", "body", "output", "error"]
+            ),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=12,
 )
@@ -164,8 +168,7 @@ def test_any_value_gives_replies_or_a_reason(value: Any) -> None:
     prompt_of(value)
     try:
         found = replies_of(value)
-    except ValueError as error:
-        assert str(error)
+    except ValueError:
         return
     assert found
     assert all(reply.text is None or isinstance(reply.text, str) for reply in found)
@@ -224,7 +227,7 @@ def test_what_is_no_parquet_is_refused_in_words(tmp_path: Path) -> None:
     path.write_bytes(b"no such thing")
     with pytest.raises(UserError, match=r"r\.parquet is no parquet file"):
         report_of(path)
-    with pytest.raises(UserError, match="cannot read .*absent.parquet"):
+    with pytest.raises(UserError, match=r"cannot read .*absent\.parquet"):
         report_of(tmp_path / "absent.parquet")
     pandas.DataFrame(frame_rows() * 2000).to_parquet(path, row_group_size=1000)
     raw = bytearray(path.read_bytes())

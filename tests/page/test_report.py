@@ -760,7 +760,9 @@ def test_the_main_column_is_seen_on_a_phone_and_heads_stay(
 
 
 @in_chromium
-def test_every_number_can_be_taken_along(chromium: browser.Browser, pages: dict[str, Path], run: Path) -> None:
+def test_every_number_can_be_taken_along(
+    chromium: browser.Browser, pages: dict[str, Path], run: Path
+) -> None:
     import pandas
 
     chromium.open(pages["run"])

@@ -19,10 +19,10 @@ from lens_eval.commands.cli import app
 from lens_eval.mini import backbone_path
 from lens_train import Job, LensConfig, Variant, train
 from lens_train.checkpoint import model_identity
+from lens_train.local_paths import is_local, last_part, without_paths
 from lens_train.publish.base_files import is_about, licence_of, take_over
 from lens_train.publish.card import write_card
 from lens_train.publish.front_matter import Card, begins, ends, part_of, read_card, with_part
-from lens_train.local_paths import is_local, last_part, without_paths
 from lens_train.publish.upload import plan
 
 LANGUAGES = ("en", "zh", "sw")
@@ -83,7 +83,9 @@ def test_training_ends_with_a_card_of_what_was_done(variant: Path, data: Path) -
 
 def test_the_code_of_the_card_loads_the_model(variant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (variant / "README.md").read_text(encoding="utf-8")
-    code = text.partition("```python\n")[2].partition("```")[0].replace("max_new_tokens=64", "max_new_tokens=1")
+    code = (
+        text.partition("```python\n")[2].partition("```")[0].replace("max_new_tokens=64", "max_new_tokens=1")
+    )
     monkeypatch.chdir(variant.parent)
     exec(compile(code, "README.md", "exec"), {})
 
@@ -189,7 +191,9 @@ def test_a_dry_run_shows_what_would_go_and_nothing_tells_of_the_machine(copy: Pa
     chosen = plan(copy, "somebody/tiny-lens")
     names = [file.name for file in chosen.files]
     assert names == sorted(set(names), key=names.index)
-    assert {"README.md", "LICENSE", "NOTICE.md", "config.json", "variant.json", "model.safetensors"} <= set(names)
+    assert {"README.md", "LICENSE", "NOTICE.md", "config.json", "variant.json", "model.safetensors"} <= set(
+        names
+    )
     assert {"training/log.jsonl", "training/job.json", "training/state.safetensors"} <= set(chosen.stays)
     assert {"state.safetensors", "notes.txt"} <= set(chosen.stays)
     for file in chosen.files:
@@ -202,7 +206,9 @@ def test_a_dry_run_shows_what_would_go_and_nothing_tells_of_the_machine(copy: Pa
     card = next(file.content for file in chosen.files if file.name == "README.md")
     assert isinstance(card, bytes)
     assert "pipeline('text-generation', 'somebody/tiny-lens')" in card.decode()
-    done = CliRunner().invoke(app, ["push", str(copy), "somebody/tiny-lens", "--dry-run"], catch_exceptions=False)
+    done = CliRunner().invoke(
+        app, ["push", str(copy), "somebody/tiny-lens", "--dry-run"], catch_exceptions=False
+    )
     assert done.exit_code == 0
     for file in chosen.files:
         assert f"{file.size:,}  {file.name}\n" in done.stdout

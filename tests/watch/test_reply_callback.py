@@ -28,11 +28,7 @@ def make_trainer(folder: Path, steps: int = 4, rate: float = 1e-3) -> Trainer:
     tokenizer = AutoTokenizer.from_pretrained(backbone_path())
     model = AutoModelForCausalLM.from_pretrained(backbone_path())
     texts = [row["prompt"]["sw"] for row in rows()]
-    data = [
-        {"input_ids": ids, "labels": ids}
-        for text in texts
-        for ids in [tokenizer(text)["input_ids"][:8]]
-    ]
+    data = [{"input_ids": ids, "labels": ids} for text in texts for ids in [tokenizer(text)["input_ids"][:8]]]
     data = [row for row in data if len(row["input_ids"]) == 8]
     torch.manual_seed(0)
     return Trainer(

@@ -125,7 +125,9 @@ def test_a_stage_stands_before_its_numbers() -> None:
 def test_an_unknown_or_absent_tracker_is_said_before_work(job: Job, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"unknown tracker 'tensorbord' \(did you mean tensorboard"):
         train(with_output(job, tmp_path / "out"), report_to=["tensorbord"])
-    absent = {"aim", "comet_ml", "swanlab", "clearml"} - {str(each) for each in tracking.get_available_trackers()}
+    absent = {"aim", "comet_ml", "swanlab", "clearml"} - {
+        str(each) for each in tracking.get_available_trackers()
+    }
     name = sorted(absent)[0]
     arguments = ["train", "--model", job.model, "--data", str(job.data), "--languages", "en,zh,sw"]
     arguments += ["--output", str(tmp_path / "out"), "--report-to", name]

@@ -25,7 +25,7 @@ class ColumnRows:
     first_invalid_utf8: int | None = None
 
     def __init__(self, path: str, name: str) -> None:
-        import pyarrow
+        import pyarrow  # type: ignore[import-untyped]
 
         self.name, self.position = name, 0
         self.kind = Path(path).suffix.lower().removeprefix(".")

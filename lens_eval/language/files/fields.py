@@ -73,7 +73,7 @@ class RowReader:
         self._prompt: _Find = _nothing
         self._item: _Find = _nothing
         self._correct: _Find = _nothing
-        self._cut_fields = CUT_FIELDS
+        self._cut_fields: tuple[str, ...] = CUT_FIELDS
         if rows:
             self._set_up(rows, file_language)
 
@@ -87,9 +87,7 @@ class RowReader:
         if not isinstance(language, str) or not language.strip():
             raise ValueError(f"no language in {self.language_from}")
         code = normalise_code(language)
-        item, correct = self._item(row), self._correct(row)
-        if correct is not None and not isinstance(correct, (int, float)):
-            raise ValueError(f"{self._fields.correct} is {correct!r}, not a number")
+        item, correct = self._item(row), self._number(row)
         prompt = prompt_of(self._prompt(row))
         cut = next((c for f in self._cut_fields if (c := cut_by(get(row, f))) is not None), None)
         for reply in replies_of(self._reply(row), self.samples):
@@ -98,11 +96,17 @@ class RowReader:
                 language if code == "zh" else code,
                 prompt,
                 None if _missing(item) else f"{self.family}:{item}",
-                None if _missing(correct) else float(correct),
+                correct,
                 self.name,
                 line,
                 cut if reply.cut is None else reply.cut,
             )
+
+    def _number(self, row: Row) -> float | None:
+        value = self._correct(row)
+        if value is not None and not isinstance(value, (int, float)):
+            raise ValueError(f"{self._fields.correct} is {value!r}, not a number")
+        return None if value is None or _missing(value) else float(value)
 
     def read_or_say(self, line: int, row: Row) -> Iterator[Response | Broken]:
         """The responses of a row, or why it cannot be read."""
@@ -129,7 +133,7 @@ class RowReader:
         self._text = self._finder("text", text, TEXT_FIELDS, rows)
         if self.samples and fields.text is None:
             _require_text(self.name, rows)
-        # A choice says beside its message why it ended: `choices.0.message.content`, `choices.0.finish_reason`.
+        # Beside `choices.0.message.content`, a choice says why it ended: `choices.0.finish_reason`.
         parts = (text or "").split(".")
         above = [".".join([*parts[:end], "finish_reason"]) for end in range(len(parts) - 1, 0, -1)]
         self._cut_fields = (*above, *CUT_FIELDS)
@@ -180,9 +184,7 @@ class RowReader:
 
         return find
 
-    def _optional(
-        self, what: str, asked: str | None, usual: tuple[str, ...], rows: Sequence[Row]
-    ) -> _Find:
+    def _optional(self, what: str, asked: str | None, usual: tuple[str, ...], rows: Sequence[Row]) -> _Find:
         if asked is not None:
             return self._finder(what, asked, usual, rows)
         field = next((name for name in usual if has(rows[0], name)), None)

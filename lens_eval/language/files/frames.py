@@ -31,8 +31,8 @@ class FrameScores:
     report: dict[str, Any]
     """As `lens score --format json` writes it: `overall` and `languages` have the rates and intervals."""
     frame: pandas.DataFrame
-    """`outcome`, `answered_in` and `form` of each row, under the index of the table that was given. A row that
-    could not be read has "broken" for an outcome; `report["broken"]` says why, with the row's number from 1."""
+    """`outcome`, `answered_in` and `form` of each row, under the index of the table that was given. A row
+    that could not be read has "broken" for an outcome; `report["broken"]` says why, with its number."""
 
     @property
     def table(self) -> pandas.DataFrame:
@@ -40,9 +40,12 @@ class FrameScores:
         import pandas
 
         rows = {**self.report["languages"], "overall": self.report["overall"]}
-        names = [name for name in self.report["overall"]["intervals"]]
+        names = list(self.report["overall"]["intervals"])
         return pandas.DataFrame(
-            {code: {"n": rates["n"], **{name: rates.get(name) for name in names}} for code, rates in rows.items()}
+            {
+                code: {"n": rates["n"], **{name: rates.get(name) for name in names}}
+                for code, rates in rows.items()
+            }
         ).T.astype({"n": int})
 
     def __repr__(self) -> str:

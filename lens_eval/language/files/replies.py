@@ -27,7 +27,7 @@ _DEEPEST = 4
 
 @dataclass(frozen=True)
 class Reply:
-    """The text of a reply, None for a null; `cut`: whether the token limit ended it, None if nothing tells."""
+    """The text of a reply, None for a null; `cut`: whether the token limit ended it, None if unknown."""
 
     text: str | None
     cut: bool | None = None

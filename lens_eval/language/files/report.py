@@ -238,7 +238,8 @@ def _notes(report: dict[str, Any]) -> str:
         if file["dialect"] not in ("", "comma, cells may be in quotes", "tab, quotes are text"):
             notes.append(f"{markdown_cell(file['name'])}: read with the delimiter {file['dialect']}.")
     notes += [
-        f"{markdown_cell(each['file'])} is left out: {markdown_cell(each['reason'])}" for each in report["left_out"]
+        f"{markdown_cell(each['file'])} is left out: {markdown_cell(each['reason'])}"
+        for each in report["left_out"]
     ]
     if report["broken_lines"]:
         notes.append(f"{report['broken_lines']} lines could not be read and are in no rate:")
