@@ -120,7 +120,9 @@ def _rivals(comparison: Comparison, family: str, subject: str) -> str:
     for metric in _metrics(comparison, family)[1:] or _metrics(comparison, family):
         groups: dict[str, list[str]] = {}
         for variant, difference in comparison.rivals.get((family, metric), {}).items():
-            groups.setdefault(_standing(difference), []).append(variant)
+            words = _standing(difference)
+            by = f" by {abs(100 * difference.mean):.1f}" if words in ("above", "below") else ""
+            groups.setdefault(words, []).append(variant + by)
         if groups:
             order = ("above", "level with", "not distinguishable from", "below")
             parts = [f"{words} {_names(groups[words])}" for words in order if words in groups]

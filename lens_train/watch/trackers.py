@@ -7,6 +7,7 @@ no method knows of trackers, and what a tracker does cannot change the training.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -61,6 +62,9 @@ def tracked(job: Job, names: Sequence[str]) -> Iterator[None]:
         yield
         return
     check_trackers(names)
+    world = os.environ.get("WORLD_SIZE", "")
+    if world.isdecimal() and int(world) > 1:
+        raise UserError("--report-to is for training in one process; several write training/log.jsonl alone")
     follower = _Follower(job, names)
     follower.start()
     try:
@@ -76,6 +80,7 @@ def tracked(job: Job, names: Sequence[str]) -> Iterator[None]:
 
 
 def _start(name: str, job: Job) -> Any:
+    from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
     kind: Any = LOGGER_TYPE_TO_CLASS[name]
@@ -85,8 +90,8 @@ def _start(name: str, job: Job) -> Any:
         folder.mkdir(parents=True, exist_ok=True)
         place = {"logging_dir": str(folder)}
     try:
+        PartialState()  # accelerate's own log lines ask it
         tracker = kind(PROJECT, **place)
-        tracker.main_process_only = False  # one process makes trackers: this one
         tracker.start()
         tracker.store_init_configuration(_configuration(job))
     except Exception as error:  # each tracker has its own errors: no account, no network, no rights

@@ -122,11 +122,11 @@ def test_the_central_language_stands_apart_and_is_in_no_average(run: Path) -> No
     table = report.table(comparison, "lens_x", "acc")
     assert [(c.head, c.kind) for c in table.columns] == [
         ("average of 3", "average"),
+        ("average of 4", "average"),
         ("zh", "plain"),
         ("ar", "plain"),
         ("sw", "plain"),
         ("en (central)", "central"),
-        ("average of 4", "average"),
     ]
     classes = [value for tag, name, value in Page(_html(run)).attributes if tag == "th" and name == "class"]
     assert "central" in classes
@@ -354,7 +354,8 @@ def test_hostile_text_makes_no_tag_no_handler_and_no_address(hostile: Path) -> N
         assert not name.startswith("on")
         assert name not in ("src", "style", "action", "formaction", "srcset", "xlink:href")
         if name == "href":
-            assert value.startswith("#")
+            # What can be taken along is inside of the page, and its letters can close no attribute.
+            assert re.fullmatch(r"#.*|data:(text/csv|application/json);base64,[A-Za-z0-9+/=]*", value)
     # All of it is there to be read.
     assert page.text.count("window.hits = 1; new Image().src = 'hit.png'") > 10
     assert "⟦U+202E⟧gnp.exe⟦U+2066⟧ ⟦U+0000⟧ ⟦U+001B⟧[31m" in page.text
@@ -605,21 +606,21 @@ def test_tables_sort_by_click_and_by_key(chromium: browser.Browser, pages: dict[
         return names, chromium.run(f"{head}.getAttribute('aria-sort')")
 
     unsorted = (["backbone", "lens"], None)
-    assert state(3) == unsorted
-    chinese = "#off thead th:nth-child(3) button"  # the reference has more of it off target
+    assert state(4) == unsorted
+    chinese = "#off thead th:nth-child(4) button"  # the reference has more of it off target
     chromium.click(chinese)
-    assert state(3) == (["backbone", "lens"], "descending")
+    assert state(4) == (["backbone", "lens"], "descending")
     chromium.click(chinese)
-    assert state(3) == (["lens", "backbone"], "ascending")
+    assert state(4) == (["lens", "backbone"], "ascending")
     chromium.click(chinese)
-    assert state(3) == unsorted
+    assert state(4) == unsorted
     # By keyboard: from the button before, one step on, then Enter and Space.
-    chromium.run("document.querySelector('#off thead th:nth-child(2) button').focus()")
+    chromium.run("document.querySelector('#off thead th:nth-child(3) button').focus()")
     chromium.press("Tab")
     chromium.press("Enter")
-    assert state(3)[1] == "descending"
+    assert state(4)[1] == "descending"
     chromium.press(" ")
-    assert state(3) == (["lens", "backbone"], "ascending")
+    assert state(4) == (["lens", "backbone"], "ascending")
     # A hole is neither large nor small: it comes last either way.
     average = "#off thead th:nth-child(2) button"
     for order in ("descending", "ascending"):
@@ -728,11 +729,11 @@ def test_paper_gets_what_is_open_and_nothing_is_cut_off(
     chromium.run("document.body.style.letterSpacing = '0.04em'")
     assert chromium.run("document.documentElement.scrollWidth") == 690
     seen = "[...document.querySelectorAll('%s')].filter(e => e.checkVisibility()).length"
-    assert chromium.run(seen % ".example") == 2 * chromium.run(seen % ".group[open]") > 0
+    assert chromium.run(seen % ".example") == chromium.run(seen % ".group[open]") > 0
     assert chromium.run(seen % "details:not([open])") == 0
     assert chromium.run(seen % ".on-paper") == 1
     chromium.call("Emulation.setEmulatedMedia", media="screen")
-    assert chromium.run(seen % ".example") > 2 * chromium.run(seen % ".group[open]")
+    assert chromium.run(seen % ".example") > chromium.run(seen % ".group[open]")
     assert chromium.run(seen % ".on-paper") == 0
     chromium.call("Emulation.setEmulatedMedia", media="")
     chromium.pdf(tmp_path / "page.pdf")

@@ -136,8 +136,17 @@ def test_an_unknown_or_absent_tracker_is_said_before_work(job: Job, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
+def test_several_processes_are_refused_in_words(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(UserError, match="for training in one process"):
+        train(with_output(job, tmp_path / "out"), report_to=["kept"])
+
+
 def test_tensorboard_gets_the_losses(job: Job, tmp_path: Path) -> None:
-    pytest.importorskip("tensorboardX", reason="the package tensorboardX is not installed")
+    pytest.importorskip("tensorboardX", reason="the package tensorboardX (extra dev) is not installed")
     train(with_output(job, tmp_path / "out"), report_to=["tensorboard"])
     events = list((tmp_path / "out" / trackers.FOLDER).rglob("events.out.tfevents.*"))
     assert events
