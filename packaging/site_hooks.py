@@ -20,7 +20,8 @@ def first_page() -> str:
 
     def moved(link: re.Match[str]) -> str:
         outside = link[2].startswith(("https://", "#"))
-        target = link[2] if outside else f"../{link[2]}".replace("../docs/", "")
+        page = link[2].startswith("docs/") and ".md" in link[2]
+        target = link[2] if outside else link[2].removeprefix("docs/") if page else f"../{link[2]}"
         return f"[{link[1]}]({target})"
 
     return _LINK.sub(moved, (ROOT / "README.md").read_text(encoding="utf-8"))

@@ -120,7 +120,7 @@ def _about(variant: Variant, name: str, base: str, licence: Mapping[str, str]) -
         "",
         *_facts(variant, base),
         "",
-        f"Licence of the base: {terms}. It holds for this model too.",
+        f"Licence of the base: {terms}. What is made of a base stands under its terms.",
     ]
     return "\n".join(lines)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from lens_eval.base.project import VERSION
 
+ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "transformers", "lm_eval", "vllm", "pandas", "datasets")
 
 
@@ -116,3 +118,37 @@ def test_shells_complete_commands_options_and_values() -> None:
     assert "demo" in completed("reproduce", "de")
     assert completed("eval", "--backend", "v") == ["vllm"]
     assert "complete" in as_lens("--show-completion", "bash", SHELL="/bin/bash").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("languages",), "lens score"),
+        (("tasks", "--languages", "sw"), "lens eval"),
+        (("score", "{replies}", "--language", "sw"), "--verdicts"),
+        (("calibrate", "--languages", "en,sw", "--lengths", "0"), "lens score"),
+        (("compare", "{demo}"), "--output FOLDER"),
+        (("push", "{variant}", "a/b", "--dry-run"), "lens push"),
+        (("card", "{variant}"), "--dry-run"),
+    ],
+)
+def test_the_last_line_says_what_to_do_next(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    (tmp_path / "r.jsonl").write_text('{"text": "Mvua itanyesha kesho asubuhi."}\n', encoding="utf-8")
+    places = {"replies": tmp_path / "r.jsonl", "demo": ROOT / "results" / "demo"}
+    if "{variant}" in arguments:
+        places["variant"] = trained(tmp_path / "variant")
+    done = run(*(word.format(**places) for word in arguments))
+    assert done.returncode == 0, done.stderr
+    last = (done.stderr or done.stdout).splitlines()[-1]
+    assert last.startswith("next: ")
+    assert words in last
+
+
+def trained(folder: Path) -> Path:
+    """A variant that takes no training."""
+    from lens_train import Job, train
+
+    settings = {"bias": 5.0}
+    data = ROOT / "lens_eval" / "mini" / "items" / "train.jsonl"
+    train(Job("bias", "builtin", data, ("en", "zh"), folder, device="cpu", settings=settings))
+    return folder
