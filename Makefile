@@ -14,7 +14,7 @@ PIP_INSTALL := -m pip install --quiet --constraint constraints.txt
 EXTRAS := train,report,langdetect,fasttext,ray,gguf,dev
 TESTS := -m pytest -n auto --dist loadfile
 
-.PHONY: demo test test-newest test-slow test-vllm test-real check format bench clean
+.PHONY: demo test test-newest test-slow test-vllm test-real check format bench site clean
 
 demo: $(INSTALLED)  ## train Lens and its baselines on the built-in world, evaluate, show the table
 	$(BIN)/lens reproduce recipes/demo.yaml
@@ -47,6 +47,11 @@ format: $(INSTALLED)
 bench: $(INSTALLED)  ## speed and memory, each against a stated baseline; writes results/bench/
 	$(BIN)/python -m benchmarks
 
+site:  ## the documentation as a site, in build/site
+	test -x .venv-site/bin/mkdocs || $(PYTHON) -m venv .venv-site
+	.venv-site/bin/python -m pip install --quiet 'mkdocs-material>=9.5'
+	.venv-site/bin/mkdocs build --strict
+
 # torch comes first and alone: what depends on it would otherwise choose a build of its own.
 # The task files are installed as copies, so a changed one means installing again.
 $(INSTALLED): pyproject.toml constraints.txt $(shell find tasks -type f)
@@ -75,4 +80,4 @@ $(VLLM_VENV)/.lens-installed: pyproject.toml constraints.txt packaging/vllm_cpu_
 	touch $@
 
 clean:  ## only what this checkout made: an environment named by VENV stays
-	rm -rf .venv .venv-newest .venv-vllm .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-newest .venv-vllm .venv-site build/site .mypy_cache .ruff_cache .pytest_cache

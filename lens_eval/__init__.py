@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from lens_eval.face import compare as compare
     from lens_eval.face import load_results as load_results
     from lens_eval.face import write_page as write_page
-    from lens_eval.language.files.read import Fields as Fields
+    from lens_eval.language.files.fields import Fields as Fields
+    from lens_eval.language.files.frames import FrameScores as FrameScores
+    from lens_eval.language.files.frames import score_frame as score_frame
     from lens_eval.language.files.score import score_files as score_files
     from lens_eval.language.off_target import Judge as Judge
     from lens_eval.language.off_target import Verdict as Verdict
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Comparison",
     "Fields",
+    "FrameScores",
     "Judge",
     "Recipe",
     "UserError",
@@ -36,12 +39,14 @@ __all__ = [
     "load_results",
     "run",
     "score_files",
+    "score_frame",
     "write_page",
 ]
 
 _WHERE = {
     "Comparison": "lens_eval.results.compare",
-    "Fields": "lens_eval.language.files.read",
+    "Fields": "lens_eval.language.files.fields",
+    "FrameScores": "lens_eval.language.files.frames",
     "Judge": "lens_eval.language.off_target",
     "Recipe": "lens_eval.runs.recipe",
     "UserError": "lens_eval.base.errors",
@@ -52,6 +57,7 @@ _WHERE = {
     "load_results": "lens_eval.face",
     "run": "lens_eval.runs.runner",
     "score_files": "lens_eval.language.files.score",
+    "score_frame": "lens_eval.language.files.frames",
     "write_page": "lens_eval.face",
 }
 """Name -> the module that has it, which is imported when the name is first asked for."""

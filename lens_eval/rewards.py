@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from lens_eval.base.errors import UserError
+from lens_eval.language.messages import ASSISTANT, USER, last_text
 from lens_eval.language.off_target import Verdict, judge_texts
 from lens_eval.language.reply_form import form_of
 
@@ -115,25 +116,14 @@ def _judged(
             f"the reward does not know the language asked for: the data set has no column {column!r} (it has "
             f"{', '.join(sorted(columns)) or 'no other'}); add it, or name one language for all"
         )
-    texts = [_last_text(completion, "assistant") for completion in completions]
-    given = [_last_text(prompt, "user") for prompt in prompts] if prompts is not None else [""] * len(texts)
+    texts = [_text(completion, ASSISTANT) for completion in completions]
+    given = [_text(prompt, USER) for prompt in prompts] if prompts is not None else [""] * len(texts)
     verdicts = judge_texts(texts, asked, given, central=central, candidates=candidates, detector=detector)
     return list(zip(texts, given, verdicts, strict=True))
 
 
-def _last_text(completion: Completion, role: str) -> str:
-    """The text of a completion or prompt; of messages, that of the last one with this role."""
+def _text(completion: Completion, roles: Sequence[str]) -> str:
+    """The text of a completion or prompt; of messages, that of the last one of these roles."""
     if completion is None or isinstance(completion, str):
         return completion or ""
-    for message in reversed(completion):
-        if message.get("role") == role:
-            return _content(message.get("content"))
-    return ""
-
-
-def _content(content: Any) -> str:
-    """The text of a message; parts that hold none, such as images, are left out."""
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, Sequence) else ()
-    return "\n".join(str(part["text"]) for part in parts if isinstance(part, Mapping) and part.get("text"))
+    return last_text(completion, roles)

@@ -10,13 +10,15 @@ if TYPE_CHECKING:
     from lens_train.job import Job as Job
     from lens_train.job import Variant as Variant
     from lens_train.lens import probe_folder as probe
-    from lens_train.methods import train as train
+    from lens_train.publish.trained import train as train
     from lens_train.steering.steering import Steering as Steering
     from lens_train.subspace import Subspaces as Subspaces
+    from lens_train.watch.reply_callback import ReplyCallback as ReplyCallback
 
 __all__ = [
     "Job",
     "LensConfig",
+    "ReplyCallback",
     "Steering",
     "Subspaces",
     "Variant",
@@ -27,11 +29,12 @@ __all__ = [
 _WHERE = {
     "Job": "lens_train.job",
     "LensConfig": "lens_train.config",
+    "ReplyCallback": "lens_train.watch.reply_callback",
     "Steering": "lens_train.steering.steering",
     "Subspaces": "lens_train.subspace",
     "Variant": "lens_train.job",
     "probe": "lens_train.lens:probe_folder",
-    "train": "lens_train.methods",
+    "train": "lens_train.publish.trained",
 }
 """Name -> its module (and its name there, if that differs). The module is imported on first use."""
 

@@ -88,8 +88,8 @@ class Browser:
             self.events.append(message)
         return message
 
-    def open(self, page: Path, width: int = 1280, height: int = 900) -> None:
-        """Load a file at a width in CSS pixels; events start anew."""
+    def open(self, page: Path | str, width: int = 1280, height: int = 900) -> None:
+        """Load a file, or an address, at a width in CSS pixels; events start anew."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -98,7 +98,7 @@ class Browser:
             mobile=width < 600,
         )
         self.events.clear()
-        self.call("Page.navigate", url=page.resolve().as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self._next()
 

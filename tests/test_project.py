@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -55,7 +56,7 @@ def test_ci_runs_the_project_s_own_script_and_the_newest_versions() -> None:
     workflow = yaml.safe_load(read(".github/workflows/ci.yml"))
     assert set(workflow[True]) == {"push", "pull_request"}  # YAML 1.1 takes `on` for true
     commands = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
-    assert commands == ["bash .ci/run", "make test-newest"]
+    assert commands == ["bash .ci/run", "make test-newest", "make site"]
     # Under `make test`, a make of our own takes over its flags and names the directory it enters and leaves.
     outside = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     for command in ("test-newest", "test"):
@@ -64,6 +65,23 @@ def test_ci_runs_the_project_s_own_script_and_the_newest_versions() -> None:
         )
         assert done.stdout.rstrip().endswith("/python -m pytest -n auto --dist loadfile")
         assert ("constraints.txt" in done.stdout) <= (command == "test")
+
+
+def test_the_site_has_every_page_and_no_link_out_of_it() -> None:
+    spec = importlib.util.spec_from_file_location("site_hooks", ROOT / "packaging" / "site_hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    named = set(re.findall(r"(\w+\.md)$", read("mkdocs.yml"), re.MULTILINE))
+    pages = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+    assert named == {"index.md", *pages}
+    pages["index.md"] = hooks.first_page()
+    before = "".join(pages.values())
+    assert "](../lens_train/config.py)" in before  # the control: there are such links
+    for name, text in pages.items():
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", hooks.inside(text)):
+            assert target.startswith("https://") or target in pages, f"{name}: {target}"
 
 
 @pytest.mark.parametrize("form", ["bug", "wrong_verdict"])

@@ -34,7 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "lens_eval.tasks",
         "lens_eval.results",
     ),
-    ("lens_eval.backends", "lens_eval.page", "lens_eval.judge"),
+    ("lens_eval.backends", "lens_eval.page", "lens_eval.judge", "lens_train.publish"),
     ("lens_eval.runs",),
     ("lens_eval.doctor", "lens_eval.chat"),
     ("lens_eval.commands", "lens_eval.face"),

@@ -42,6 +42,8 @@ COMMANDS: dict[str, str] = {
     "reproduce": "lens_eval.commands.run:reproduce",
     "compare": "lens_eval.commands.run:compare",
     "report": "lens_eval.commands.run:report",
+    "card": "lens_eval.commands.publish:card",
+    "push": "lens_eval.commands.publish:push",
     "score": "lens_eval.commands.score:score",
     "calibrate": "lens_eval.commands.score:calibrate",
     "tasks": "lens_eval.commands.data:tasks",
@@ -90,6 +92,7 @@ def languages() -> None:
 
     for language in LANGUAGES.values():
         typer.echo(f"{language.code}\t{language.name}\t{', '.join(language.scripts)}")
+    typer.echo("next: lens score FILES --language CODE", err=True)
 
 
 EXTRAS: dict[str, str] = {

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lens_eval.base.errors import UserError, did_you_mean
-from lens_eval.commands.options import read_codes
+from lens_eval.commands.options import read_codes, say_next
 
 
 def tasks(
@@ -30,6 +30,7 @@ def tasks(
     for row in rows:
         items = "-" if row.items is None else str(row.items)
         typer.echo(f"{row.task}\t{row.language}\t{items}\t{row.review}\t{row.source}")
+    say_next("lens eval --model MODEL --tasks TASK --output FOLDER", err=True)
 
 
 def fetch(
@@ -48,3 +49,4 @@ def fetch(
             f"nothing to fetch for {group!r}{did_you_mean(group, ARCHIVES)}; known: {', '.join(ARCHIVES)}"
         )
     typer.echo(download(ARCHIVES[group], output or data_dir() or fetched_folder()))
+    say_next(f"lens eval --model MODEL --tasks {group} --output FOLDER", err=True)

@@ -46,7 +46,7 @@ def doctor(
     Shows the first prompt of each task as it is fed. Ends with status 1 where a check fails.
     """
     from lens_eval.base.progress import progress
-    from lens_eval.commands.options import read_backend, read_codes, read_pairs
+    from lens_eval.commands.options import read_backend, read_codes, read_pairs, say_next
     from lens_eval.doctor.examination import examine
     from lens_eval.doctor.patient import admit
     from lens_eval.runs.recipe import Backend
@@ -69,7 +69,9 @@ def doctor(
         )
     show(found, full)
     if found.failed:
+        say_next("mend what failed, and ask again")
         raise typer.Exit(1)
+    say_next(f"lens eval --model {model} --tasks {tasks} --output FOLDER")
 
 
 def show(found: Examination, full: bool = False, console: Console | None = None) -> None:

@@ -13,7 +13,7 @@ import typer
 from lens_eval.base.errors import UserError
 from lens_eval.base.reading import parse_json
 from lens_eval.base.terminal import make_console
-from lens_eval.commands.options import say
+from lens_eval.commands.options import say, say_next
 from lens_eval.judge.judging import judge_what_is_new
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def judge(
     _show(rows)
     _show_tokens([judgements[key] for key in {a.key(model) for a in answers} if key in judgements], prices)
     failed = sum(row.failed for row in rows)
-    say(f"grades: {folder}; `lens compare {run}` shows them with intervals")
+    say(f"grades: {folder}")
     if failed:
         say(f"lens: {failed} answers have no grade (see {file}); they are left out of the means", err=True)
         own = {answer.key(model) for answer in answers}
@@ -76,6 +76,7 @@ def judge(
             say(f"lens: {count} of them: {cause}", err=True)
     if answers and failed == len(answers):
         raise typer.Exit(1)
+    say_next(f"lens compare {run} shows the grades with intervals")
 
 
 def _extra(text: str | None) -> dict[str, Any]:

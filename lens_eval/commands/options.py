@@ -47,6 +47,15 @@ def say(text: str, nl: bool = True, err: bool = False) -> None:
     typer.echo(visible(text), nl=nl, err=err)
 
 
+def say_next(words: str, err: bool = False) -> None:
+    """The last line of a command: what to do next, a command to be copied where there is one.
+
+    Args:
+        err: for commands whose standard output is read by programs.
+    """
+    say(f"next: {words}", err=err)
+
+
 def _plain_value(text: str) -> Any:
     from lens_eval.base import settings_files
 

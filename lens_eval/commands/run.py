@@ -12,7 +12,8 @@ import typer
 from lens_eval.base.errors import UserError, did_you_mean
 from lens_eval.base.files import check_outputs, make_folder
 from lens_eval.base.redaction import hide, visible
-from lens_eval.commands.options import read_backend, read_codes, read_pairs, say
+from lens_eval.commands import completion
+from lens_eval.commands.options import read_backend, read_codes, read_pairs, say, say_next
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
 def reproduce(
     recipe: Annotated[
-        Path, typer.Argument(help="Recipe file (YAML), or a recipe of this project by name: demo.")
+        Path,
+        typer.Argument(
+            help="Recipe file (YAML), or a recipe of this project by name: demo.",
+            autocompletion=completion.recipes,
+        ),
     ],
     output: Annotated[Path | None, typer.Option(help="Folder of the run [default: results/<name>].")] = None,
     plan: Annotated[
@@ -34,7 +39,9 @@ def reproduce(
     backbone: Annotated[
         str | None, typer.Option(help="Another backbone: hub id, folder, GGUF file, or `builtin`.")
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="Another backend: hf or vllm.")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Another backend: hf or vllm.", autocompletion=completion.backends)
+    ] = None,
     gen_kwargs: Annotated[
         str | None, typer.Option(help="For all generation: max_gen_toks=256,... (or the recipe's).")
     ] = None,
@@ -68,7 +75,8 @@ def reproduce(
         return
     outcome = run(checked, output, device=device, ray=ray, cpus=ray_cpus, command=_command(), say=_say)
     # Nothing is published about a simulated model.
-    _end(outcome, directions=None if checked.simulated else output_of(checked, output))
+    folder = output_of(checked, output)
+    _end(outcome, folder, directions=None if checked.simulated else folder)
 
 
 def evaluate(
@@ -79,7 +87,7 @@ def evaluate(
     output: Annotated[Path, typer.Option(help="Folder for results, samples and tables.")],
     languages: Annotated[str | None, typer.Option(help="Only tasks in these languages, e.g. en,zh.")] = None,
     adapter: Annotated[str | None, typer.Option(help="PEFT adapter to load on the model.")] = None,
-    backend: Annotated[str, typer.Option(help="hf or vllm.")] = "hf",
+    backend: Annotated[str, typer.Option(help="hf or vllm.", autocompletion=completion.backends)] = "hf",
     model_args: Annotated[
         str | None, typer.Option(help="More lm_eval model arguments: dtype=bfloat16,...")
     ] = None,
@@ -120,7 +128,7 @@ def evaluate(
         seeds=(seed,),
     )
     changed = with_changes(recipe, limit=limit, gen_kwargs=read_pairs(gen_kwargs, "--gen-kwargs"))
-    _end(run(changed, output, device=device, command=_command(), say=_say))
+    _end(run(changed, output, device=device, command=_command(), say=_say), output)
 
 
 def compare(
@@ -179,6 +187,10 @@ def compare(
         published.show(pairs) if format is None else say("\n" + published.to_markdown(pairs), nl=False)
     if checked is not None:
         findings.show(checked) if format is None else say("\n" + findings.to_markdown(checked), nl=False)
+    if output is not None:
+        say_next(f"open {output / 'report.html'} in a browser", err=True)
+    elif format is None:
+        say_next(f"lens compare {' '.join(runs)} --output FOLDER writes these tables and a page", err=True)
 
 
 def _check_folder(output: Path, runs: Sequence[str], paper: Path | None) -> None:
@@ -244,9 +256,10 @@ def report(
     name = str(document.get("name") or run.resolve().name)
     result = compare_scores(scores, name=name, holes=holes, run=document)
     say(str(page.write_of_run(run, result, scores, output=file)))
+    say_next(f"open {file} in a browser", err=True)
 
 
-def _end(outcome: Outcome, directions: Path | None = None) -> None:
+def _end(outcome: Outcome, folder: Path, directions: Path | None = None) -> None:
     """Show the table, and the directions that the run in `directions` shows; status 1 where a cell failed."""
     if outcome.comparison is not None:
         from lens_eval.results.tables import show
@@ -266,6 +279,7 @@ def _end(outcome: Outcome, directions: Path | None = None) -> None:
             err=True,
         )
         raise typer.Exit(outcome.status)
+    say_next(f"open {folder / 'report.html'} in a browser; lens card {folder}")
 
 
 def _say(line: str) -> None:

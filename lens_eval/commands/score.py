@@ -5,22 +5,34 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import check_outputs, write_text
 from lens_eval.base.reading import require_file
-from lens_eval.commands.options import read_codes, say
+from lens_eval.commands import completion
+from lens_eval.commands.options import read_codes, say, say_next
 
-_Detector = Annotated[str, typer.Option("--detector", help="lingua, langdetect, or fasttext:FILE.")]
+_Detector = Annotated[
+    str,
+    typer.Option(
+        "--detector", help="lingua, langdetect, or fasttext:FILE.", autocompletion=completion.detectors
+    ),
+]
 _Central = Annotated[str, typer.Option("--central", help="The central language.")]
 _Files = Annotated[
     list[str] | None,
-    typer.Argument(help="lm_eval samples, JSONL, CSV or TSV, gzip too; - is standard input."),
+    typer.Argument(
+        help="Files, or folders of them: lm_eval samples, logs of chat APIs, JSONL, CSV, TSV (gzip too), "
+        "Parquet, Arrow; - is standard input."
+    ),
 ]
-_Text = Annotated[str | None, typer.Option("--text", help="Field of the response (dots for nested ones).")]
+_Text = Annotated[
+    str | None,
+    typer.Option("--text", help="Field of the response; dots lead deeper: choices.0.message.content."),
+]
 _Language = Annotated[
     str | None,
     typer.Option(
@@ -66,6 +78,18 @@ _Verdicts = Annotated[
     typer.Option("--verdicts", help="Write outcome, language and form of every response here (JSONL)."),
 ]
 _Processes = Annotated[int, typer.Option("--processes", min=0, help="At most so many; 0: one a core.")]
+_FailAbove = Annotated[
+    float | None,
+    typer.Option("--fail-above", help="Exit with status 1 if more than so many % are off-target."),
+]
+_MaxUndetermined = Annotated[
+    float | None,
+    typer.Option("--max-undetermined", help="Exit with status 1 if more than so many % are undetermined."),
+]
+_FailLoops = Annotated[
+    float | None,
+    typer.Option("--fail-loops", help="Exit with status 1 if more than so many % are loops."),
+]
 
 
 def score(
@@ -87,42 +111,55 @@ def score(
     output: _Output = None,
     verdicts: _Verdicts = None,
     processes: _Processes = 0,
+    fail_above: _FailAbove = None,
+    max_undetermined: _MaxUndetermined = None,
+    fail_loops: _FailLoops = None,
 ) -> None:
     """Judge in which language responses are: how often on target, in the central language, in another one.
 
-    Takes lm_eval's samples of any generation task, or JSONL/CSV with --text FIELD and --language FIELD.
+    Takes lm_eval's samples of any generation task, logs of chat APIs, or JSONL, CSV and Parquet with --text
+    FIELD and --language FIELD. The limits in percent hold for every language asked for.
     """
-    from lens_eval.language.files.read import Fields
-    from lens_eval.language.files.report import make_report, render
+    from lens_eval.language.files.fields import Fields
+    from lens_eval.language.files.gates import Gate, failures
+    from lens_eval.language.files.inputs import files_of
+    from lens_eval.language.files.report import make_report
     from lens_eval.language.files.score import Settings, score_files, verdict_file
-    from lens_eval.language.languages import DEFAULT_LANGUAGES
 
     form = _format(format, output)
-    _check(protocol, words)
+    limits = {"off_target": fail_above, "undetermined": max_undetermined, "loop": fail_loops}
+    gates = [Gate(rate, percent) for rate, percent in limits.items() if percent is not None]
+    _check(protocol, words, gates)
     names = files or (["-"] if not sys.stdin.isatty() else [])
     if not names:
         raise UserError("name files to score, or pipe responses in: lens score samples_*.jsonl")
-    candidates = DEFAULT_LANGUAGES
-    if languages:
-        candidates = read_codes(languages)
-    inputs = [*(name for name in names if name != "-"), *_detector_file(detector)]
-    check_outputs((output, verdicts), [*inputs, *([words] if words else [])])
+    candidates = read_codes(languages) or Settings.candidates
+    read = [*(name for name in files_of(names) if name != "-"), *_detector_file(detector)]
+    check_outputs((output, verdicts), [*read, *([words] if words else [])])
     settings = Settings(central, candidates, detector, split_chinese, protocol, str(words) if words else None)
     fields = Fields(text, language, prompt, item, correct)
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with verdict_file(verdicts) as on_verdict:
         options = {"strict": strict, "processes": processes or available, "delimiter": _delimiter(delimiter)}
         scores = score_files(names, fields, settings, on_verdict=on_verdict, **options)  # type: ignore[arg-type]
-    report = make_report(scores)
-    if output:
-        write_text(output, render(report, form or "md"))
-        say(render(report, "md"), nl=False)
-    else:
-        say(render(report, form or "md"), nl=False)
+    _show(make_report(scores), form, output)
     if scores.broken_count:
         typer.echo(
             f"lens: {scores.broken_count} lines could not be read; --strict stops at the first", err=True
         )
+    if failed := failures(gates, scores.languages):
+        say(f"lens: over the limit: {'; '.join(failed)}", err=True)
+        raise typer.Exit(1)
+    if verdicts is None and not gates:
+        say_next("lens score FILES --verdicts FILE shows the verdict on every response", err=True)
+
+
+def _show(report: dict[str, Any], form: str | None, output: Path | None) -> None:
+    from lens_eval.language.files.report import render
+
+    if output:
+        write_text(output, render(report, form or "md"))
+    say(render(report, "md" if output else form or "md"), nl=False)
 
 
 def _detector_file(detector: str) -> list[str]:
@@ -138,10 +175,12 @@ def _delimiter(given: str | None) -> str | None:
     return sign
 
 
-def _check(protocol: str, words: Path | None) -> None:
+def _check(protocol: str, words: Path | None, gates: list[Any]) -> None:
     """Refuse what can be refused before any response is read."""
     if protocol not in ("lens", "lcb"):
         raise UserError(f"unknown protocol {protocol!r}; known: lens, lcb")
+    if protocol == "lcb" and gates:
+        raise UserError("limits hold for the rates of --protocol lens; lcb has pass rates")
     if words:
         require_file(words, "word list")
 
@@ -209,3 +248,4 @@ def calibrate(
         say(render_calibration(report, "md"), nl=False)
     else:
         say(render_calibration(report, form or "md"), nl=False)
+    say_next("lens score FILES shows this floor beside each rate", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ import typer
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.redaction import note_settings, visible
-from lens_eval.commands.options import read_codes, say
+from lens_eval.commands import completion
+from lens_eval.commands.options import read_codes, say, say_next
 from lens_train.methods import METHODS
 
 Model = Annotated[
@@ -57,6 +59,9 @@ def probe(
     codes, pivot = _languages(languages, central)
     written = probe_folder(model, data, LensConfig.build(codes, pivot, settings), output, device)
     say(f"subspaces of {written.agnostic.shape[0]} layers, rank {written.specific.shape[1]}: {output}")
+    parts = ["lens", "train", "--model", model, "--data", data, "--languages", languages]
+    parts += ["--subspaces", str(output), "--output", str(output.with_name(output.name + "-lens"))]
+    say_next(shlex.join(parts))
 
 
 def train(
@@ -71,6 +76,7 @@ def train(
             "--method",
             help="; ".join(f"{name}: {each.help}" for name, each in METHODS.items())
             + "; or your own as module:function.",
+            autocompletion=completion.methods,
         ),
     ] = "lens",
     subspaces: Subspaces = None,
@@ -82,11 +88,16 @@ def train(
     limit: Limit = None,
     seed: Seed = 0,
     device: Device = "auto",
+    report_to: Annotated[
+        str | None,
+        typer.Option("--report-to", help="Log to tensorboard, wandb, trackio, ... too; separated by commas."),
+    ] = None,
 ) -> None:
     """Train a variant of a model: Lens, or a baseline by name."""
     from lens_eval.mini import resolve_data
-    from lens_train import methods
     from lens_train.job import Job
+    from lens_train.methods import process
+    from lens_train.publish import trained
 
     settings = _settings(config, set_, template)
     given = {
@@ -98,8 +109,8 @@ def train(
     settings |= {name: value for name, value in given.items() if value}
     codes, pivot = _languages(languages, central)
     job = Job(method, model, resolve_data(data), codes, output, pivot, seed, device, settings)
-    methods.train(job)
-    if methods.process() == 0:
+    trained.train(job, [name.strip() for name in (report_to or "").split(",") if name.strip()])
+    if process() == 0:
         _show_outcome(replace(job, data=Path(data)))
 
 
@@ -151,9 +162,8 @@ def sweep(
     job = Job("lens", model, resolve_data(data), codes, output, pivot, seed, device, settings)
     request = Request(job, data, resolve_data(dev_data), asked, margin / 100, dev_limit, max_new_tokens)
     outcome = run(request, _say)
-    say("")
+    say(f"\nwritten: {output}\n")
     tables.show(outcome)
-    say(f"written: {output}")
 
 
 def assess(
@@ -193,6 +203,7 @@ def diagnose(
 
         for path in draw_run(run, document):
             say(f"written: {path}")
+    say_next(f"lens eval --model {run} --tasks TASKS --output {run.with_name(run.name + '-eval')}")
 
 
 def merge(
@@ -202,9 +213,12 @@ def merge(
 ) -> None:
     """Merge a delta into its base, giving a whole checkpoint."""
     from lens_train.export import merge as merge_delta
+    from lens_train.publish.card import write_card
 
     merge_delta(delta, model, output)
+    write_card(output, fresh=True)
     say(f"written: {output}")
+    say_next(f"lens chat {output} --versus {model}")
 
 
 def _show_outcome(job: Any) -> None:
@@ -218,8 +232,10 @@ def _show_outcome(job: Any) -> None:
     for line in [*said, *([""] if said else [])]:
         say(line)
     say(f"written: {job.output}")
-    for command in next_commands.next_commands(job, variant):
-        say(f"next: {command}")
+    for command in next_commands.next_commands(job, variant) or [
+        f"lens chat {job.model} --versus {job.output}"
+    ]:
+        say_next(command)
 
 
 def _languages(languages: str, central: str) -> tuple[tuple[str, ...], str]:

@@ -144,11 +144,14 @@ def report(results: Sequence[Calibration], judge: Judge, second: Judge | None, s
 
 def gold_files(names: Sequence[str], text: str | None, language: str | None) -> dict[str, list[str]]:
     """Read gold texts from files, as `lens score` does; raises `UserError` if there are none."""
-    from lens_eval.language.files.read import Fields, Response, Source
+    from lens_eval.language.files.fields import Fields
+    from lens_eval.language.files.inputs import files_of
+    from lens_eval.language.files.read import Source
+    from lens_eval.language.files.response import Response
     from lens_eval.language.languages import normalise_code
 
     texts: dict[str, list[str]] = {}
-    for name in names:
+    for name in files_of(names):
         for row in Source(name, Fields(text, language)):
             if isinstance(row, Response) and row.text:
                 texts.setdefault(normalise_code(row.language), []).append(row.text)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lens_eval.language.detectors import FastText, get_detector
-from lens_eval.language.files.read import Response
+from lens_eval.language.files.response import Response
 from lens_eval.language.files.tally import Scorer, Tally
 from lens_eval.language.languages import DEFAULT_LANGUAGES, find_code, normalise_code
 from lens_eval.language.off_target import UNDETERMINED, Judge

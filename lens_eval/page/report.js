@@ -73,13 +73,4 @@
   };
   if (language) for (const control of [language, variant, differing]) control.addEventListener("change", filter);
 
-  // Paper has no button to open what is closed.
-  let opened = [];
-  window.addEventListener("beforeprint", () => {
-    opened = all("details:not([open])");
-    for (const part of opened) part.open = true;
-  });
-  window.addEventListener("afterprint", () => {
-    for (const part of opened) part.open = false;
-  });
 })();

@@ -24,8 +24,10 @@ from lens_eval.base.metrics import CORRECTNESS, first_of, label, metric_of
 from lens_eval.base.statistics import Interval
 from lens_eval.language.languages import LANGUAGES
 from lens_eval.page import charts, shown_answers, training_charts
+from lens_eval.page.downloads import downloads
 from lens_eval.results import findings, tables, training_record
 from lens_eval.results.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, main_metrics
+from lens_eval.results.headline import headline
 from lens_eval.results.read import Scores
 
 FILE = "report.html"
@@ -109,7 +111,9 @@ def to_html(
         style=style,
         script=script,
         policy=_policy(style, script),
-        summary=summary(comparison),
+        headline=headline(comparison),
+        summaries=summaries(comparison),
+        downloads=downloads(comparison),
         families=[_family(comparison, family) for family in comparison.families],
         off_target=off_target_charts(comparison),
         against=accuracy_charts(comparison),
@@ -221,23 +225,26 @@ def _policy(style: str, script: str) -> str:
 # --- tables ----------------------------------------------------------------------------------------
 
 
-def summary(comparison: Comparison) -> Table:
-    """Every family's main metrics: the average, or the one language there is, and the central language."""
-    places: list[tuple[str, str, str]] = []
-    heads: list[Column] = []
-    for family in comparison.families:
-        metrics, main = main_metrics(comparison, family), tables.columns(comparison, family)[0]
-        places += [(family, metric, main) for metric in metrics]
-        heads += [Column(main, label(metric), family, "plain") for metric in metrics]
-        central = comparison.central[family]
-        if central and central != main:
-            places.append((family, metrics[0], central))
-            heads.append(Column(central, label(metrics[0]), f"{family}, {central}", "central"))
+def summaries(comparison: Comparison) -> list[tuple[str, str, Table]]:
+    """Per family its size and one table of its main metrics: the average, or the one language there is, and
+    the central language last."""
+    return [
+        (family, tables.size_line(comparison, family), _summary(comparison, family))
+        for family in comparison.families
+    ]
+
+
+def _summary(comparison: Comparison, family: str) -> Table:
+    metrics, main = main_metrics(comparison, family), tables.columns(comparison, family)[0]
+    where = tables.column_name(comparison, family, main)
+    places = [(metric, main) for metric in metrics]
+    heads = [Column(main, label(metric), where, "plain") for metric in metrics]
+    central = comparison.central[family]
+    if central and central != main:
+        places.append((metrics[0], central))
+        heads.append(Column(central, label(metrics[0]), f"{central} (central)", "central"))
     rows = tuple(
-        (
-            variant,
-            tuple(_cell(comparison, family, metric, variant, place) for family, metric, place in places),
-        )
+        (variant, tuple(_cell(comparison, family, metric, variant, place) for metric, place in places))
         for variant in comparison.variants
     )
     return Table("At a glance", "", tuple(heads), rows)
@@ -261,7 +268,7 @@ def _belongs(task: str, comparison: Comparison, family: str) -> bool:
 
 
 def table(comparison: Comparison, family: str, metric: str) -> Table:
-    """One metric of a family with every language: averages first and last, the central language apart."""
+    """One metric of a family with every language: averages first, the central language last and apart."""
     heads = tuple(_columns(comparison, family))
     rows = tuple(
         (variant, tuple(_cell(comparison, family, metric, variant, head.language) for head in heads))
@@ -276,13 +283,13 @@ def _columns(comparison: Comparison, family: str) -> Iterator[Column]:
         if language == AVERAGE:
             without = f"without {central}" if central else "all languages"
             yield Column(language, tables.column_name(comparison, family, language), without, "average")
+            if any(key[0] == family and key[3] == AVERAGE_ALL for key in comparison.entries):
+                count = len(comparison.languages[family])
+                yield Column(AVERAGE_ALL, f"average of {count}", f"with {central}", "average")
         else:
             kind = "central" if language == central and language else "plain"
             head = tables.column_name(comparison, family, language)
             yield Column(language, head, language_name(language), kind)
-    if any(key[0] == family and key[3] == AVERAGE_ALL for key in comparison.entries):
-        count = len(comparison.languages[family])
-        yield Column(AVERAGE_ALL, f"average of {count}", f"with {central}", "average")
 
 
 def _cell(comparison: Comparison, family: str, metric: str, variant: str, language: str) -> Cell | None:

@@ -66,10 +66,21 @@ class Comparison:
     notes: tuple[str, ...] = ()
     run: Mapping[str, Any] = field(default_factory=dict)
     """`run.json` of `lens reproduce`, where there is one: recipe, environment, costs."""
+    rivals: Mapping[tuple[str, str], Mapping[str, Interval]] = field(default_factory=dict)
+    """(family, metric) -> variant -> paired difference of the Lens row to it, on the family's average."""
 
     def get(self, family: str, metric: str, variant: str, language: str) -> Entry | None:
         """The entry, or None for a hole."""
         return self.entries.get((family, metric, variant, language))
+
+
+def lens_row(variants: Sequence[str], reference: str) -> str | None:
+    """The variant that is Lens, by its name; of several the first; None if there is none."""
+    others = [name for name in variants if name != reference]
+    found = [name for name in others if name == "lens"] or [
+        name for name in others if name.startswith("lens")
+    ]
+    return found[0] if found else None
 
 
 # --- comparing ---------------------------------------------------------------------------------
@@ -98,12 +109,7 @@ def compare(
     for word in allow:
         if word not in CHECKS:
             raise UserError(f"unknown check {word!r}{did_you_mean(word, CHECKS)}; known: {', '.join(CHECKS)}")
-    variants = tuple(dict.fromkeys([s.variant for s in scores] + [h.variant for h in holes]))
-    if not variants:
-        raise UserError("no results to compare")
-    if run and run.get("variants"):
-        known = [v for v in run["variants"] if v in variants]
-        variants = tuple(known + [v for v in variants if v not in known])
+    variants = _variants(scores, holes, run or {})
     if reference is None:
         reference = (run or {}).get("reference") or ("backbone" if "backbone" in variants else variants[0])
     if reference not in variants:
@@ -134,7 +140,17 @@ def compare(
         holes=tuple(holes),
         notes=tuple(notes),
         run=run or {},
+        rivals={} if "items" in allow else builder.rivals(lens_row(variants, reference)),
     )
+
+
+def _variants(scores: Sequence[Scores], holes: Sequence[Hole], run: Mapping[str, Any]) -> tuple[str, ...]:
+    """The variants in the order of the run, then those that it does not name."""
+    found = dict.fromkeys([*(s.variant for s in scores), *(h.variant for h in holes)])
+    if not found:
+        raise UserError("no results to compare")
+    known = [name for name in run.get("variants") or () if name in found]
+    return tuple(dict.fromkeys([*known, *found]))
 
 
 def _left_out(run: Mapping[str, Any]) -> list[str]:
@@ -269,6 +285,30 @@ class _Builder:
                             entries[family, metric, variant, language] = entry
         return entries
 
+    def rivals(self, subject: str | None) -> dict[tuple[str, str], dict[str, Interval]]:
+        found: dict[tuple[str, str], dict[str, Interval]] = {}
+        for family in self.families:
+            _, parts = next(iter(self._groups(family)))
+            for metric in (m for m in self.metrics[family] if metric_of(m).main):
+                for variant in self.variants:
+                    if subject is None or variant in (subject, self.reference):
+                        continue
+                    difference = self._difference(family, metric, subject, variant, parts)
+                    if difference is not None:
+                        found.setdefault((family, metric), {})[variant] = difference
+        return found
+
+    def _difference(
+        self, family: str, metric: str, variant: str, to: str, parts: tuple[str, ...]
+    ) -> Interval | None:
+        """The paired difference of two variants; None where one has no number."""
+        ours, theirs = (self._values(family, metric, name, parts) for name in (variant, to))
+        if ours is None or theirs is None:
+            return None
+        if any(self._unjudged(family, metric, name, parts) for name in (variant, to)):
+            return None
+        return self._design(family, variant, parts).difference(ours, theirs)
+
     def _groups(self, family: str) -> Iterator[tuple[str, tuple[str, ...]]]:
         languages = self.languages[family]
         others = tuple(code for code in languages if code != self.central[family])
@@ -289,10 +329,9 @@ class _Builder:
         if plain_name(metric) in OF_JUDGED and self._unjudged(family, metric, variant, parts):
             return None
         design = self._design(family, variant, parts)
-        base = None
-        if paired and variant != self.reference and not self._unjudged(family, metric, self.reference, parts):
-            base = self._values(family, metric, self.reference, parts)
-        difference = None if base is None else design.difference(values, base)
+        difference = None
+        if paired and variant != self.reference:
+            difference = self._difference(family, metric, variant, self.reference, parts)
         return Entry(
             variant,
             family,

@@ -15,6 +15,7 @@ from lens_eval.base.plain_tables import SIMULATED, bounds, markdown_cell, percen
 from lens_eval.base.separated import write_csv
 from lens_eval.base.terminal import make_console
 from lens_eval.results.compare import AVERAGE, AVERAGE_ALL, Comparison, Entry, main_metrics
+from lens_eval.results.headline import headline
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -125,6 +126,8 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
     width = min(console.width, 80)
     title = comparison.name or "comparison"
     console.print(f"[bold]{escape(title)}[/bold]" + (" (simulated)" if comparison.simulated else ""))
+    if said := headline(comparison):
+        console.print(escape(said), width=width)
     family = ""
     for own, metric in _tables(comparison):
         if own != family:
@@ -205,6 +208,8 @@ def to_markdown(comparison: Comparison) -> str:
     """All tables for reading, with the paired difference of the average (or the only column)."""
     simulated = " (simulated)" if comparison.simulated else ""
     lines = [f"# {markdown_cell(comparison.name) or 'Comparison'}{simulated}", ""]
+    if said := headline(comparison):
+        lines += [f"**{markdown_cell(said)}**", ""]
     if comparison.simulated:
         lines += [f"**{SIMULATED[0].upper() + SIMULATED[1:]}.**", ""]
     lines += [" ".join(legend(comparison, markdown_cell(comparison.reference))), ""]
@@ -216,7 +221,7 @@ def to_markdown(comparison: Comparison) -> str:
             lines += [f"## {markdown_cell(family)}{simulated}", "", f"{size}.", ""]
             lines += summary(comparison, family)
         lines += [f"### {markdown_cell(label(metric))}, %{simulated}", ""]
-        lines += [*_markdown_table(comparison, family, metric), ""]
+        lines += [*markdown_table(comparison, family, metric), ""]
     if comparison.holes:
         lines += ["## Missing", ""]
         lines += [
@@ -251,7 +256,8 @@ def summary(comparison: Comparison, family: str) -> list[str]:
     return [*lines, ""]
 
 
-def _markdown_table(comparison: Comparison, family: str, metric: str) -> list[str]:
+def markdown_table(comparison: Comparison, family: str, metric: str) -> list[str]:
+    """One metric of a family: a line per variant, a column per language."""
     own = columns(comparison, family)
     main = own[0]
     head = ["variant", column_name(comparison, family, main), f"difference to {comparison.reference}"]
@@ -350,6 +356,7 @@ def to_json(comparison: Comparison) -> str:
     document = {
         "name": comparison.name,
         "simulated": comparison.simulated,
+        "headline": headline(comparison),
         "reference": comparison.reference,
         "variants": comparison.variants,
         "languages": comparison.languages,

@@ -19,6 +19,7 @@ from lens_eval.runs.sources import adapter_folder, model_arguments
 from lens_eval.runs.task_index import EvalTask
 from lens_train.job import VARIANT_FILE
 from lens_train.methods import METHODS, input_files, method_of
+from lens_train.publish.base_files import is_about
 
 CELL_FILE = "cell.json"
 PATH_ARGUMENTS = ("tokenizer", "chat_template")
@@ -145,7 +146,7 @@ class Identities:
         return self._models[name]
 
     def _adapter(self, name: str | None) -> str | None:
-        """Hash of an adapter's files, whatever model they name."""
+        """Hash of an adapter's files, whatever model they name; its card and licence decide no number."""
         if name is not None and name not in self._hashes:
             self._hashes[name] = file_hash_of_variant(adapter_folder(name))
         return None if name is None else self._hashes[name]
@@ -166,7 +167,7 @@ def variant_files(folder: Path) -> list[Path]:
     return sorted(
         file
         for file in folder.iterdir()
-        if file.suffix in kinds and file.is_file() and file.name != VARIANT_FILE
+        if file.suffix in kinds and file.is_file() and file.name != VARIANT_FILE and not is_about(file)
     )
 
 

@@ -54,7 +54,7 @@ class Workplace:
     def train(self, row: Row, model: Path) -> bool:
         """Train a row into the folder `model`; False where that was done before."""
         from lens_train.job import VARIANT_FILE
-        from lens_train.methods import train
+        from lens_train.publish.trained import train
 
         if (model / VARIANT_FILE).is_file():
             return False

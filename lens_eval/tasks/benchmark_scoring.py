@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from lens_eval.language.confusion_benchmark import WORD_CHECKED, make_lcb_scorer
-from lens_eval.language.files.read import Response
+from lens_eval.language.files.response import Response
 from lens_eval.language.files.tally import Scorer, Tally
 from lens_eval.tasks.letters import read_letter
 from lens_eval.tasks.math_answers import read_boxed, same_value

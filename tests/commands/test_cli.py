@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from lens_eval.base.project import VERSION
+
+ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "transformers", "lm_eval", "vllm", "pandas", "datasets")
 
 
@@ -65,3 +70,85 @@ def test_module_names_resolve_without_running_anything() -> None:
     done = run("backbone")
     assert done.returncode == 0
     assert done.stdout.strip().endswith("backbone")
+
+
+def as_lens(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The installed command's own name, which shells complete and help texts show."""
+    code = "import sys; sys.argv[0] = 'lens'; from lens_eval.commands.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
+    )
+
+
+def test_short_help_and_the_version() -> None:
+    assert as_lens("--version").stdout.strip() == VERSION
+    assert as_lens("-h").stdout == as_lens("--help").stdout
+    assert as_lens("score", "-h").stdout == as_lens("score", "--help").stdout != ""
+
+
+def test_help_is_whole_at_80_columns() -> None:
+    from typer.main import get_command
+
+    from lens_eval.commands.cli import app
+
+    group = get_command(app)
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        shown = as_lens(name, "--help", COLUMNS="80", TERMINAL_WIDTH="80").stdout
+        assert max(map(len, shown.splitlines())) <= 80, name
+        assert "…" not in shown
+        words = " ".join(shown.split())
+        for parameter in command.params:
+            text = " ".join((getattr(parameter, "help", None) or "").split())
+            assert text in words, f"{name}: {text}"
+
+
+def test_shells_complete_commands_options_and_values() -> None:
+    def completed(*words: str) -> list[str]:
+        typed = " ".join(["lens", *words])
+        done = as_lens(_LENS_COMPLETE="complete_bash", COMP_WORDS=typed, COMP_CWORD=str(len(words)))
+        return done.stdout.split()
+
+    assert completed("sc") == ["score"]
+    assert "--fail-above" in completed("score", "--fail")
+    assert completed("train", "--method", "xsft_") == ["xsft_large", "xsft_lora", "xsft_top"]
+    assert "demo" in completed("reproduce", "de")
+    assert completed("eval", "--backend", "v") == ["vllm"]
+    assert "complete" in as_lens("--show-completion", "bash", SHELL="/bin/bash").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("languages",), "lens score"),
+        (("tasks", "--languages", "sw"), "lens eval"),
+        (("score", "{replies}", "--language", "sw"), "--verdicts"),
+        (("calibrate", "--languages", "en,sw", "--lengths", "0"), "lens score"),
+        (("compare", "{demo}"), "--output FOLDER"),
+        (("push", "{variant}", "a/b", "--dry-run"), "lens push"),
+        (("card", "{variant}"), "--dry-run"),
+    ],
+)
+def test_the_last_line_says_what_to_do_next(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    (tmp_path / "r.jsonl").write_text('{"text": "Mvua itanyesha kesho asubuhi."}\n', encoding="utf-8")
+    places = {"replies": tmp_path / "r.jsonl", "demo": ROOT / "results" / "demo"}
+    if "{variant}" in arguments:
+        places["variant"] = trained(tmp_path / "variant")
+    done = run(*(word.format(**places) for word in arguments))
+    assert done.returncode == 0, done.stderr
+    last = (done.stderr or done.stdout).splitlines()[-1]
+    assert last.startswith("next: ")
+    assert words in last
+
+
+def trained(folder: Path) -> Path:
+    """A variant that takes no training."""
+    from lens_train import Job, train
+
+    settings = {"bias": 5.0}
+    data = ROOT / "lens_eval" / "mini" / "items" / "train.jsonl"
+    train(Job("bias", "builtin", data, ("en", "zh"), folder, device="cpu", settings=settings))
+    return folder

@@ -94,7 +94,7 @@ def test_formats_and_output_files(replies: Path, tmp_path: Path) -> None:
         (["{file}", "--format", "xml"], "known: md, csv, json"),
         (["{file}", "--output", "/nowhere/at/all.json"], "there is no folder /nowhere/at"),
         (["{file}", "--languages", "en,klingon"], "unknown language code 'klingon'"),
-        (["{folder}"], "is a folder; name its files"),
+        (["{folder}", "--language", "sw"], "no file of .* holds responses that can be read"),
     ],
 )
 def test_mistakes_are_said_in_one_sentence(

@@ -33,9 +33,11 @@ def test_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = "samples_x_sw_2026-01-02T03-04-05.678901.jsonl"
     Path(sample).write_text(json.dumps(row) + "\n", encoding="utf-8")
     Path("replies.csv").write_text("answer,lang\nMvua itanyesha kesho.,sw\n", encoding="utf-8")
+    Path("logs").mkdir()
+    (Path("logs") / "a.jsonl").write_text('{"text": "Mvua itanyesha kesho."}\n', encoding="utf-8")
     piped = json.dumps({"text": "Mvua itanyesha kesho."}) + "\n"
-    [shell] = [block for kind, block in BLOCKS if kind == "bash"]
-    for line in shell.strip().splitlines():
+    shells = [block for kind, block in BLOCKS if kind == "bash"]
+    for line in "\n".join(shell.strip() for shell in shells).splitlines():
         command = line.split("#")[0].split("|")[-1]
         words = [sample if "*" in word else word for word in shlex.split(command)]
         assert words[0] == "lens"

@@ -15,8 +15,9 @@ from lens_eval.language.confusion_benchmark import (
     normalise,
     tokenise,
 )
-from lens_eval.language.files.read import Fields, Response
+from lens_eval.language.files.fields import Fields
 from lens_eval.language.files.report import make_report, render
+from lens_eval.language.files.response import Response
 from lens_eval.language.files.score import Settings, score_files
 from lens_eval.language.files.tally import Tally
 

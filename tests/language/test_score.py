@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from lens_eval.base.errors import UserError
 from lens_eval.language.calibrate import built_in_sample
 from lens_eval.language.files import score
-from lens_eval.language.files.read import Broken, Fields, Response, Source
+from lens_eval.language.files.fields import Fields
+from lens_eval.language.files.read import Source
 from lens_eval.language.files.report import make_report, render
+from lens_eval.language.files.response import Broken, Response
 from lens_eval.language.files.score import Settings, score_files
 from lens_eval.language.files.tally import Tally
 

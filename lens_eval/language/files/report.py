@@ -39,6 +39,7 @@ def make_report(scores: Scores) -> dict[str, Any]:
         "files": scores.files,
         "broken_lines": scores.broken_count,
         "broken": [{"file": b.file, "line": b.line, "reason": b.reason} for b in scores.broken],
+        "left_out": [{"file": file, "reason": reason} for file, reason in scores.left_out],
     }
     languages = {code: scores.languages[code] for code in sorted(scores.languages)}
     if settings.protocol == "lcb":
@@ -141,17 +142,19 @@ def _joint(report: dict[str, Any]) -> list[str]:
     return [name for name in PARTIAL if name in report["overall"]]
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A rate, 0 to 1, in percent; a dash where there is none."""
     return "–" if value is None or math.isnan(value) else f"{100 * value:.1f}"
 
 
-def _with_interval(rates: dict[str, Any], name: str) -> str:
+def with_interval(rates: dict[str, Any], name: str) -> str:
+    """A rate of a report in percent, with its interval; a dash where there is none."""
     if rates.get(name) is None:
         return "–"
     if name not in rates["intervals"]:
-        return _percent(rates[name])
+        return percent(rates[name])
     low, high = rates["intervals"][name]
-    return f"{_percent(rates[name])} [{_percent(low)}, {_percent(high)}]"
+    return f"{percent(rates[name])} [{percent(low)}, {percent(high)}]"
 
 
 def _markdown(report: dict[str, Any]) -> str:
@@ -169,7 +172,7 @@ def _main_table(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     if report["protocol"] == "lcb":
         header = ["language", "n", "too short", "line pass rate %", "word pass rate %"]
         return header, [
-            [code, str(r["n"]), str(r["skipped"]), *(_with_interval(r, name) for name in _LCB_RATES)]
+            [code, str(r["n"]), str(r["skipped"]), *(with_interval(r, name) for name in _LCB_RATES)]
             for code, r in rows
         ]
     joint = _joint(report)
@@ -181,12 +184,12 @@ def _main_table(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         cells = [
             code,
             str(r["n"]),
-            *(_with_interval(r, name) for name in ("usable", "off_target")),
-            _percent(r.get("false_off_target_floor")),
-            *(_percent(r[name]) for name in (*OUTCOMES, "echo", "loop")),
+            *(with_interval(r, name) for name in ("usable", "off_target")),
+            percent(r.get("false_off_target_floor")),
+            *(percent(r[name]) for name in (*OUTCOMES, "echo", "loop")),
             str(round(r["empty"] * r["n"])),
         ]
-        table.append([*cells, *(_percent(r.get(name)) for name in joint)])
+        table.append([*cells, *(percent(r.get(name)) for name in joint)])
     return header, table
 
 
@@ -234,6 +237,10 @@ def _notes(report: dict[str, Any]) -> str:
             )
         if file["dialect"] not in ("", "comma, cells may be in quotes", "tab, quotes are text"):
             notes.append(f"{markdown_cell(file['name'])}: read with the delimiter {file['dialect']}.")
+    notes += [
+        f"{markdown_cell(each['file'])} is left out: {markdown_cell(each['reason'])}"
+        for each in report["left_out"]
+    ]
     if report["broken_lines"]:
         notes.append(f"{report['broken_lines']} lines could not be read and are in no rate:")
         notes += [
@@ -267,7 +274,7 @@ def render_calibration(report: dict[str, Any], form: str) -> str:
     if report["second_detector"]:
         second = report["second_detector"]
         cells = [
-            [language, "", *(_percent(e["agreement"]) for e in entries)]
+            [language, "", *(percent(e["agreement"]) for e in entries)]
             for language, entries in report["languages"].items()
         ]
         text += f"\nAgreement % with {second['name']} {second['version']} where both decide:\n\n"
@@ -287,6 +294,6 @@ def calibration_table(report: dict[str, Any]) -> str:
     """Return false off-target and undetermined rates by language and length as a Markdown table."""
     table = []
     for language, entries in report["languages"].items():
-        cells = [f"{_percent(e['false_off_target'])} / {_percent(e['undetermined'])}" for e in entries]
+        cells = [f"{percent(e['false_off_target'])} / {percent(e['undetermined'])}" for e in entries]
         table.append([language, str(max(each["n"] for each in entries)), *cells])
     return _table(_calibration_header(report), table)

@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import written_aside
-from lens_eval.language.files.read import Broken, Fields, Response, Source
+from lens_eval.language.files.fields import Fields
+from lens_eval.language.files.inputs import files_of
+from lens_eval.language.files.read import Source
+from lens_eval.language.files.response import Broken, Response
 from lens_eval.language.files.tally import Scorer, Tally
 from lens_eval.language.languages import DEFAULT_LANGUAGES, normalise_code
 from lens_eval.language.off_target import Judge, Verdict
@@ -31,6 +34,9 @@ _CHUNK = 256
 # Below this many responses a second process would cost more than it saves.
 _ALONE = 2048
 _BROKEN_SHOWN = 20
+
+OnVerdict = Callable[[Response, str, str], None]
+"""Called with a response, its outcome and the language it was answered in."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,8 @@ class Scores:
     files: list[dict[str, Any]] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
     broken_count: int = 0
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    """Files of folders that hold no responses to read, and why."""
 
     def add_broken(self, broken: Broken, strict: bool) -> None:
         if strict:
@@ -152,28 +160,24 @@ def score_files(
     *,
     strict: bool = False,
     processes: int = 1,
-    on_verdict: Callable[[Response, str, str], None] | None = None,
+    on_verdict: OnVerdict | None = None,
     delimiter: str | None = None,
 ) -> Scores:
-    """Score every response of the files ("-" is standard input).
+    """Score every response of the files and folders ("-" is standard input).
 
     Raises `UserError` if a file cannot be read or has no such fields, if no response at all could be read,
-    and with `strict` at the first line that could not. `on_verdict` is called with each response, its
-    outcome and the language it was answered in, in order.
+    and with `strict` at the first line that could not. A file of a folder that has no such fields is left
+    out; `Scores.left_out` names it. `on_verdict` is called with each response, its outcome and the language
+    it was answered in, in order.
     """
     scorer = make_scorer(settings)
-    kept = _looked_at(names, fields, delimiter)
     scores = Scores(settings)
-    for response_chunk, (tallies, verdicts, broken) in _results(
-        _chunks(_responses(names, fields, scores, strict, kept, delimiter)), scorer, settings, processes
-    ):
-        for code, tally in tallies.items():
-            scores.languages.setdefault(code, Tally()).merge(tally)
-        for each in broken:
-            scores.add_broken(each, strict)
-        if on_verdict:
-            for response, verdict in zip(response_chunk, verdicts, strict=True):
-                on_verdict(response, *verdict)
+    kept = _looked_at(files_of(names), fields, delimiter, scores)
+    if not kept and scores.left_out:
+        file, why = scores.left_out[0]
+        raise UserError(f"no file of {', '.join(names)} holds responses that can be read; {file}: {why}")
+    responses = _responses(kept, fields, scores, strict, delimiter)
+    count(responses, scorer, scores, strict=strict, processes=processes, on_verdict=on_verdict)
     if not scores.languages:
         read = ", ".join(f"{file['name']} (read as {file['kind']})" for file in scores.files)
         why = "no rows; one JSON object a line is needed, or CSV with a header"
@@ -184,8 +188,30 @@ def score_files(
     return scores
 
 
+def count(
+    responses: Iterator[Response],
+    scorer: Scorer,
+    scores: Scores,
+    *,
+    strict: bool = False,
+    processes: int = 1,
+    on_verdict: OnVerdict | None = None,
+) -> None:
+    """Judge responses and add them to `scores`; see `score_files`."""
+    for response_chunk, (tallies, verdicts, broken) in _results(
+        _chunks(responses), scorer, scores.settings, processes
+    ):
+        for code, tally in tallies.items():
+            scores.languages.setdefault(code, Tally()).merge(tally)
+        for each in broken:
+            scores.add_broken(each, strict)
+        if on_verdict:
+            for response, verdict in zip(response_chunk, verdicts, strict=True):
+                on_verdict(response, *verdict)
+
+
 @contextmanager
-def verdict_file(path: Path | None) -> Iterator[Callable[[Response, str, str], None] | None]:
+def verdict_file(path: Path | None) -> Iterator[OnVerdict | None]:
     """What `score_files` calls with each verdict to write it as a line of JSON; the file is there at the end.
 
     None where no file is asked for.
@@ -209,45 +235,50 @@ def verdict_file(path: Path | None) -> Iterator[Callable[[Response, str, str], N
         yield write
 
 
-def _looked_at(names: Sequence[str], fields: Fields, delimiter: str | None) -> dict[str, Source]:
+def _looked_at(
+    files: Mapping[str, bool], fields: Fields, delimiter: str | None, scores: Scores
+) -> dict[str, Source | None]:
     """Look at every input before the work starts; those that can be read only once stay open."""
-    kept: dict[str, Source] = {}
-    for name in names:
-        if name in kept:
-            raise UserError(f"{name} is named twice, and can be read only once")
-        source = Source(name, fields, delimiter)
-        if name == "-" or not Path(name).is_file():
-            kept[name] = source
-        else:
+    kept: dict[str, Source | None] = {}
+    for name, in_folder in files.items():
+        try:
+            source = Source(name, fields, delimiter)
+        except UserError as error:
+            if not in_folder:
+                raise
+            scores.left_out.append((name, str(error).removeprefix(f"{name}: ")))
+            continue
+        kept[name] = source
+        if name != "-" and Path(name).is_file():
             source.close()
+            kept[name] = None
     return kept
 
 
 def _responses(
-    names: Sequence[str],
+    kept: Mapping[str, Source | None],
     fields: Fields,
     scores: Scores,
     strict: bool,
-    kept: Mapping[str, Source],
     delimiter: str | None,
 ) -> Iterator[Response]:
     from lens_eval.base.progress import progress
 
-    total = None if kept else sum(Path(name).stat().st_size for name in names)
+    total = None if any(kept.values()) else sum(Path(name).stat().st_size for name in kept)
     done = 0
     with progress(label="scoring", total=total, unit="bytes") as bar:
-        for name in names:
-            source = kept.get(name) or Source(name, fields, delimiter)
-            for count, row in enumerate(source):
+        for name, opened in kept.items():
+            source = opened or Source(name, fields, delimiter)
+            for number, row in enumerate(source):
                 if isinstance(row, Broken):
                     scores.add_broken(row, strict)
                 else:
                     yield row
-                if not count % _CHUNK:
+                if not number % _CHUNK:
                     bar.update(done + source.position() - bar.n)
             done += source.position()
             scores.files.append(source.describe())
-            if strict and source.invalid_utf8:
+            if strict and source.first_invalid_utf8 is not None:
                 raise UserError(f"{source.name}, line {source.first_invalid_utf8}: invalid UTF-8 (--strict)")
             source.close()
 

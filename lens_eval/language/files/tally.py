@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from lens_eval.base.statistics import Interval, interval_of_sums
-from lens_eval.language.files.read import Response
+from lens_eval.language.files.response import Response
 
 # Items are told apart by a hash of this many values: memory stays flat however long the input is.
 _ITEM_BUCKETS = 2**16
