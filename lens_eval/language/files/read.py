@@ -26,6 +26,7 @@ PROMPT_FIELDS = ("doc.prompt", "prompt")
 CUT_FIELDS = ("cut_off", "finish_reason")
 """`cut_off` is 1 or 0, as in samples of Lens tasks; a `finish_reason` of `length` is a cut, as in APIs."""
 ITEM_FIELDS = ("id", "item_id", "doc_id")
+SOURCE_FIELD = "source"
 FILE_NAME = "the file name"
 _TIMESTAMP = re.compile(r"_\d{4}-\d\d-\d\dT[\d.:-]+$")
 # Codes that are also words of English: taken for a language only at the end of a file name.
@@ -48,6 +49,8 @@ class Response:
     file: str
     line: int
     cut: bool | None = None
+    source: str | None = None
+    """The data set its prompt is from, in files of the Language Confusion Benchmark."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,7 @@ class Source:
                 self.name,
                 line,
                 _cut(row),
+                _source(row),
             )
 
     def _set_up(self, rows: list[dict[str, Any]]) -> None:
@@ -304,6 +308,12 @@ def _cut(row: dict[str, Any]) -> bool | None:
         if found and isinstance(value, (bool, int, float)):
             return value >= 1
     return None
+
+
+def _source(row: dict[str, Any]) -> str | None:
+    """The data set a prompt is from, where its row tells."""
+    _, value = _look_up(row, SOURCE_FIELD)
+    return value if isinstance(value, str) and value else None
 
 
 def _nothing(row: dict[str, Any]) -> Any:
