@@ -239,10 +239,11 @@ def calibrate(
     texts = calibration.gold_files(files, text, language) if files else calibration.built_in_sample()
     if languages and not files:
         texts = {code: texts[code] for code in candidates if code in texts}
-    results = calibration.calibrate(texts, judge, cuts, other)
+    results = calibration.calibrate(calibration.askable(texts, judge), judge, cuts, other)
     named = ["/".join(Path(name).parts[-2:]) for name in files or ()]
     source = ", ".join(named) or "the built-in sample"
-    report = calibration.report(results, judge, other, source)
+    pairs = calibration.near_pairs(texts, judge) if files else ()
+    report = calibration.report(results, judge, other, source, pairs)
     if output:
         write_text(output, render_calibration(report, form or "md"))
         say(render_calibration(report, "md"), nl=False)

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.statistics import Interval, rate_interval
+from lens_eval.language.languages import near
 from lens_eval.language.off_target import OUTCOMES, Judge
 from lens_eval.language.scripts import LETTERS_PER_CHARACTER, WORD
 
 SAMPLE = Path(__file__).parent / "calibration" / "sentences.jsonl"
 # What `lens calibrate --lengths 0,40,25,15` wrote for the sentences of NTREX: figures, no text.
 MEASURED = Path(__file__).parent / "calibration" / "floor.json"
+# What `lens calibrate --lengths 0` wrote for 300 sentences of NTREX-128 in each of several near languages.
+MEASURED_NEAR = MEASURED.with_name("near.json")
 # Letters of an alphabet, as the metric counts them; 0 is the whole text.
 LENGTHS = (0, 60, 40, 25, 15)
 
@@ -35,6 +38,17 @@ class Calibration:
     outcomes: Mapping[str, int]
     off_target: Interval
     agreement: float | None = None
+
+
+@dataclass(frozen=True)
+class NearPair:
+    """Outcomes of gold text in one language (`written`) where a near one, or itself, is asked for."""
+
+    asked: str
+    written: str
+    n: int
+    on_target: float
+    undetermined: float
 
 
 @lru_cache(maxsize=1)
@@ -55,6 +69,14 @@ def measured_floor() -> dict[str, Interval]:
         for each in entries
         if each["letters"] is None
     }
+
+
+@lru_cache(maxsize=1)
+def measured_near() -> tuple[NearPair, ...]:
+    """Return how often text in a near language passes for the one asked for, as measured once on 300 gold
+    sentences a language with the default detector and candidates."""
+    record = json.loads(MEASURED_NEAR.read_text(encoding="utf-8"))
+    return tuple(NearPair(**each) for each in record["near"])
 
 
 def false_floor(judge: Judge, languages: Iterable[str]) -> dict[str, Interval]:
@@ -118,9 +140,52 @@ def calibrate(
     return results
 
 
-def report(results: Sequence[Calibration], judge: Judge, second: Judge | None, source: str) -> dict[str, Any]:
-    """Return the calibration as JSON: settings, then one entry per language and length."""
+def askable(texts: Mapping[str, Sequence[str]], judge: Judge) -> dict[str, Sequence[str]]:
+    """Return the gold texts of languages that can be asked for: the detector knows them.
+
+    The other ones are text in a near language. Raises `UserError` if none can be.
+    """
+    known, refused = {}, None
+    for language in texts:
+        try:
+            judge.target(language)
+        except UserError as error:
+            refused = error
+            continue
+        known[language] = texts[language]
+    if refused and not known:
+        raise refused
+    return known
+
+
+def near_pairs(texts: Mapping[str, Sequence[str]], judge: Judge) -> list[NearPair]:
+    """Judge gold texts as replies to requests for a near language: languages that are both in `texts`.
+
+    A language that the detector does not know is never asked for.
+    """
+    found = []
+    for asked in texts:
+        for written in [asked, *(code for code in texts if code in near(asked))]:
+            try:
+                verdicts = [judge.judge(text, asked).outcome for text in texts[written]]
+            except UserError:
+                continue
+            n = len(verdicts)
+            shares = (verdicts.count(name) / n for name in ("on_target", "undetermined"))
+            found.append(NearPair(asked, written, n, *shares))
+    return [pair for pair in found if any(o.asked == pair.asked != o.written for o in found)]
+
+
+def report(
+    results: Sequence[Calibration],
+    judge: Judge,
+    second: Judge | None,
+    source: str,
+    pairs: Sequence[NearPair] = (),
+) -> dict[str, Any]:
+    """Return the calibration as JSON: settings, then one entry per language and length, and near pairs."""
     return {
+        **({"near": [asdict(pair) for pair in pairs]} if pairs else {}),
         **judge.describe(),
         "second_detector": second.describe()["detector"] if second else None,
         "source": source,

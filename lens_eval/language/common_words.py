@@ -8,13 +8,19 @@ purpose. A variety is a code of the project, with the script behind it where tha
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 WORDS = Path(__file__).parent / "calibration" / "common_words.txt"
+NEAR_WORDS = WORDS.with_name("near_words.txt")
+"""More words of languages that few common words tell apart, for both of a pair alike."""
 MARGIN = 2
 """So many more words of one variety than of any other decide."""
+MANY = 8
+"""So many common words are hardly the same one or two."""
 ENOUGH = 0.1
 """The share of a text's words that the margin takes at least: a long text has stray words of others."""
 # What no list of words tells apart counts as one; a detector may still know better.
@@ -24,8 +30,12 @@ _ALIKE = {"bs": "hr", "sr-Latn": "hr"}
 @lru_cache(maxsize=1)
 def varieties() -> dict[str, frozenset[str]]:
     """Return the words of each variety, folded."""
-    rows = (line.split(" | ") for line in WORDS.read_text(encoding="utf-8").splitlines())
-    return {code: frozenset(unicodedata.normalize("NFKC", words).casefold().split()) for code, words in rows}
+    words: dict[str, set[str]] = {}
+    for path in (WORDS, NEAR_WORDS):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            code, _, row = line.partition(" | ")
+            words.setdefault(code, set()).update(unicodedata.normalize("NFKC", row).casefold().split())
+    return {code: frozenset(each) for code, each in words.items()}
 
 
 @lru_cache(maxsize=1)
@@ -37,28 +47,48 @@ def _index() -> dict[str, tuple[str, ...]]:
     return {word: tuple(codes) for word, codes in index.items()}
 
 
-def votes(words: Sequence[str]) -> dict[str, int]:
+def votes(words: Sequence[str]) -> Counter[str]:
     """Return how many of the words are common ones of each variety."""
-    index = _index()
-    counts: dict[str, int] = {}
-    for word in words:
-        for code in index.get(word.casefold(), ()):
-            counts[code] = counts.get(code, 0) + 1
-    return counts
+    known = map(_index().get, " ".join(words).casefold().split(" "))
+    return Counter(chain.from_iterable(filter(None, known)))
 
 
-def leader(counts: dict[str, int], words: int) -> str:
-    """Return the variety that the votes of so many words name beyond doubt, else an empty string."""
-    if not counts:
+def leader(counts: Mapping[str, int], words: Sequence[str], beside: Callable[[str], Collection[str]]) -> str:
+    """Return the variety that the votes of words name beyond doubt, else an empty string.
+
+    Varieties that stand `beside` the first one do not count as its rivals.
+    """
+    most = max(counts.values(), default=0)
+    if most <= 2:
         return ""
-    first = max(counts, key=lambda code: (counts[code], code))
-    most, kind = counts[first], _ALIKE.get(first, first)
-    other = max((n for code, n in counts.items() if _ALIKE.get(code, code) != kind), default=0)
-    return kind if most - other >= max(MARGIN, ENOUGH * words) and most > 2 else ""
+    first = max(code for code, n in counts.items() if n == most)
+    kind, near = _ALIKE.get(first, first), beside(first)
+    enough = most - max(MARGIN, ENOUGH * len(words))
+    for code, n in counts.items():
+        if n > enough and code not in near and _ALIKE.get(code, code) != kind:
+            return ""
+    if most < MANY and len(varieties()[first].intersection(word.casefold() for word in words)) <= 2:
+        return ""  # one or two words again and again, as in a refrain
+    return kind
 
 
 def only(words: Sequence[str], code: str, other: str) -> list[str]:
     """Return those of the words that are common in one variety and not in the other."""
+    alone = of_one_alone(code, other)
+    if alone.isdisjoint(" ".join(words).casefold().split(" ")):  # as nearly always
+        return []
+    return [word for word in words if word.casefold() in alone]
+
+
+@lru_cache(maxsize=1024)
+def of_one_alone(code: str, other: str) -> frozenset[str]:
+    """Return the words, folded, that are common in one variety and not in the other."""
     table = varieties()
-    mine, theirs = table.get(code, frozenset()), table.get(other, frozenset())
-    return [word for word in words if (low := word.casefold()) in mine and low not in theirs]
+    return table.get(code, frozenset()) - table.get(other, frozenset())
+
+
+def titled(words: Sequence[str], at: int) -> bool:
+    """Return whether a small word stands between capitalised ones, as in a title or a name."""
+    before = next((w for w in reversed(words[max(0, at - 2) : at]) if not w.islower()), "")
+    behind = next((w for w in words[at + 1 : at + 3] if not w.islower()), "")
+    return bool(before and behind)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import importlib
 import string
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from lens_eval.language.set_aside import readable
 
 MIN_TOKENS = 5
 THRESHOLD = 0.3
+RATES = ("line_pass_rate", "word_pass_rate")
 # The benchmark's languages; the candidates where the detector is not an open fastText model.
 LCB_LANGUAGES = ("ar", "de", "en", "es", "fr", "hi", "id", "it", "ja", "ko", "pt", "ru", "tr", "vi", "zh")
 # Languages with a word check: English words are no words of theirs, and their script tells them apart.
@@ -120,6 +122,10 @@ def make_lcb_scorer(detector: str, words: str | None) -> Scorer:
     identify = _identifier(detector)
     english = english_words(words)
 
+    def count(response: Response, tally: Tally, *outcomes: str) -> None:
+        tally.add(outcomes, response.item)
+        tally.add_source(response.source, outcomes)
+
     def score(response: Response, tally: Tally) -> tuple[str, str]:
         language = normalise_code(response.language)
         lines = [
@@ -128,24 +134,36 @@ def make_lcb_scorer(detector: str, words: str | None) -> Scorer:
             if len(tokens := tokenise(line, language)) >= MIN_TOKENS
         ]
         if not lines:
-            tally.add(["skipped"], response.item)
+            count(response, tally, "skipped")
             return "skipped", UNDETERMINED
         found = [identify(line, language) for line, _ in lines]
         tally.lines.update("on_target" if code == language else "off_target" for code in found)
         wrong = [code for code in found if code != language]
         if wrong:
-            tally.add(["judged"], response.item)
+            count(response, tally, "judged")
             return "line_error", wrong[0]
         mixed = language in WORD_CHECKED and any(t.strip() in english for _, tokens in lines for t in tokens)
-        tally.add(["judged", "line_pass", *([] if mixed else ["word_pass"])], response.item)
+        count(response, tally, "judged", "line_pass", *([] if mixed else ["word_pass"]))
         return ("word_error" if mixed else "pass"), language
 
     return score
 
 
 def lcb_rates(tally: Tally, language: str) -> dict[str, Any]:
-    """Return the pass rates of one language with 95% intervals; None where nothing could be checked."""
+    """Return the pass rates of one language with 95% intervals; None where nothing could be checked.
+
+    Where the rows name the data sets of their prompts (`source`) the rates are means over these, as the
+    benchmark averages, without intervals.
+    """
     rates: dict[str, Any] = {"n": tally.count(), "skipped": tally.count("skipped"), "intervals": {}}
+    if len(tally.sources) > 1 and sum(each["n"] for each in tally.sources.values()) == tally.count():
+        rates["sources"] = {
+            name: _source_rates(tally.sources[name], language) for name in sorted(tally.sources)
+        }
+        for name in RATES:
+            rates[name] = _mean(each[name] for each in rates["sources"].values())
+        rates["lines"] = {"n": sum(tally.lines.values()), "on_target": tally.lines["on_target"]}
+        return rates
     line = tally.interval("line_pass", "judged")
     rates["line_pass_rate"] = line.mean if line.n else None
     word = tally.interval("word_pass", "line_pass") if language in WORD_CHECKED else None
@@ -157,12 +175,35 @@ def lcb_rates(tally: Tally, language: str) -> dict[str, Any]:
     return rates
 
 
+def _source_rates(counts: Counter[str], language: str) -> dict[str, Any]:
+    word = counts["word_pass"] / counts["line_pass"] if counts["line_pass"] else None
+    return {
+        "n": counts["n"],
+        "skipped": counts["skipped"],
+        "line_pass_rate": counts["line_pass"] / counts["judged"] if counts["judged"] else None,
+        "word_pass_rate": word if language in WORD_CHECKED else None,
+    }
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
 def mean_rates(languages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the means over languages, as the benchmark averages them."""
+    """Return the means over languages, as the benchmark averages them; by source too, where rows name it."""
     overall: dict[str, Any] = {name: sum(r[name] for r in languages.values()) for name in ("n", "skipped")}
-    for name in ("line_pass_rate", "word_pass_rate"):
-        values = [r[name] for r in languages.values() if r[name] is not None]
-        overall[name] = sum(values) / len(values) if values else None
+    for name in RATES:
+        overall[name] = _mean(r[name] for r in languages.values())
+    sources = sorted({source for r in languages.values() for source in r.get("sources", ())})
+    if sources:
+        found = {
+            s: [r["sources"][s] for r in languages.values() if s in r.get("sources", ())] for s in sources
+        }
+        overall["sources"] = {
+            source: {name: _mean(each[name] for each in rows) for name in RATES}
+            for source, rows in found.items()
+        }
     overall["intervals"] = {}
     return overall
 
@@ -196,6 +237,10 @@ def describe(detector: str, words: str | None, languages: list[str]) -> dict[str
         )
     return {
         "detector": {"name": known.name, "version": known.version},
-        "rules": {"min_tokens": MIN_TOKENS, "threshold": THRESHOLD, "overall": "mean over languages"},
+        "rules": {
+            "min_tokens": MIN_TOKENS,
+            "threshold": THRESHOLD,
+            "overall": "mean over sources, if the rows name them, then over languages",
+        },
         "notes": notes,
     }

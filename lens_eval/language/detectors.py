@@ -185,7 +185,8 @@ def _import_extra(module: str, package: str, extra: str) -> Any:
 
 # What fastText's lid.176 knows of what lingua does not; GlotLID knows every language of the table.
 _LID_176_ALONE = (
-    "am as ba bo ceb ckb dv gd gl gn ht ilo jv km ku ky lb lo mg mt my ne or ps qu sd si su tg tk tt ug uz yi"
+    "am as ast ba bo br ceb ckb cv dv fy gd gl gn gom ht ilo jv km ku ky lb li lmo lo mai mg min mt my nah "
+    "ne oc or pam ps qu sa sah sc scn sd si su tg tk tt ug uz vec war yi"
 )
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from lens_eval.language.common_words import only
-from lens_eval.language.mixing import titled
+from lens_eval.language.common_words import of_one_alone, only, titled
 from lens_eval.language.scripts import CASED, han_of
-from lens_eval.language.sentences import runs_of
+from lens_eval.language.sentences import Run, Unit, runs_of
 from lens_eval.language.set_aside import Prompt
 
 MIN_LETTERS = 3
@@ -39,21 +38,33 @@ def foreign_words(
     found: list[str] = []
     others = 0
     for line in lines:
-        runs = runs_of(line, prompt)
-        if len(runs) == 1 and runs[0].group not in ("Latn", "CJK"):  # as most lines in other scripts
-            continue
         for run in runs_of(_ASIDE.sub(" ", line), prompt):
             if run.group == "Latn" and line.isupper():
                 continue  # abbreviations in a script without case
             if run.group not in groups:
                 words = _of_another_script(run.words, run.group, prompt)
             elif run.group == "CJK":
-                words = _of_the_other_cjk(run.words, language)
+                words = [word for word in _of_the_other_cjk(run.words, language) if word not in prompt.text]
             else:
-                words = _of_the_central(run.words, language, central)
+                words = _of_the_central(run.words, language, central, prompt)
             found += words
             others += len(words) if run.group != "Latn" or central == language else 0
     return tuple(found), others
+
+
+def all_native(units: Iterable[Unit], language: str, central: str, groups: frozenset[str]) -> bool:
+    """Return whether sentences have nothing that could be a foreign word, as nearly all have not."""
+    return all(len(unit) == 1 and _native(unit[0], language, central, groups) for unit in units)
+
+
+def _native(run: Run, language: str, central: str, groups: frozenset[str]) -> bool:
+    if run.group == "CJK":
+        return False
+    if run.group != "Latn":
+        return True
+    return run.group in groups and (
+        language == central or of_one_alone(central, language).isdisjoint(run.words)
+    )
 
 
 def _of_another_script(words: Sequence[str], group: str, prompt: Prompt) -> list[str]:
@@ -82,12 +93,16 @@ def _not_japanese(han: str) -> bool:
     return False
 
 
-def _of_the_central(words: Sequence[str], language: str, central: str) -> list[str]:
+def _of_the_central(words: Sequence[str], language: str, central: str, prompt: Prompt) -> list[str]:
     if language == central:
         return []
     stray = set(only(words, central, language))
     return [
         word
         for at, word in enumerate(words)
-        if word in stray and word.islower() and len(word) >= MIN_LETTERS and not titled(words, at)
+        if word in stray
+        and word.islower()
+        and len(word) >= MIN_LETTERS
+        and not titled(words, at)
+        and word not in prompt.text
     ]

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lens_eval.base.errors import UserError
-from lens_eval.language.common_words import leader, votes
+from lens_eval.language.alphabets import lacks_letters_of, words_with_letters_of
+from lens_eval.language.common_words import leader, titled, votes
 from lens_eval.language.detectors import Detector, known_by
-from lens_eval.language.languages import LANGUAGES, OTHER_SCRIPTS, chinese_script, near, normalise_code
+from lens_eval.language.languages import LANGUAGES, OTHER_SCRIPTS, RARE, chinese_script, near, normalise_code
 from lens_eval.language.scripts import CASED, chinese_form, han_evidence, han_of, script_group
 from lens_eval.language.sentences import MAX_PIECE, Run
 
@@ -40,7 +41,7 @@ OPEN_LETTERS, OPEN_FLOOR, OPEN_ALONE = 40, 0.9, 0.97
 # Text in the Latin alphabet that stands for another script, with so few words.
 ROMANISED_LETTERS = 20
 # What a detector knows under other names, and what no text tells it from.
-_STAND_INS = {"sr-Latn": ("bs", "hr")}
+_STAND_INS = {"sr-Latn": ("hr",)}
 _ALIKE = frozenset({"bs", "hr", "sr"})
 
 
@@ -111,6 +112,8 @@ class Identifier:
                 "--detector fasttext:FILE"
             )
         for group, codes in by_group.items():
+            if group == "Latn" and "hr" in codes and "bs" in codes:
+                codes.remove("bs")  # which takes half of its share
             unknown = self.detector.unsupported(codes) if len(codes) > 1 and group != "CJK" else []
             if unknown:
                 raise UserError(self._unknown(unknown, codes))
@@ -140,17 +143,36 @@ class Identifier:
         if shared and not any(word.islower() and len(word) > 1 for word in run.words):
             return UNDETERMINED  # names or a title, which look alike in every language
         counts = votes(run.words)
-        first = leader(counts, len(run.words))
-        if first and (self._glance or "-" in first):
-            return _code_of(first, run.group, target)
-        if run.group in target.blind:
-            return UNDETERMINED
-        if not candidates:
-            return self._without_candidates(run)
-        code = self._among(run, candidates, target, inside)
-        if code != UNDETERMINED:
-            code = self._checked(code, run, counts, target)
+        code = self._by_words(run, counts, target)
+        if not code:
+            if run.group in target.blind:
+                return UNDETERMINED
+            if not candidates:
+                return self._without_candidates(run)
+            code = self._among(run, candidates, target, inside)
+            if code != UNDETERMINED:
+                code = self._checked(code, run, counts, target)
         return target.language if code in _ALIKE and target.language in _ALIKE else code
+
+    def _by_words(self, run: Run, counts: Mapping[str, int], target: Target) -> str:
+        """Return the language that common words name, "undetermined" between near ones, else ""."""
+        first = leader(counts, run.words, _none)
+        if first and first != target.language and run.group in CASED:
+            words = [word for at, word in enumerate(run.words) if not _in_a_name(run.words, at)]
+            first = leader(votes(words), run.words, _none)  # `The Catcher in the Rye` is a title
+        if first:
+            return _code_of(first, run.group, target) if self._glance or "-" in first else ""
+        if not self._glance:
+            return ""
+        # Of near languages one is named by its neighbours; of others, only candidates are rivals.
+        first = leader(counts, run.words, near)
+        if first and target.language != first and target.language not in near(first):
+            return _code_of(first, run.group, target)
+        candidates = target.candidates.get(run.group, ())
+        first = leader(counts, run.words, lambda code: near(code) | (counts.keys() - set(candidates)))
+        if first == target.language and first in candidates:
+            return self._among_neighbours(first, run, counts)
+        return ""
 
     def _among(self, run: Run, candidates: tuple[str, ...], target: Target, inside: bool) -> str:
         if len(candidates) == 1:
@@ -205,23 +227,43 @@ class Identifier:
             beyond = found != code and found not in near(code) and not {found, code} <= _ALIKE
             if beyond and share >= OPEN_FLOOR and (counts.get(found, 0) > own or not own):
                 return found if share >= OPEN_ALONE or counts.get(found) else UNDETERMINED
+            if beyond and not own and code != target.language:
+                return UNDETERMINED  # no word speaks for it, and the trigrams for another
         return self._among_neighbours(code, run, counts)
 
     def _among_neighbours(self, code: str, run: Run, counts: Mapping[str, int]) -> str:
         """Return a language, or the near one of it that the text is rather in, or "undetermined"."""
-        own, neighbours = counts.get(code, 0), near(code)
-        rival = max(sorted(neighbours), key=lambda each: counts.get(each, 0), default="")
-        others = counts.get(rival, 0)
-        if own - others >= 2 or run.letters < NEAR_LETTERS:
+        neighbours = sorted(near(code) - _ALIKE if code in _ALIKE else near(code))
+        if run.letters < NEAR_LETTERS or not neighbours:
             return code
-        in_reach = tuple(c for c in self._known(run.group) if c == code or c in neighbours)
+        own = max(counts.get(each, 0) for each in (_ALIKE if code in _ALIKE else (code,)))
+        # By how much more words and letters speak for a near language than for this one.
+        lead = {
+            each: counts.get(each, 0)
+            - own
+            + words_with_letters_of(run.words, each, code)
+            - words_with_letters_of(run.words, code, each)
+            for each in neighbours
+        }
+        rival = max(neighbours, key=lead.__getitem__)
+        if lead[rival] <= -2:
+            return code
+        text = "".join(run.words)
+        neighbours = [each for each in neighbours if not lacks_letters_of(text, each, code)]
+        rival = max(neighbours, key=lead.__getitem__, default="")
+        if not rival or lead[rival] <= -2:
+            return code
+        known_as = "hr" if code in _ALIKE and run.group == "Latn" else code
+        in_reach = tuple(c for c in self._known(run.group) if c == known_as or c in neighbours)
         found, share = self._look(run, in_reach)
-        if len(in_reach) > 1 and found != code and not {found, code} <= _ALIKE:
-            if share >= NEAR_FLOOR and counts.get(found, 0) > own:
+        if len(in_reach) > 1 and found != known_as:
+            if share >= NEAR_FLOOR and lead[found] > 0:
                 return found
             if run.letters >= OPEN_LETTERS:
-                return UNDETERMINED if counts.get(found, 0) >= own else code
-        return rival if others - own >= 2 else code
+                return UNDETERMINED if lead[found] >= 0 else code
+        if lead[rival] == 1 and rival not in in_reach and run.letters >= OPEN_LETTERS:
+            return UNDETERMINED
+        return rival if lead[rival] >= 2 else code
 
     def _without_candidates(self, run: Run) -> str:
         if run.letters < MIN_LETTERS_BY_SCRIPT:
@@ -251,6 +293,15 @@ class Identifier:
         return self._open[group]
 
 
+def _none(code: str) -> frozenset[str]:
+    return frozenset()
+
+
+def _in_a_name(words: Sequence[str], at: int) -> bool:
+    """Whether a word is part of a name or title inside a sentence."""
+    return (at > 0 and not words[at].islower()) or titled(words, at)
+
+
 def confidence_needed(letters: float) -> float:
     """Return the share of the probability the first choice needs: .8 at 10 letters, .5 from 20 on."""
     return max(0.5, 1.1 - 0.03 * letters)
@@ -266,7 +317,7 @@ def _code_of(variety: str, group: str, target: Target) -> str:
 
 def _name_script(script: str) -> str:
     """Return the one known language that uses a script no candidate uses, else the script."""
-    users = [language.code for language in LANGUAGES.values() if script == language.scripts[0]]
+    users = [each.code for each in LANGUAGES.values() if script == each.scripts[0] and each.code not in RARE]
     return users[0] if len(users) == 1 else script
 
 

@@ -1,6 +1,6 @@
 """The one table of languages: codes, names, scripts, digits, and every spelling of a code in use.
 
-Covers the languages of XNLI, MGSM, XCOPA, XWinograd, XStoryCloze, m_mmlu and KMMLU and those lingua knows.
+Covers the languages of the benchmarks in use, from XNLI and MGSM to FLORES, and those lingua knows.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _DIGITS = {
 _TABLE = """
 af | Afrikaans | Afrikaans | Latn | afr
 am | Amharic | አማርኛ | Ethi | amh
-ar | Arabic | العربية | Arab | ara arb ary arz apc acm acq aeb ajp ars apd
+ar | Arabic | العربية | Arab | ara arb ary arz apc acm acq aeb ajp ars apd mey
 as | Assamese | অসমীয়া | Beng | asm
 az | Azerbaijani | azərbaycanca | Latn | aze azj azb
 ba | Bashkir | башҡортса | Cyrl | bak
@@ -178,6 +178,102 @@ ilo | Iloko | Ilokano | Latn | ilocano
 nso | Northern Sotho | Sesotho sa Leboa | Latn | sepedi
 """
 
+# Further languages of benchmarks (FLORES, SIB, Belebele, AfriMMLU, IndicGenBench, NusaX, AmericasNLI, TUMLU),
+# which lingua does not know: their responses are judged with a fastText model.
+_FURTHER_TABLE = """
+ak | Akan | Akan | Latn | aka twi tw
+ay | Aymara | Aymar aru | Latn | aym ayr
+bm | Bambara | Bamanankan | Latn | bam
+br | Breton | brezhoneg | Latn | bre
+cv | Chuvash | чӑвашла | Cyrl | chv
+ee | Ewe | Eʋegbe | Latn | ewe
+ff | Fula | Fulfulde | Latn | ful fuv fuc
+fj | Fijian | Na Vosa Vakaviti | Latn | fij
+fy | West Frisian | Frysk | Latn | fry
+kg | Kongo | Kikongo | Latn | kon
+ki | Kikuyu | Gĩkũyũ | Latn | kik
+ks | Kashmiri | کٲشُر | Arab,Deva | kas
+li | Limburgish | Limburgs | Latn | lim
+nd | North Ndebele | isiNdebele saseNyakatho | Latn | nde
+nr | South Ndebele | isiNdebele | Latn | nbl
+oc | Occitan | occitan | Latn | oci
+rn | Rundi | Ikirundi | Latn | run
+sa | Sanskrit | संस्कृतम् | Deva | san
+sc | Sardinian | sardu | Latn | srd
+sg | Sango | Sängö | Latn | sag
+to | Tongan | lea faka-Tonga | Latn | ton
+ty | Tahitian | reo Tahiti | Latn | tah
+ve | Venda | Tshivenḓa | Latn | ven
+ace | Acehnese | Bahsa Acèh | Latn,Arab |
+ast | Asturian | asturianu | Latn |
+awa | Awadhi | अवधी | Deva |
+ban | Balinese | Basa Bali | Latn |
+bbc | Toba Batak | Batak Toba | Latn |
+bem | Bemba | Ichibemba | Latn |
+bho | Bhojpuri | भोजपुरी | Deva |
+bjn | Banjar | Bahasa Banjar | Latn,Arab |
+brx | Bodo | बर' | Deva |
+bug | Buginese | Basa Ugi | Latn |
+bzd | Bribri | Bribri | Latn |
+cjk | Chokwe | Chokwe | Latn |
+cni | Asháninka | Asháninka | Latn |
+crh | Crimean Tatar | qırımtatarca | Latn |
+din | Dinka | Thuɔŋjäŋ | Latn | dik
+doi | Dogri | डोगरी | Deva |
+dyu | Dyula | Julakan | Latn |
+fon | Fon | Fɔngbè | Latn |
+fur | Friulian | furlan | Latn |
+gom | Konkani | कोंकणी | Deva | kok
+gsw | Swiss German | Schwiizerdütsch | Latn |
+hch | Huichol | Wixárika | Latn | wixarika
+hne | Chhattisgarhi | छत्तीसगढ़ी | Deva |
+hmn | Hmong | Hmoob | Latn | mww
+kaa | Karakalpak | qaraqalpaqsha | Latn |
+kab | Kabyle | Taqbaylit | Latn |
+kac | Jingpho | Jingpho | Latn |
+kam | Kamba | Kikamba | Latn |
+kbp | Kabiyè | Kabɩyɛ | Latn |
+kea | Kabuverdianu | kabuverdianu | Latn |
+kmb | Kimbundu | Kimbundu | Latn |
+knc | Kanuri | Kanuri | Latn | kau
+lij | Ligurian | ligure | Latn |
+lmo | Lombard | lombard | Latn |
+ltg | Latgalian | latgalīšu | Latn |
+lua | Luba-Kasai | Tshiluba | Latn |
+luo | Luo | Dholuo | Latn |
+lus | Mizo | Mizo ṭawng | Latn |
+mad | Madurese | Madhurâ | Latn |
+mag | Magahi | मगही | Deva |
+mai | Maithili | मैथिली | Deva |
+min | Minangkabau | Baso Minangkabau | Latn,Arab |
+mni | Manipuri | মৈতৈলোন্ | Beng | meitei
+mos | Mossi | Mooré | Latn |
+nah | Nahuatl | Nāhuatl | Latn | nhe nhi
+nij | Ngaju | Ngaju | Latn |
+nus | Nuer | Thok Naath | Latn |
+oto | Otomi | Hñähñu | Latn | ote
+pag | Pangasinan | Pangasinan | Latn |
+pam | Kapampangan | Kapampangan | Latn |
+pap | Papiamento | Papiamentu | Latn |
+pcm | Nigerian Pidgin | Naijá | Latn |
+sah | Yakut | саха тыла | Cyrl |
+sat | Santali | ᱥᱟᱱᱛᱟᱲᱤ | Olck |
+scn | Sicilian | sicilianu | Latn |
+shi | Tachelhit | Taclḥit | Latn |
+shn | Shan | ၵႂၢမ်းတႆး | Mymr |
+shp | Shipibo-Conibo | Shipibo-Konibo | Latn |
+szl | Silesian | ślōnski | Latn |
+taq | Tamasheq | Tamasheq | Latn,Tfng |
+tar | Rarámuri | Rarámuri | Latn |
+tpi | Tok Pisin | Tok Pisin | Latn |
+tum | Tumbuka | chiTumbuka | Latn |
+tzm | Tamazight | ⵜⴰⵎⴰⵣⵉⵖⵜ | Tfng | zgh ber
+umb | Umbundu | Umbundu | Latn |
+vai | Vai | ꕙꔤ | Vaii |
+vec | Venetian | vèneto | Latn |
+war | Waray | Winaray | Latn |
+"""
+
 _RIGHT_TO_LEFT = {"Arab", "Hebr", "Thaa"}
 
 # Scripts that a language is also written in; `Language.scripts` has them behind the usual ones.
@@ -216,6 +312,7 @@ NEAR: tuple[frozenset[str], ...] = tuple(
 )
 
 
+@lru_cache(maxsize=1024)
 def near(code: str) -> frozenset[str]:
     """Return the languages that are close to one, without itself."""
     return frozenset().union(*(group for group in NEAR if code in group)) - {code}
@@ -223,7 +320,9 @@ def near(code: str) -> frozenset[str]:
 
 def _read_table() -> dict[str, Language]:
     languages = {}
-    for row in _TABLE.strip().splitlines():
+    for row in (_TABLE + _FURTHER_TABLE).split("\n"):
+        if not row:
+            continue
         code, name, native_name, scripts, aliases = (cell.strip() for cell in row.split("|"))
         script_codes = (*scripts.split(","), *OTHER_SCRIPTS.get(code, ()))
         languages[code] = Language(
@@ -239,6 +338,8 @@ def _read_table() -> dict[str, Language]:
 
 
 LANGUAGES: dict[str, Language] = _read_table()
+# Languages whose text in a script is not expected where nothing else names one that uses it.
+RARE: frozenset[str] = frozenset(row.split(" |")[0] for row in _FURTHER_TABLE.strip().splitlines())
 
 # The languages of the paper and of its reviews: the closed set where nobody names another.
 DEFAULT_LANGUAGES: tuple[str, ...] = ("en", "zh", "ja", "ko", "ar", "bn", "sw", "es", "fr", "de", "ru", "th")

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lens_eval.language.common_words import only
+from lens_eval.language.common_words import only, titled, varieties
 from lens_eval.language.detectors import Detector
 
 MIN_COMMON = 2
@@ -35,19 +35,26 @@ class Parts:
         return len(self.words) >= MIN_WORDS and self.other >= MIN_SHARE * (self.own + self.other)
 
 
-def titled(words: Sequence[str], at: int) -> bool:
-    """Return whether a small word stands between capitalised ones, as in a title or a name."""
-    before = next((w for w in reversed(words[max(0, at - 2) : at]) if not w.islower()), "")
-    behind = next((w for w in words[at + 1 : at + 3] if not w.islower()), "")
-    return bool(before and behind)
-
-
 def stray_words(words: Sequence[str], language: str, other: str) -> list[str]:
     """Return the common words of another language that the language asked for does not have."""
     found = set(only(words, other, language))
     if not found:
         return []
     return [word for at, word in enumerate(words) if word in found and not titled(words, at)]
+
+
+def uncommon_stretch(words: Sequence[str], code: str) -> list[str]:
+    """Return the longest stretch of words in a row without a common word of a language, or a name inside."""
+    common = varieties().get(code, frozenset())
+    longest: list[str] = []
+    current: list[str] = []
+    for at, word in enumerate(words):
+        if word.casefold() in common or (at and not word.islower()):
+            current = []
+        else:
+            current.append(word)
+            longest = max(longest, current, key=len)
+    return longest
 
 
 def part(words: Sequence[str], language: str, other: str, detector: Detector) -> Parts:

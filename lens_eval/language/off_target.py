@@ -20,12 +20,12 @@ from lens_eval.language.code_lines import (
     without_keys,
     without_title,
 )
-from lens_eval.language.common_words import only, votes
+from lens_eval.language.common_words import only, titled, votes
 from lens_eval.language.detectors import Detector, get_detector
-from lens_eval.language.foreign import foreign_words
-from lens_eval.language.identify import UNDETERMINED, Identifier, Target, kana_in
+from lens_eval.language.foreign import all_native, foreign_words
+from lens_eval.language.identify import MIN_CONFIDENCE_INSIDE, UNDETERMINED, Identifier, Target, kana_in
 from lens_eval.language.languages import DEFAULT_LANGUAGES, normalise_code
-from lens_eval.language.mixing import MIN_COMMON, part, stray_words, titled
+from lens_eval.language.mixing import MIN_COMMON, MIN_SHARE, MIN_WORDS, part, stray_words, uncommon_stretch
 from lens_eval.language.quotations import without_quotations
 from lens_eval.language.reasoning import read_reasoning
 from lens_eval.language.sentences import (
@@ -47,6 +47,7 @@ from lens_eval.language.set_aside import (
     read_prompt,
     readable,
     set_aside,
+    without_identifiers,
     without_list_mark,
 )
 
@@ -171,6 +172,7 @@ class Judge:
         text = without_keys(without_quotations(set_aside(text), prompt))
         lines: list[Line] = []
         short: Unit = []
+        mixed: list[int] = []
         rows = text.splitlines()
         code = [is_code(line) or machine_line(line) or is_citation(line) for line in rows]
         if any(code):
@@ -178,13 +180,18 @@ class Judge:
         for number, line in enumerate(rows, start=1):
             if not line or line.isspace():
                 continue
-            segments, unsure = ([], []) if code[number - 1] else self._judge_line(line, target, prompt)
-            if unsure:
-                extend(short, unsure)
+            segments: list[Segment] = []
+            if not code[number - 1]:
+                segments, unsure, native = self._judge_line(line, target, prompt)
+                if unsure:
+                    extend(short, unsure)
+                if not native:
+                    mixed.append(number)
             answered_in, outcome = self._sum_up(segments, target)
             lines.append(Line(number, outcome if segments else "set_aside", answered_in, tuple(segments)))
-        native = [rows[line.number - 1] for line in lines if line.outcome == "on_target"]
-        foreign, but_central = foreign_words(native, target.language, self.central, target.groups, prompt)
+        look = [line.number - 1 for line in lines if line.number in mixed and line.outcome == "on_target"]
+        texts = [without_identifiers(rows[at]) for at in look]
+        foreign, but_central = foreign_words(texts, target.language, self.central, target.groups, prompt)
         segments = [segment for line in lines for segment in line.segments]
         judged = [line for line in lines if line.outcome not in (UNDETERMINED, "set_aside")]
         if not judged and len(lines) > 1:
@@ -232,21 +239,23 @@ class Judge:
             letters[self._outcome(code, target)] += amount
         return letters
 
-    def _judge_line(self, line: str, target: Target, prompt: Prompt) -> tuple[list[Segment], Unit]:
-        """Return the segments of a line, and its words if none of them could be judged."""
-        line = without_brackets(without_list_mark(without_title(line)))
+    def _judge_line(self, line: str, target: Target, prompt: Prompt) -> tuple[list[Segment], Unit, bool]:
+        """Return the segments of a line, its words if none of them could be judged, and whether it cannot
+        have foreign words."""
+        line = without_identifiers(without_brackets(without_list_mark(without_title(line))))
         units = units_of(line, prompt)
+        native = all_native(units, target.language, self.central, target.groups)
         if len(units) == 1:
             segments = self._judge_unit(units[0], target, inside=False)
-            return segments, [] if _decided(segments) else units[0]
+            return segments, [] if _decided(segments) else units[0], native
         segments = [segment for unit in units for segment in self._judge_unit(unit, target, inside=True)]
         if _decided(segments):
-            return segments, []
+            return segments, [], native
         whole: Unit = []
         for unit in units:
             extend(whole, unit)
         segments = self._judge_unit(whole, target, inside=False) if whole else []
-        return segments, [] if _decided(segments) else whole
+        return segments, [] if _decided(segments) else whole, native
 
     def _judge_unit(self, unit: Unit, target: Target, inside: bool) -> list[Segment]:
         """Judge one sentence: its main script, and foreign runs in it that are long enough to be
@@ -292,11 +301,22 @@ class Judge:
         if len(stray_words(run.words, language, self.central)) < MIN_COMMON:
             return [(own, run.letters)]
         if own == self.central and not only(run.words, language, self.central):
-            return [(own, run.letters)]
+            return self._with_a_stretch(run, target)
         parts = part(run.words, language, self.central, self.detector)
         if parts.mixed and (parts.own or own != language):
             return [(language, parts.own), (self.central, parts.other)]
         return [(own, run.letters)]
+
+    def _with_a_stretch(self, run: Run, target: Target) -> list[Segment]:
+        """Judge a sentence in the central language: words in a row of it may be in the language asked for."""
+        words = uncommon_stretch(run.words, self.central)
+        letters = float(sum(map(len, words)))
+        if len(words) >= MIN_WORDS and MIN_SHARE * run.letters <= letters < run.letters:
+            pair = tuple(sorted({target.language, self.central}))
+            code, share = self.detector.best(" ".join(words), pair)
+            if code == target.language and share >= MIN_CONFIDENCE_INSIDE:
+                return [(code, letters), (self.central, run.letters - letters)]
+        return [(self.central, run.letters)]
 
     def identify_line(self, line: str, language: str, threshold: float) -> str:
         """Return the language of a whole line by its main script and the detector's first choice.
@@ -396,11 +416,18 @@ def judge_texts(
         raise UserError(
             f"{len(texts)} texts need as many languages ({len(asked)} given) and prompts ({len(given)} given)"
         )
-    closed_set = DEFAULT_LANGUAGES if candidates is None else tuple(candidates)
+    closed_set = _all_asked(asked, detector) if candidates is None else tuple(candidates)
     judge = get_judge(central, closed_set, detector)
     for language in set(asked):
         judge.target(language)
     return [judge.judge(*each) for each in zip(texts, asked, given, strict=True)]
+
+
+def _all_asked(asked: Iterable[str], detector: str) -> tuple[str, ...]:
+    """Return the twelve languages and those asked for, but for what the detector does not know."""
+    codes = {normalise_code(language) for language in asked}
+    known = codes.difference(get_detector(detector).unsupported(sorted(codes)))
+    return tuple(sorted({*DEFAULT_LANGUAGES, *known}))
 
 
 def verdict_metrics(verdict: Verdict) -> dict[str, float | str]:

@@ -6,7 +6,7 @@ import re
 
 from lens_eval.language.set_aside import Prompt, folded
 
-_MARKS = "\"“„«「『《‘'*_”»」』》’`‹›"
+_MARKS = "\"“„«「『《‘'*_”»」』》’`‹›()[]<>|（）［］【】"
 _QUOTED = re.compile(
     r"[\"“„«「『《](?P<a>[^\"“”„«»「」『』《》\n]{2,1000})[\"”“»」』》]"
     r"|(?<!\w)[‘‹](?P<b>[^‘‹›\n]{2,1000}?)[’›](?!\w)"

@@ -30,8 +30,9 @@ LOOP_LETTERS, LOOP_SYLLABLES = 24, 12
 """Fewer letters (signs of Chinese, Japanese, Korean) are no loop: `ja ja ja`, a list of three."""
 PERIOD_LETTERS = 8
 """Letters that a period with a changing number in it has at least. A table has several numbers in it."""
-NEAR_LIMIT = 0.7
-"""A period with small changes: this share of the letters stands in the text `PERIODS` times."""
+NEAR_LIMIT, NEAR_OFTEN = 0.7, 0.8
+"""A period with small changes: this share of the letters stands in the text `MANY_PERIODS` times, or the
+larger share `PERIODS` times. Three lines of a table are alike too."""
 ECHO_LIMIT = 0.7
 """A reply is an echo if at least this share of it stands in the prompt..."""
 ECHO_OF_PROMPT = 0.5
@@ -40,7 +41,7 @@ ECHO_OF_QUESTION = 0.75
 """Or it holds this share of a question in the prompt, and is at most twice as long."""
 QUESTION_LETTERS = 12
 """Letters of such a question at least (a Han character counts as one)."""
-LIKE_LIMIT, MOST_LIKE = 0.9, 1000
+LIKE_LIMIT, MOST_LIKE = 0.8, 1000
 """Or it is as like the prompt as this, letter by letter, if it has at most so many letters."""
 PART_IN_PROMPT, PART_OF_PROMPT, SHORT_PROMPT = 0.9, 0.3, 120
 """Or it is the end of the prompt and nothing else: this share of the reply, and of the prompt, which has at
@@ -58,9 +59,16 @@ _SYLLABLES = "\u3040"
 _LIST_NUMBER = re.compile(r"^\s*\d+[.)](?=\s+\D)", re.MULTILINE)
 _LETTERS = re.compile(r"(?:[^\W_]|[\u0300-\u036f\u064b-\u065f\u0900-\u0dff\u0e00-\u0eff])+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_COUNTED = re.compile(r"\d+(?:[.,]\d+)*|第[一二三四五六七八九十]+")
+"""A number, or an ordinal as Chinese and Japanese write it."""
 _ENDS = re.compile(r"(?<=[.!?。!?؟।])\s*|\n+")
 _QUESTION = re.compile(r"[??؟;]\s*$")
 _TURN = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:start|end)_of_turn>|\[/?INST\]|</?s>|<(?:bos|eos)>")
+_LABEL = re.compile(
+    r"^[\W_]*(?:question|answer|user|assistant|human|prompt|instruction|input|output|response|[QA])"
+    r"[ *_]*[:：]",
+    re.IGNORECASE | re.MULTILINE,
+)
 _ROLE = re.compile(r"^\s*(?:system|user|assistant|model)\b:?", re.IGNORECASE)
 
 
@@ -77,7 +85,7 @@ class _Writing:
 
 
 _SPACED, _KOREAN = _Writing(True, 14, 3), _Writing(True, 7, 3)
-_HAN, _ALPHABETIC = _Writing(False, 6, 4), _Writing(False, 14, 12)
+_HAN, _ALPHABETIC = _Writing(False, 8, 4), _Writing(False, 14, 12)
 """Chinese and Japanese; Thai, Lao, Khmer, Burmese, whose words have many letters and no spaces."""
 
 
@@ -200,12 +208,13 @@ def _counting_share(reply: str) -> float:
 
     A table repeats too, and has several numbers in a row.
     """
-    if not _NUMBER.search(reply):
+    if not _COUNTED.search(reply):
         return 0.0
-    text = "".join(_words(_NUMBER.sub(" 0 ", _LIST_NUMBER.sub(" ", reply))))[-MOST_LETTERS:]
+    text = "".join(_words(_COUNTED.sub(" 0 ", _LIST_NUMBER.sub(" ", reply))))[-MOST_LETTERS:]
     for period, covered in _periods(text):
         unit = text[-period:]
-        if unit.count("0") == 1 and len(unit) > PERIOD_LETTERS:
+        least = PERIOD_LETTERS // 2 if unit[-1] >= _SYLLABLES else PERIOD_LETTERS
+        if unit.count("0") == 1 and len(unit) > least:
             return covered / len(text)
     return 0.0
 
@@ -213,23 +222,24 @@ def _counting_share(reply: str) -> float:
 def _near_share(text: str, gram: int) -> float:
     """Share of the letters in stretches that the text holds `PERIODS` times; 0 below `NEAR_LIMIT`."""
     share = _often(text[-NEAR_LETTERS:], gram)
-    if share >= NEAR_LIMIT and len(text) > NEAR_LETTERS:
-        share = _often(text, gram)
-    return share if share >= NEAR_LIMIT else 0.0
+    return _often(text, gram) if share and len(text) > NEAR_LETTERS else share
 
 
 def _often(text: str, gram: int) -> float:
-    """Share of the letters in stretches of `gram` letters that stand there `PERIODS` times."""
+    """Share of the letters in stretches of `gram` letters that stand there often; 0 below the limits."""
     parts = [text[at : at + gram] for at in range(len(text) - gram + 1)]
-    counts = Counter(parts)
-    if len(counts) == len(parts):
+    if len(set(parts)) == len(parts):  # as in most text
         return 0.0
-    end = covered = 0
-    for at, part in enumerate(parts):
-        if counts[part] >= PERIODS:
-            covered += at + gram - max(end, at)
-            end = at + gram
-    return covered / len(text)
+    counts = Counter(parts)
+    for times, limit in ((MANY_PERIODS, NEAR_LIMIT), (PERIODS, NEAR_OFTEN)):
+        end = covered = 0
+        for at, part in enumerate(parts):
+            if counts[part] >= times:
+                covered += at + gram - max(end, at)
+                end = at + gram
+        if covered >= limit * len(text):
+            return covered / len(text)
+    return 0.0
 
 
 # --- echoes ------------------------------------------------------------------------------------
@@ -263,7 +273,8 @@ def _echo_share(reply: str, writing: _Writing, asked: _Asked) -> float:
     Whole words count: the answer to `which language is spoken in Norway` is a word of its own. So is a number
     that the prompt does not have.
     """
-    text, whole = _units(reply[-MOST_LETTERS:], writing), _units(asked.whole, writing)
+    text = _units(_LABEL.sub(" ", reply[-MOST_LETTERS:]), writing)
+    whole = _units(asked.whole, writing)
     size = _size(text)
     if not size or size > MOST_PROMPTS * _size(whole):
         return 0.0
@@ -292,7 +303,10 @@ def _likeness(text: str, other: str) -> float:
     """How alike two texts of like length are, if they are the same but for a few letters; else 0."""
     if not LIKE_LIMIT <= len(text) / len(other) <= 1 / LIKE_LIMIT or len(text) > MOST_LIKE:
         return 0.0
-    likeness = SequenceMatcher(None, text, other, autojunk=False).ratio()
+    matcher = SequenceMatcher(None, text, other, autojunk=False)
+    if matcher.quick_ratio() < LIKE_LIMIT:  # nearly always
+        return 0.0
+    likeness = matcher.ratio()
     return likeness if likeness >= LIKE_LIMIT else 0.0
 
 

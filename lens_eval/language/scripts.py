@@ -41,6 +41,10 @@ _RANGES: dict[str, str] = {
     "Ethi": r"\u1200-\u1360\u1380-\u138f",
     "Khmr": r"\u1780-\u17d3\u17d7\u17dc",
     "Mong": r"\u1820-\u18aa",
+    "Olck": r"\u1c5a-\u1c7d",
+    "Tfng": r"\u2d30-\u2d67\u2d6f\u2d7f",
+    "Nkoo": r"\u07ca-\u07f5",
+    "Vaii": r"\ua500-\ua60c\ua610-\ua61f\ua62a\ua62b",
     "Kana": r"\u3041-\u3096\u3099-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff",
     "Hang": r"\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3",
     "Hani": r"\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f",
@@ -95,9 +99,10 @@ def _word(group: str) -> re.Pattern[str]:
     return re.compile(f"[{letters}]+" + (f"(?:['’ʼ-][{letters}]+)*" if group == "Latn" else ""))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=65536)
 def _group_of(letter: str) -> str:
-    return script_group(next(s for s, letters in _RANGES.items() if re.match(f"[{letters}]", letter)))
+    match = WORD.match(letter)
+    return script_group(match.lastgroup or "") if match else ""
 
 
 def stretches(text: str) -> list[tuple[str, str]]:

@@ -46,10 +46,22 @@ _COMMAND = re.compile(r"\\[A-Za-z]{1,30}\*?")
 _CODE_LINE = re.compile(
     r"\s*(?:(?:def|class|for|while|if|elif|else|try|except|with|function|switch)\b[ -~]*[:{]"
     r"|(?:import|from|return|print|var|let|const|int|public|private|#include|FOR EACH)\b[ -~]*"
-    r"|[\w.\[\]]{1,40}\s?(?:[-+*/|&:]?=|←)\s?[^=][ -~]*|[ -~]*[;{}])\s*",
+    r"|(?:(?:val|var|let|const|auto|final|static|int|float|double|char|bool|string|String|export|local|my)\s+)?"
+    r"(?:mut\s+)?[$@]?[\w.\[\]]{1,40}\s?(?:[-+*/|&:]?=|←|<-)\s?[^=][ -~]*|[ -~]*[;{}]"
+    r"|(?:for|while|until|if)\s[ -~]*;\s*(?:do|then)"
+    r"|def\s+\w+[!?]?\([ -~]*\)|(?:puts|echo|printf?)\s+[\"'$][ -~]*"
+    # a call, and nothing else on its line
+    r"|@?[A-Za-z_$][\w.$:!?>-]{0,80}\((?!s\))[ -~]*\)\s*[,:]?)\s*",
     re.ASCII,
 )
-_CODE_SIGN = re.compile(r"[=(){}\[\]<>;←]")
+_CODE_SIGN = re.compile(r"[=;{}\[\]<>←(\"'$]")
+# Names as only programs have them, and paths of files.
+_IDENTIFIER = re.compile(
+    r"(?<![\w'’])[A-Za-z0-9]+(?:_[A-Za-z0-9]+)+(?!\w)|(?<![\w'’])[a-z]{2,}(?:[A-Z][a-z0-9]{2,})+(?!\w)"
+    r"|(?<![\w/:])~?(?:/[\w.-]{1,60}){2,}/?",
+    re.ASCII,
+)
+_HUMP = re.compile(r"[a-z][A-Z]")
 _RETURN = re.compile(r"\s{2,}return \w+\s*")
 _ROMAN = "ivxIVX"
 _LIST_MARK = re.compile(
@@ -142,6 +154,13 @@ def is_code(line: str) -> bool:
     if _CODE_SIGN.search(line) and _CODE_LINE.fullmatch(line):
         return True
     return line[:1].isspace() and bool(_RETURN.fullmatch(line))
+
+
+def without_identifiers(text: str) -> str:
+    """Return text without names as only programs have them (`first_name`, `readLine`) and paths."""
+    if "_" in text or "/" in text or _HUMP.search(text):
+        return _IDENTIFIER.sub(" ", text)
+    return text
 
 
 def without_list_mark(line: str) -> str:

@@ -30,6 +30,7 @@ SPACE_GROUPS = frozenset(
 # What introduces the final answer. The strong ones decide wherever they stand; the last one wins.
 _STRONG_MARKERS = (
     r"####",
+    r"<(?:final[_ ]?)?answer>",
     r"\b(?:final |correct |right )?answer(?:'s| is| are| was| would be| should be| will be|:? equals)",
     r"\bfinal (?:answer|result)\s*[:：=]",
     r"\bAntwort (?:lautet|ist|wäre|beträgt)",
@@ -87,14 +88,16 @@ _ALONE = re.compile(
 )
 _KEY = re.compile(
     rf"[\"'](?:(?:final|correct|numeric|numerical)[_ -]?)?"
-    rf"(?:answer|solution|result|value|{_WEAK_MARKERS})[\"']\s*:\s*[\"']?",
+    rf"(?:ans|answer|solution|result|value|{_WEAK_MARKERS})[\"']\s*:\s*[\"']?",
     re.IGNORECASE,
 )
 _NEXT_QUESTION = re.compile(
     r"\n[\s#*>]*(?:(?:Next |New |Another )?(?:Question|Problem|Exercise|Q)|User|Human|Frage|Aufgabe|Pregunta|"
     r"Problema|Problème|Exercice|Вопрос|Задача|Swali|Domanda|Pergunta|Pertanyaan|Soal|Câu hỏi|Soru|"
     r"问题|問題|题目|質問|질문|문제|"
-    r"প্রশ্ন|คำถาม|โจทย์|ప్రశ్న|السؤال|سؤال|प्रश्न|سوال)(?:\s*\d{1,3})?\s*\**\s*[:：ঃ]",
+    r"প্রশ্ন|คำถาม|โจทย์|ప్రశ్న|السؤال|سؤال|प्रश्न|سوال)(?:\s*\d{1,3})?\s*\**\s*(?:[:：ঃ]|(?<=\*)\s*\n)"
+    r"|\n#+ *(?:Next |New )?(?:Question|Problem|Exercise|Frage|Aufgabe|Pregunta|Problema|Swali|问题|問題)"
+    r"\s*\d{0,3}\s*\n",
     re.IGNORECASE,
 )
 _CORRECTION = re.compile(_CORRECTIONS, re.IGNORECASE)
@@ -104,7 +107,8 @@ _WORD_MULTIPLIERS = {
     "tausend": 10**3, "Million": 10**6, "Millionen": 10**6, "mil": 10**3, "millón": 10**6, "millones": 10**6,
     "mille": 10**3, "millions": 10**6, "тысяча": 10**3, "тысячи": 10**3, "тысяч": 10**3, "тыс": 10**3,
     "миллион": 10**6, "миллиона": 10**6, "миллионов": 10**6, "млн": 10**6, "ألف": 10**3, "آلاف": 10**3,
-    "ألفا": 10**3, "ألفًا": 10**3, "مليون": 10**6, "ملايين": 10**6,
+    "ألفا": 10**3, "ألفًا": 10**3, "مليون": 10**6, "ملايين": 10**6, "ribu": 10**3, "rb": 10**3, "juta": 10**6,
+    "jt": 10**6, "nghìn": 10**3, "ngàn": 10**3, "triệu": 10**6, "milyon": 10**6, "milioni": 10**6,
 }  # fmt: skip
 _GLUED_MULTIPLIERS = {
     "百": 100, "千": 10**3, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8, "백": 100, "천": 10**3,
@@ -129,16 +133,22 @@ _NEGATIVE_WORDS = (
 _HARD_SPACES = "\u00a0\u2007\u2009\u202f"
 _SIGNS = "\u2212\ufe63\uff0d\u2010\u2011"
 _VULGAR = {chr(code): unicodedata.numeric(chr(code)) for code in (*range(0xBC, 0xBF), *range(0x2150, 0x215F))}
-_CURRENCY = "$€£¥₹₽₩฿＄￥"
+# Every sign of the Unicode category for currencies.
+_CURRENCY = "$¢£¤¥֏؋৲৳૱௹฿៛\u20a0-\u20c0﷼﹩＄￠￡￥￦"
 _NUMBER = re.compile(
     rf"(?P<sign>-)?\s?[{_CURRENCY}]?\s?(?P<sign2>-)?"
     rf"(?P<digits>\d+(?:[.,'’٫٬ {_HARD_SPACES}]\d+)*|[.٫]\d+)"
     rf"(?:\s?/\s?(?P<under>\d+)(?![/\d]))?"
 )
-# Currencies that are written in letters and glued to the number.
-_GLUED_CURRENCY = re.compile(
-    r"(?<![A-Za-z])(?:Rp|Rs|RM|KSh|Ksh|TSh|Tsh|TZS|Sh|Tk|kr|Fr|CHF|USD|EUR|GBP|JPY|CNY|RMB|IDR|INR|KES|BDT|SEK|NOK|"
-    r"DKK|BRL|MXN|RUB|THB|VND|KRW|AUD|CAD|NGN|PHP|TRY|PLN|руб)$"
+# Currencies in letters before a number, glued to it or not: the codes of ISO 4217, and what people write.
+_CODES = (
+    "AED ARS AUD BDT BGN BRL CAD CHF CLP CNY COP CZK DKK DZD EGP ETB EUR GBP GHS HKD HUF IDR ILS INR IQD "
+    "IRR ISK JOD JPY KES KHR KRW KWD KZT LAK LBP LKR MAD MMK MNT MXN MYR NGN NOK NPR NZD PEN PHP PKR PLN "
+    "PYG QAR RMB RON RSD RUB RWF SAR SEK SGD THB TND TRY TWD TZS UAH UGX USD UYU UZS VND XAF XOF ZAR ZMW"
+)
+_CURRENCY_WORD = re.compile(
+    rf"(?<![^\W\d_])(?:{'|'.join(_CODES.split())}"
+    r"|Rp|Rs|RM|[KTU]?[Ss]h|Tk|[Kk]r|Fr|Ft|Kč|zł|TL|GH|лв|руб)\.?(?=\s?-?\d)"
 )
 _CJK_DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2, "兩": 2}
 _CJK_UNITS = {"十": 10, "百": 100, "千": 1000}
@@ -211,6 +221,7 @@ def _plain(text: str) -> str:
     text = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r" \1/\2 ", text)
     text = text.replace("{,}", ",")
     text = re.sub(r"(?<=\d)\\[,;! ](?=\d)", "\u202f", text)
+    text = _CURRENCY_WORD.sub("$", text)
     text = _POWER.sub(_written_out, text)
     text = re.sub(r"\^\{?\d+\}?", "", text)  # an exponent is no answer: m^2
     text = re.sub(r"\\([$%#&_])", r"\1", text)
@@ -318,11 +329,7 @@ def _numbers(plain: str, language: str) -> list[_Found]:
     while match := _NUMBER.search(plain, position):
         position = match.end()
         start = match.start("digits")
-        if (
-            start
-            and re.match(r"[A-Za-z^_]", plain[start - 1])
-            and not _GLUED_CURRENCY.search(plain[:start][-8:])
-        ):
+        if start and re.match(r"[A-Za-z^_]", plain[start - 1]):
             continue  # H2O, x2, m_2: part of a name
         values, ends = _parse_groups(match["digits"], start, language)
         for value, (begin, end) in zip(values, ends, strict=True):

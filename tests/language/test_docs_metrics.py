@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lens_eval.commands.cli import app
-from lens_eval.language.calibrate import MEASURED
-from lens_eval.language.files.report import calibration_table
+from lens_eval.language.calibrate import MEASURED, MEASURED_NEAR
+from lens_eval.language.files.report import calibration_table, near_table
 from lens_eval.language.identify import MIN_CONFIDENCE_INSIDE, MIN_LETTERS, confidence_needed
 from lens_eval.language.sentences import UNIT_LETTERS
 
@@ -54,6 +54,11 @@ def test_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_table_is_the_stored_calibration() -> None:
     record = json.loads(MEASURED.read_text(encoding="utf-8"))
     assert calibration_table(record).strip() in TEXT
+
+
+def test_the_table_of_near_languages_is_the_stored_one() -> None:
+    record = json.loads(MEASURED_NEAR.read_text(encoding="utf-8"))
+    assert near_table(record["near"]).strip() in TEXT
 
 
 def test_thresholds_are_those_of_the_code() -> None:

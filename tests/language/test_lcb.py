@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,31 @@ def test_rates_are_of_what_could_be_checked_and_average_over_languages() -> None
     overall = mean_rates(rates)
     assert overall["line_pass_rate"] == pytest.approx((2 / 3 + 1) / 2)
     assert overall["word_pass_rate"] == pytest.approx(1 / 2)
+
+
+def test_rates_are_means_over_sources_as_the_benchmark_averages(tmp_path: Path) -> None:
+    rows = [("okapi", "ar", ARABIC)] * 3 + [("okapi", "ar", ENGLISH), ("sharegpt", "ar", ENGLISH)]
+    rows += [("okapi", "de", GERMAN), ("sharegpt", "de", "Ja")]
+    path = tmp_path / "replies.jsonl"
+    lines = [{"source": source, "language": code, "completion": text} for source, code, text in rows]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    report = make_report(score_files([str(path)], Fields(), Settings(protocol="lcb")))
+    # By hand: okapi 3 of 4, sharegpt 0 of 1; pooled it would be 3 of 5. What is too short is in no mean.
+    assert report["languages"]["ar"]["line_pass_rate"] == pytest.approx((3 / 4 + 0) / 2)
+    assert report["languages"]["de"]["line_pass_rate"] == 1.0
+    assert report["overall"]["line_pass_rate"] == pytest.approx((3 / 8 + 1) / 2)
+    assert report["overall"]["sources"]["okapi"]["line_pass_rate"] == pytest.approx((3 / 4 + 1) / 2)
+    assert any("means over sources (okapi, sharegpt)" in note for note in report["notes"])
+    assert "37.5" in render(report, "md")
+
+
+def test_a_field_of_very_many_sources_names_no_data_sets() -> None:
+    scorer, tally = make_lcb_scorer("lingua", None), Tally()
+    for number in range(70):
+        scorer(Response(GERMAN, "de", None, None, None, "", number, source=f"page {number}"), tally)
+    rates = lcb_rates(tally, "de")
+    assert ("sources" in rates, rates["line_pass_rate"]) == (False, 1.0)
+    assert rates["intervals"]
 
 
 def test_every_departure_is_noted(tmp_path: Path) -> None:

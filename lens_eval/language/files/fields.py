@@ -27,6 +27,7 @@ LANGUAGE_FIELDS = (
 )
 PROMPT_FIELDS = ("doc.prompt", "prompt", "request", "messages", "conversations")
 SAMPLE_PROMPT = "arguments.gen_args_0.arg_0"
+SOURCE_FIELD = "source"
 CUT_FIELDS = ("cut_off", "finish_reason")
 """`cut_off` is 1 or 0, as in samples of Lens tasks; a `finish_reason` of `length` is a cut, as in APIs."""
 ITEM_FIELDS = ("id", "item_id", "doc_id")
@@ -89,6 +90,7 @@ class RowReader:
         code = normalise_code(language)
         item, correct = self._item(row), self._number(row)
         prompt = prompt_of(self._prompt(row))
+        source = get(row, SOURCE_FIELD)
         cut = next((c for f in self._cut_fields if (c := cut_by(get(row, f))) is not None), None)
         for reply in replies_of(self._reply(row), self.samples):
             yield Response(
@@ -100,6 +102,7 @@ class RowReader:
                 self.name,
                 line,
                 cut if reply.cut is None else reply.cut,
+                source if isinstance(source, str) and source else None,
             )
 
     def _number(self, row: Row) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lens_eval.base.metrics import OF_JUDGED
@@ -18,6 +19,8 @@ from lens_eval.language.off_target import OUTCOMES
 RATES = ("usable", *OUTCOMES, "off_target", "echo", "loop", "empty")
 PARTIAL = {"correct": "has_correct", "correct_on_target": "has_correct", "cut_off": "has_cut_off"}
 """Rates that only some inputs have, and under which name the responses that have them are counted."""
+NEAR_SHOWN = 0.02
+"""A near language is told of from this share of its sentences on."""
 FORMATS = ("md", "csv", "json")
 
 
@@ -47,6 +50,11 @@ def make_report(scores: Scores) -> dict[str, Any]:
 
         report["languages"] = {code: lcb_rates(tally, code) for code, tally in languages.items()}
         report["overall"] = mean_rates(report["languages"])
+        if sources := report["overall"].get("sources"):
+            report["notes"].append(
+                f"Rates are means over sources ({', '.join(sources)}), then over languages, as the benchmark "
+                "averages; of a source where no reply is long enough the benchmark says 100%, this nothing."
+            )
         return report
     floors = _floors(scores)
     report["overall"] = _rates(overall)
@@ -54,6 +62,7 @@ def make_report(scores: Scores) -> dict[str, Any]:
         code: {**_rates(tally), "false_off_target_floor": floors.get(code)}
         for code, tally in languages.items()
     }
+    report["notes"] = near_notes(list(languages)) if settings.detector == "lingua" else []
     report["confusion"] = {code: dict(sorted(tally.answered_in.items())) for code, tally in languages.items()}
     return report
 
@@ -71,6 +80,19 @@ def _floors(scores: Scores) -> dict[str, float]:
 
     codes = [code for code in scores.languages if chinese_script(code) is None]
     return {code: floor.mean for code, floor in false_floor(make_judge(scores.settings), codes).items()}
+
+
+def near_notes(languages: Sequence[str]) -> list[str]:
+    """Return what is known of languages so near to one asked for that a part of their text passes for it."""
+    from lens_eval.language.calibrate import measured_near
+
+    notes = []
+    for code in languages:
+        passing = [p for p in measured_near() if p.asked == code != p.written and p.on_target >= NEAR_SHOWN]
+        if passing:
+            shown = ", ".join(f"{100 * p.on_target:.0f}% of {p.written}" for p in passing)
+            notes.append(f"{code}: of sentences in a near language, {shown} pass for it.")
+    return notes
 
 
 def _rates(tally: Tally) -> dict[str, Any]:
@@ -279,10 +301,23 @@ def render_calibration(report: dict[str, Any], form: str) -> str:
         ]
         text += f"\nAgreement % with {second['name']} {second['version']} where both decide:\n\n"
         text += _table(_calibration_header(report), cells)
+    if "near" in report:
+        text += "\nText in a near language, on target % / undetermined %:\n\n" + near_table(report["near"])
     return text + (
         f"\nDetector {detector['name']} {detector['version']}; gold text: {markdown_cell(report['source'])}; "
         f"candidates {', '.join(report['candidates'])}.\n"
     )
+
+
+def near_table(pairs: Sequence[Mapping[str, Any]]) -> str:
+    """Return how often text in near languages passes for the one asked for, as a Markdown table."""
+    rows = []
+    for asked in dict.fromkeys(pair["asked"] for pair in pairs):
+        mine = [pair for pair in pairs if pair["asked"] == asked]
+        shown = {p["written"]: f"{_percent(p['on_target'])} / {_percent(p['undetermined'])}" for p in mine}
+        own = shown.pop(asked, "–")
+        rows.append([asked, own, ", ".join(f"{code} {rates}" for code, rates in shown.items())])
+    return _table(["asked", "own text", "in a near language"], rows)
 
 
 def _calibration_header(report: dict[str, Any]) -> list[str]:

@@ -18,6 +18,8 @@ class Response:
     file: str
     line: int
     cut: bool | None = None
+    source: str | None = None
+    """The data set its prompt is from, in files of the Language Confusion Benchmark."""
 
 
 @dataclass(frozen=True)

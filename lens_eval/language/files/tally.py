@@ -12,6 +12,8 @@ from lens_eval.language.files.response import Response
 
 # Items are told apart by a hash of this many values: memory stays flat however long the input is.
 _ITEM_BUCKETS = 2**16
+MOST_SOURCES = 64
+"""A field of more values does not name data sets: then nothing is counted by source."""
 
 
 @dataclass
@@ -24,6 +26,8 @@ class Tally:
     letters: Counter[str] = field(default_factory=Counter)
     answered_in: Counter[str] = field(default_factory=Counter)
     thinking: Counter[str] = field(default_factory=Counter)
+    sources: dict[str, Counter[str]] = field(default_factory=dict)
+    too_many_sources: bool = False
 
     def add(self, outcomes: Iterable[str], item: str | None) -> None:
         """Count one response under each of `outcomes`, as an answer to `item` or as one of its own."""
@@ -44,6 +48,21 @@ class Tally:
                 mine[name] = mine.get(name, 0) + count
         for part in ("alone", "lines", "letters", "answered_in", "thinking"):
             getattr(self, part).update(getattr(other, part))
+        self.too_many_sources = self.too_many_sources or other.too_many_sources
+        for source, counter in other.sources.items():
+            self.sources.setdefault(source, Counter()).update(counter)
+        self._bound_sources()
+
+    def add_source(self, source: str | None, outcomes: Iterable[str]) -> None:
+        """Count one response under each of `outcomes` for the data set its prompt is from."""
+        if source is not None and not self.too_many_sources:
+            self.sources.setdefault(source, Counter()).update(("n", *outcomes))
+            self._bound_sources()
+
+    def _bound_sources(self) -> None:
+        if self.too_many_sources or len(self.sources) > MOST_SOURCES:
+            self.too_many_sources = True
+            self.sources = {}
 
     def count(self, name: str = "n") -> int:
         return self.alone[name] + sum(counter.get(name, 0) for counter in self.items.values())
