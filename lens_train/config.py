@@ -198,7 +198,8 @@ class LensConfig:
                 raise UserError(
                     f"unknown Lens setting {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}"
                 )
-        given = {name: as_number(value) for name, value in settings.items()}
+        texts = {each.name for each in fields(LensConfig) if str(each.type).startswith("str")}
+        given = {name: value if name in texts else as_number(value) for name, value in settings.items()}
         return LensConfig(languages=languages, central=central, **given)
 
     def _check_languages(self) -> None:

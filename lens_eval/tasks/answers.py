@@ -460,6 +460,6 @@ def _decimal(whole: str, rest: str, grouping: str) -> Fraction | None:
         if not (western or indian):
             return None
     digits = "".join(groups)
-    if digits and not digits.isdigit():
+    if not (digits + rest or "0").isdigit():
         return None
     return Fraction(f"{digits or '0'}.{rest}" if rest else digits or "0")

@@ -48,6 +48,11 @@ def write_card(folder: Path, results: str = "", fresh: bool = False) -> Path:
     return file
 
 
+def is_ours(text: str) -> bool:
+    """Whether a card was written by `write_card`."""
+    return part_of(read_card(text).text, ABOUT) is not None
+
+
 def load_variant(folder: Path) -> Variant:
     """The record of a variant folder.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lens_eval.base.reading import read_object, read_text
 from lens_train import methods
-from lens_train.job import Job
-from lens_train.publish.card import write_card
+from lens_train.job import VARIANT_FILE, Job
+from lens_train.publish.base_files import CARD
+from lens_train.publish.card import is_ours, write_card
 from lens_train.watch.trackers import tracked
 
 
@@ -22,7 +24,19 @@ def train(job: Job, report_to: Sequence[str] = ()) -> None:
             is not installed, or the output folder holds something else; nothing has been written then.
     """
     first = methods.process() == 0
+    if first and _lacks_its_card(job):
+        write_card(job.output, fresh=True)
+        return
     with tracked(job, report_to if first else ()):
         methods.train(job)
     if first:
         write_card(job.output, fresh=True)
+
+
+def _lacks_its_card(job: Job) -> bool:
+    """Whether this job was stopped in its last steps: the variant is finished, and its card is missing."""
+    record, card = job.output / methods.JOB_FILE, job.output / CARD
+    if not (job.output / VARIANT_FILE).is_file() or not record.is_file():
+        return False
+    written = card.is_file() and is_ours(read_text(card))
+    return not written and read_object(record, "description of a run") == methods.describe(job)

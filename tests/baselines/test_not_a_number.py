@@ -1,4 +1,4 @@
-"""Weights that are no numbers for one language alone: every method refuses them, and none leaves a variant."""
+"""Weights that are no numbers for one language alone: every method refuses them and leaves no variant."""
 
 from __future__ import annotations
 

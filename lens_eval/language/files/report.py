@@ -314,7 +314,7 @@ def near_table(pairs: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for asked in dict.fromkeys(pair["asked"] for pair in pairs):
         mine = [pair for pair in pairs if pair["asked"] == asked]
-        shown = {p["written"]: f"{_percent(p['on_target'])} / {_percent(p['undetermined'])}" for p in mine}
+        shown = {p["written"]: f"{percent(p['on_target'])} / {percent(p['undetermined'])}" for p in mine}
         own = shown.pop(asked, "–")
         rows.append([asked, own, ", ".join(f"{code} {rates}" for code, rates in shown.items())])
     return _table(["asked", "own text", "in a near language"], rows)
