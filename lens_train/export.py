@@ -162,12 +162,12 @@ def merge(delta: Path, base: str, output: Path) -> None:
             f"{delta} was trained from {variant.base.get('name')} (weights {wanted[:12]}), "
             f"not from {base} (weights {identity['weights_sha256'][:12]})"
         )
-    if not holds_nothing(output):
+    aside = output / f"merge{PARTIAL}"  # there until the last file is in its place
+    if not holds_nothing(output) and not aside.is_dir():
         raise UserError(f"output {output} is not empty; name another folder")
     folder = checkpoint.folder
     require_fitting(delta, changed, find_tensors(folder))
     need_disk(output, checkpoint.bytes)
-    aside = output / f"merge{PARTIAL}"  # a killed merge leaves nothing else
     with lock(output):
         shutil.rmtree(aside, ignore_errors=True)
         merge_tensors(folder, changed, aside)

@@ -104,7 +104,8 @@ def _cluster(
 
 
 def _prepare(folder: Path, recipe: Recipe) -> None:
-    write_text(folder / ".gitignore", _IGNORED)
-    shutil.rmtree(folder / "errors", ignore_errors=True)
+    # First what makes the folder ours: a run killed behind it goes on.
     if not (folder / RUN_FILE).exists():
         write_json(folder / RUN_FILE, {"name": recipe.name, "simulated": recipe.simulated, "cells": []})
+    write_text(folder / ".gitignore", _IGNORED)
+    shutil.rmtree(folder / "errors", ignore_errors=True)

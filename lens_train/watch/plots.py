@@ -9,6 +9,7 @@ from typing import Any
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import make_folder, written_aside
 from lens_eval.base.reading import read_objects
+from lens_eval.base.shapes import require_shape
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 """Colours that colour-blind readers can distinguish (Okabe and Ito)."""
@@ -49,7 +50,7 @@ def draw_run(run: Path, document: Mapping[str, Any]) -> list[Path]:
         UserError: matplotlib is not installed.
     """
     folder = run / "training" / "plots"
-    log = [row for _, row in read_objects(run / "training" / "log.jsonl")]
+    log = _read_log(run / "training" / "log.jsonl")
     make_folder(folder, below=run)
     drawn = [_draw_losses(log, folder / "losses.png")] if log else []
     if "skipped" not in document:
@@ -60,13 +61,29 @@ def draw_run(run: Path, document: Mapping[str, Any]) -> list[Path]:
     return drawn
 
 
+def _read_log(file: Path) -> list[dict[str, Any]]:
+    """The steps of a log, each with the loss terms of the first.
+
+    Raises:
+        UserError: the log is not there, or a line is no such step.
+    """
+    rows = list(read_objects(file))
+    wanted = dict.fromkeys(_terms(rows[0][1]) if rows else (), float)
+    for where, row in rows:
+        require_shape(row, {"step": int, **wanted}, where)
+    return [row for _, row in rows]
+
+
+def _terms(record: Mapping[str, Any]) -> list[str]:
+    """Loss terms of a step that are drawn."""
+    return [name for name in record if name in ("loss", "retain") or name.startswith(("separate.", "align."))]
+
+
 def _draw_losses(log: Sequence[Mapping[str, Any]], path: Path) -> Path:
     figure, axes = new_figure(1, 1, 7, 4)
     axis = axes[0, 0]
     steps = [record["step"] for record in log]
-    terms = [
-        name for name in log[0] if name in ("loss", "retain") or name.startswith(("separate.", "align."))
-    ]
+    terms = _terms(log[0])
     for place, name in enumerate(terms):
         style = {**style_of(place), "marker": None, "linewidth": 2.2 if name == "loss" else 1.3}
         axis.plot(steps, [record[name] for record in log], label=name, **style)

@@ -122,10 +122,9 @@ def test_two_outputs_of_one_name(at_inputs: Path, tmp_path: Path) -> None:
     assert not same.exists()
 
 
-@pytest.mark.parametrize("name", FOLDERS)
+# `compare` writes each of its tables in one step, so that two cannot meet.
+@pytest.mark.parametrize("name", [name for name in FOLDERS if name != "compare"])
 def test_a_folder_in_which_another_is_at_work(at_inputs: Path, name: str, tmp_path: Path) -> None:
-    if name == "compare":
-        pytest.skip("it writes each table in one step, so that two cannot meet")
     code = (
         "import sys; from pathlib import Path; from lens_eval.base.files import lock\n"
         f"with lock(Path({str(tmp_path / 'out')!r})): print('held', flush=True); sys.stdin.read()"
