@@ -42,7 +42,10 @@ ECHO_OF_QUESTION = 0.75
 QUESTION_LETTERS = 12
 """Letters of such a question at least (a Han character counts as one)."""
 LIKE_LIMIT, MOST_LIKE = 0.8, 1000
-"""Or it is as like the prompt as this, letter by letter, if it has at most so many letters."""
+"""Or it is as like the prompt as this, letter by letter, if it has at most so many letters, and each of its
+words is nearly one of the prompt's: `Berlin` in the place of `which city` is an answer."""
+LIKE_ALONE, LIKE_WORD = 0.9, 0.6
+"""From the first likeness on the words are not asked; from the second on a word is nearly another."""
 PART_IN_PROMPT, PART_OF_PROMPT, SHORT_PROMPT = 0.9, 0.3, 120
 """Or it is the end of the prompt and nothing else: this share of the reply, and of the prompt, which has at
 most so many letters. A longer one brings text along, and an answer may be a part of that."""
@@ -52,6 +55,8 @@ NEAR_LETTERS = 600
 """Letters at the end of a reply in which a period with small changes must show."""
 MOST_LETTERS = 20_000
 """Letters of a reply that are looked at, the last ones: enough to see a loop, and time stays bounded."""
+MARKS, KINDS_OF_MARKS = 24, 3
+"""Marks without a letter at the end of a reply that are a loop, and how many kinds there are at most."""
 _MARK = 8
 _SYLLABLES = "\u3040"
 """Signs from here on are worth a syllable and more: kana, Han, Hangul."""
@@ -134,9 +139,9 @@ def form_of(reply: str | None, prompt: str | None = "") -> ReplyForm:
     if not text:
         return ReplyForm(True, 0.0, 0.0)
     writing = _writing(text)
-    loop = 0.0
+    loop = _marks_share(reply[-MOST_LETTERS:])
     if len(text) >= LOOP_SYLLABLES:
-        loop = max(_periodic_share(text), _counting_share(reply), _near_share(text, writing.gram))
+        loop = max(loop, _periodic_share(text), _counting_share(reply), _near_share(text, writing.gram))
     return ReplyForm(False, loop, _echo_share(reply, writing, _asked(prompt or "")))
 
 
@@ -201,6 +206,17 @@ def _periods(text: str) -> Iterator[tuple[int, int]]:
             # Inside the stretch only multiples of its period follow.
             at = min(at, size - covered)
         at = text.rfind(tail, 0, at + _MARK - 1)
+
+
+def _marks_share(reply: str) -> float:
+    """Share of a row of the same few marks at the end: `「「「「「「`. A line of marks alone is a rule."""
+    signs = "".join(reply.split())
+    marks = len(signs) - len(signs.rstrip("".join({sign for sign in signs if not _LETTERS.match(sign)})))
+    row, last = signs[len(signs) - marks :], reply.rstrip().rpartition("\n")[2]
+    if not _LETTERS.search(last) and _LETTERS.search(reply):
+        return 0.0
+    share = marks / len(signs)
+    return share if marks >= MARKS and len(set(row)) <= KINDS_OF_MARKS and share >= PERIODS_SHARE else 0.0
 
 
 def _counting_share(reply: str) -> float:
@@ -280,6 +296,10 @@ def _echo_share(reply: str, writing: _Writing, asked: _Asked) -> float:
         return 0.0
     share = _covered(text, whole, writing)
     like = _likeness("".join(text), "".join(whole))
+    if writing.words and like < LIKE_ALONE and not _misspelt(text, whole):
+        like = 0.0
+    if writing.words and share < PART_IN_PROMPT and _answers(reply, text, asked, whole):
+        return 0.0
     if (share < ECHO_LIMIT / 2 and not like) or not _numbers(reply) <= _numbers(asked.whole):
         return 0.0  # nearly always
     if like:
@@ -308,6 +328,22 @@ def _likeness(text: str, other: str) -> float:
         return 0.0
     likeness = matcher.ratio()
     return likeness if likeness >= LIKE_LIMIT else 0.0
+
+
+def _answers(reply: str, text: Sequence[str], asked: _Asked, whole: Sequence[str]) -> bool:
+    """Whether a reply puts a word of its own in the place of a word of the question, and asks nothing."""
+    if _QUESTION.search(reply) or not _QUESTION.search(asked.whole):
+        return False
+    return not set(whole) <= set(text) and _size(text) <= _size(whole) * 2 and not _misspelt(text, whole)
+
+
+def _misspelt(words: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether each word is nearly one of the others."""
+    known = set(others)
+    return all(
+        any(SequenceMatcher(None, word, other, autojunk=False).ratio() >= LIKE_WORD for other in known)
+        for word in set(words) - known
+    )
 
 
 def _units(text: str, writing: _Writing) -> Sequence[str]:

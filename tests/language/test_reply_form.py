@@ -210,3 +210,40 @@ def test_long_replies_take_no_long_time() -> None:
     assert form_of("ab" * 200_000, QUESTION).name == "loop"
     form_of(" ".join(str(number) for number in range(100_000)), QUESTION)
     assert time.perf_counter() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("reply", "looping"),
+    [
+        ("「三原色」は「赤、青、緑」の" + "「" * 33, True),
+        ("この「大気汚染の" + "「 " * 40, True),
+        ("Jibu ni: " + "..! " * 20, True),
+        ("Der Bericht über das letzte Jahr ist fertig und liegt auf dem Tisch im Büro.\n" + "-" * 30, False),
+        ("| a | b |\n|---|---|\n| eins | zwei |\n| drei | vier |", False),
+        ("Warte ...", False),
+    ],
+)
+def test_marks_without_end_are_a_loop(reply: str, looping: bool) -> None:
+    assert form_of(reply, "").looping is looping
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "echo"),
+    [
+        ("Mji mkuu wa Kenya ni upi?", "Mji mkuu wa Kenya ni Nairobi.", "Mji mku wa Kenyaa ni upi"),
+        (
+            "Was ist die Hauptstadt von Kenia?",
+            "Die Hauptstadt von Kenia ist Nairobi.",
+            "Was ist die Haupstad von Kenja?",
+        ),
+        (
+            "¿Cuál es la capital de Francia?",
+            "La capital de Francia es París.",
+            "¿Cual es la capitel de Francia?",
+        ),
+        ("Какая столица у Франции?", "Столица Франции — Париж.", "Какая столица у Франци"),
+    ],
+)
+def test_a_new_word_in_the_place_of_the_question_is_an_answer(prompt: str, answer: str, echo: str) -> None:
+    assert not form_of(answer, prompt).echoing
+    assert form_of(echo, prompt).echoing, "a control: the prompt again with other letters"
