@@ -21,7 +21,8 @@ def last_part(value: str) -> str:
     if not is_local(value):
         return value
     kind = PureWindowsPath if _WINDOWS.fullmatch(value) else PurePosixPath
-    return kind(value).name or "local"
+    name = kind(value).name
+    return name if name and not is_local(name) else "local"  # `~name` is another's home
 
 
 def without_paths(value: Any) -> Any:

@@ -182,15 +182,14 @@ def _block(kind: str, lines: list[str]) -> list[str]:
 
 
 def _facts(variant: Variant, base: str) -> list[str]:
-    data = variant.data
-    read = f"{data['items']} items of " if "items" in data else ""
+    memory = f", peak memory {variant.peak_memory_bytes / 1e9:.2f} GB" if variant.peak_memory_bytes else ""
     tokens = f", {variant.tokens_seen:,} tokens trained on" if variant.tokens_seen else ""
     facts = {
         "base": f"{base}, weights SHA-256 {variant.base.get('weights_sha256', '')[:16]}",
         "method": f"{variant.method}, lens-multilingual {VERSION}",
         "languages": f"{', '.join(variant.languages)}; central: {variant.central}",
-        "data": f"{read}{last_part(str(data.get('name', '')))}, SHA-256 {str(data.get('sha256', ''))[:16]}",
-        "cost": f"{variant.wall_seconds:.0f} s, peak memory {variant.peak_memory_bytes / 1e9:.2f} GB{tokens}",
+        "data": _data(variant.data),
+        "cost": f"{variant.wall_seconds:.0f} s{memory}{tokens}",
         "seed": str(variant.seed),
         "versions": ", ".join(f"{name} {version}" for name, version in variant.versions.items()),
     }
@@ -207,6 +206,13 @@ def _facts(variant: Variant, base: str) -> list[str]:
         "",
         "</details>",
     ]
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    if not data.get("name"):
+        return "none"
+    read = f"{data['items']} items of " if "items" in data else ""
+    return f"{read}{last_part(str(data['name']))}, SHA-256 {str(data.get('sha256', ''))[:16]}"
 
 
 def _own_results(variant: Variant) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lens_eval.base.files import lock
 from lens_eval.base.reading import read_object, read_text
 from lens_train import methods
 from lens_train.job import VARIANT_FILE, Job
@@ -25,7 +26,8 @@ def train(job: Job, report_to: Sequence[str] = ()) -> None:
     """
     first = methods.process() == 0
     if first and _lacks_its_card(job):
-        write_card(job.output, fresh=True)
+        with lock(job.output):  # as the training held it, whose own lock may have outlived it
+            write_card(job.output, fresh=True)
         return
     with tracked(job, report_to if first else ()):
         methods.train(job)

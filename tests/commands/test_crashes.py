@@ -125,6 +125,8 @@ def _content(file: Path, folder: str) -> Any:
         pass
     if file.name == "table.md":
         return re.sub(r"\d+\.\d \|$", "N |", text, flags=re.MULTILINE)
+    if file.name == "README.md":
+        return re.sub(r"\| cost \| .*", "", text)
     if file.suffix == ".csv":
         rows = csv.DictReader(text.splitlines())
         return [{name: cell for name, cell in row.items() if name != "seconds"} for row in rows]
