@@ -69,10 +69,16 @@ def save_model(folder: Path, model_config: Any = None, seed: int = 0, template: 
     return str(folder)
 
 
-def save_prompts(path: Path, items: int = 4, languages: tuple[str, ...] = ("en", "zh", "sw")) -> Path:
-    """Write parallel prompts as JSON lines; beyond four items they repeat with a number."""
+def save_prompts(
+    path: Path, items: int = 4, languages: tuple[str, ...] = ("en", "zh", "sw"), texts: int = 4
+) -> Path:
+    """Write parallel prompts as JSON lines; beyond `texts` items they repeat with a number.
+
+    With one text, what tells the items of a language apart is the number alone. The languages then lie far
+    apart compared with the spread of their items, whatever random weights a machine draws.
+    """
     with path.open("w", encoding="utf-8") as file:
         for item in range(items):
-            prompt = {code: f"{PROMPTS[code][item % 4]} {item}" for code in languages}
+            prompt = {code: f"{PROMPTS[code][item % texts]} {item}" for code in languages}
             file.write(json.dumps({"id": str(item), "prompt": prompt}, ensure_ascii=False) + "\n")
     return path
