@@ -74,6 +74,8 @@ class Shape:
     """Parameters of the output matrix: its products are needed where a token is chosen or scored."""
     total: int
     """All parameters, each once."""
+    bfloat16: bool = True
+    """Whether the weights are stored in bfloat16, as those of nearly all models on the hub are."""
 
     @property
     def layer(self) -> float:
@@ -144,7 +146,21 @@ def shape_of(model: str) -> Shape | None:
         return Shape(32, int(0.87 * total), int(0.065 * total), total)
     inner = sum(math.prod(tensors[name]) for name in layers)
     rest = [math.prod(shape) for name, shape in tensors.items() if name not in layers and len(shape) == 2]
-    return Shape(len(set(layers.values())), inner, max(rest, default=0), total)
+    return Shape(len(set(layers.values())), inner, max(rest, default=0), total, _in_bfloat16(model))
+
+
+def _in_bfloat16(model: str) -> bool:
+    """Whether a model that is here is stored in bfloat16; a GGUF file is converted to it."""
+    folder = model_folder(model)
+    if folder is None:
+        return True
+    from lens_eval.base.errors import UserError
+    from lens_train.checkpoint import Checkpoint
+
+    try:
+        return str(Checkpoint.open(str(folder)).config.dtype).endswith("bfloat16")
+    except UserError:  # said by the run itself
+        return True
 
 
 def is_here(model: str) -> bool:
@@ -263,7 +279,7 @@ def training_seconds(
         return start + _lens_seconds(recipe, row, shape, machine, count)
     if method.work == "reading":
         read = settings.get("text_items", 300) * len(recipe.languages) * settings.get("text_tokens", 128)
-        return start + 2 * read * shape.inner / _speed(machine, _auto_dtype(machine))
+        return start + 2 * read * shape.inner / _speed(machine, _auto_dtype(machine, shape))
     items = settings.get("train_items", method.items)
     if method.work != "tuning" or items is None:
         return None
@@ -288,7 +304,7 @@ def _lens_seconds(
     settings, languages = row.spec.settings, len(recipe.languages)
     known = {field.name for field in fields(LensConfig)} & settings.keys()
     config = LensConfig.build(recipe.languages, recipe.central, {name: settings[name] for name in known})
-    dtype = _auto_dtype(machine) if config.dtype == "auto" else config.dtype
+    dtype = _auto_dtype(machine, shape) if config.dtype == "auto" else config.dtype
     speed = _speed(machine, dtype)
     tokens, here = prompt_tokens(recipe, row, count)
     probed = 0
@@ -309,9 +325,10 @@ def _lens_seconds(
     return seconds + 2 * write_seconds(shown, REPLY_TOKENS, max(1, shown), shape, machine, dtype)
 
 
-def _auto_dtype(machine: Machine) -> str:
-    speed = machine.speed
-    return "bfloat16" if machine.kind == "gpu" or speed["bfloat16"] > speed["float32"] else "float32"
+def _auto_dtype(machine: Machine, shape: Shape) -> str:
+    """What `dtype: auto` comes to; see `lens_train.devices.resolve_dtype`."""
+    fast = shape.bfloat16 and machine.speed["bfloat16"] >= machine.speed["float32"]
+    return "bfloat16" if machine.kind == "gpu" or fast else "float32"
 
 
 def prompt_tokens(recipe: Recipe, row: Row, count: Callable[[str], float]) -> tuple[float, int]:

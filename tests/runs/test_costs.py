@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,24 @@ def test_more_passes_layers_and_steps_of_lens_take_longer() -> None:
     assert more(steps=50, batch_size=8) == pytest.approx(per_pass)
     assert more(show_replies=0) < 0
     assert _seconds(method="lens") == pytest.approx(once + more(epochs=4))
+
+
+def test_a_fast_bfloat16_counts_for_models_stored_in_it(tmp_path: Path) -> None:
+    fast = Machine("cpu", {"float32": 1e11, "bfloat16": 4e11}, 1e10)
+    shape = costs.shape_of(tiny_lens.save_model(tmp_path / "float32"))
+    assert shape is not None
+    assert not shape.bfloat16
+    (tmp_path / "half").mkdir()
+    half = costs.shape_of(tiny_lens.save_model(tmp_path / "half", tiny_lens.config(dtype="bfloat16")))
+    assert half is not None
+    assert half.bfloat16
+    recipe = planned_recipe(variants={"a": {"method": "lens"}})
+
+    def seconds(**changes: Any) -> float:
+        shape = replace(LARGE, **changes)
+        return costs.training_seconds(recipe, rows_of(recipe)[0], shape, fast, LENGTH) or 0
+
+    assert seconds(bfloat16=True) < 0.8 * seconds(bfloat16=False)
 
 
 def test_prompts_are_measured_where_they_are_here(tmp_path: Path) -> None:
