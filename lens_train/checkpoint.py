@@ -126,6 +126,23 @@ class Checkpoint:
                     f"from 1 to {limit:,}; the file is damaged, or of another model"
                 )
 
+    def require_whole_weights(self, method: str) -> None:
+        """Refuse quantised weights for a method that changes whole weights and writes them back.
+
+        Raises:
+            UserError: the configuration says that the weights are quantised.
+        """
+        quantised = getattr(self.config, "quantization_config", None)
+        if quantised is None:
+            return
+        plain = quantised if isinstance(quantised, dict) else quantised.to_dict()
+        kind = plain.get("quant_method") or "in an unnamed way"
+        raise UserError(
+            f"{self.name} is stored quantised ({getattr(kind, 'value', kind)}), and {method} trains whole "
+            "weights; train the model that it was made from and quantise the result, or tune an adapter "
+            "(--method xsft_lora)"
+        )
+
     @property
     def bytes(self) -> int:
         """Size of the weights."""

@@ -127,6 +127,7 @@ def make_plan(job: Job) -> Plan:
     settings = dict(job.settings)
     run = {name: settings.pop(name) for name in RUN_SETTINGS if name in settings}
     checkpoint = Checkpoint.open(job.model)
+    checkpoint.require_whole_weights("Lens")
     shape = checkpoint.config.get_text_config()
     config = LensConfig.build(job.languages, job.central, settings).for_width(shape.hidden_size)
     device = resolve_device(job.device)

@@ -138,10 +138,12 @@ class Run:
         self.job, self.settings = job, settings
         self._started = time.perf_counter()
         self.checkpoint = Checkpoint.open(job.model)
+        adapted = isinstance(settings, LoraSettings)
+        if not adapted:
+            self.checkpoint.require_whole_weights(job.method)
         self.tokenizer = copy.deepcopy(self.checkpoint.tokenizer)  # the trainer changes its own
         _check_template(self.tokenizer, job.model)
         _check_devices(job.device)
-        adapted = isinstance(settings, LoraSettings)
         need_disk(job.output, 0 if adapted else self.checkpoint.bytes)
         with quiet():
             self.model = load_model(self.checkpoint, job.device, _weights_dtype(settings, adapted))

@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lens_eval.base.errors import UserError
-from lens_train import export
+from lens_train import export, methods
 from lens_train.checkpoint import Checkpoint
 from lens_train.decoder import load_model
+from lens_train.job import Job
 from lens_train.stream import StreamedDecoder
 
 CPU = torch.device("cpu")
@@ -214,3 +215,25 @@ def test_an_adapter_is_applied_whole_or_refused(folder: Path, tmp_path: Path) ->
     file.rename(file.with_name("adapter_model.bin"))
     with pytest.raises(UserError, match="pickled"):
         load_adapter(load_model(str(folder)), tmp_path / "adapter")
+
+
+QUANTISED = (
+    {"quant_method": "gptq", "bits": 4, "group_size": 128},
+    {"quant_method": "awq", "bits": 4},
+    {"quant_method": "bitsandbytes", "load_in_4bit": True},
+    {"quant_method": "fp8"},
+)
+
+
+@pytest.mark.parametrize("quantised", QUANTISED, ids=lambda given: given["quant_method"])
+@pytest.mark.parametrize("method", ["lens", "xsft", "xsft_top"])
+def test_whole_weights_are_not_trained_on_a_quantised_base(
+    folder: Path, tmp_path: Path, quantised: dict[str, Any], method: str
+) -> None:
+    languages, output = ("en", "zh", "sw"), tmp_path / "out"
+    job = Job(method, str(folder), Path("builtin:train"), languages, output, device="cpu")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": quantised}))
+    with pytest.raises(UserError, match=rf"quantised \({quantised['quant_method']}\).*xsft_lora"):
+        methods.train(job)
+    assert not (output / "model.safetensors").exists()
