@@ -67,8 +67,13 @@ _LETTERS = re.compile(r"(?:[^\W_]+|[\u0300-\u036f\u064b-\u065f\u0900-\u0dff\u0e0
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _COUNTED = re.compile(r"\d+(?:[.,]\d+)*|第[一二三四五六七八九十]+")
 """A number, or an ordinal as Chinese and Japanese write it."""
-_ENDS = re.compile(r"(?<=[.!?。!?؟।])\s*|\n+")
-_QUESTION = re.compile(r"[??؟;]\s*$")
+_ENDS = re.compile(r"(?<=[.!?。\uff01\uff1f؟।])\s*|\n+")
+_QUESTION = re.compile(r"[?\uff1f؟;]\s*$")
+_ASKS = re.compile(r"(?:[?\uff1f]|か[。.]?|吗。?)\s*$")
+"""A question in Chinese and Japanese, and the signs of words that may answer it: numbers, katakana, Han."""
+_NAMING = re.compile(r"[\d\u30a1-\u30fa\u3400-\u9fff]")
+_THAI_ASKS = re.compile("อะไร|ใคร|ไหน|กี่|เท่าไร|เท่าไหร่|เมื่อไร|เมื่อไหร่")
+"""Words that ask in Thai, which has no mark for it."""
 _TURN = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:start|end)_of_turn>|\[/?INST\]|</?s>|<(?:bos|eos)>")
 _LABEL = re.compile(
     r"^[\W_]*(?:question|answer|user|assistant|human|prompt|instruction|input|output|response|[QA])"
@@ -310,7 +315,7 @@ def _echo_share(reply: str, writing: _Writing, asked: _Asked) -> float:
     like = _likeness("".join(text), "".join(whole))
     if writing.words and like < LIKE_ALONE and not _misspelt(text, whole):
         like = 0.0
-    if writing.words and share < PART_IN_PROMPT and _answers(reply, text, asked, whole):
+    if (share < PART_IN_PROMPT or writing is _HAN) and _answers(reply, text, asked, whole, writing):
         return 0.0
     if (share < ECHO_LIMIT / 2 and not like) or not _numbers(reply) <= _numbers(asked.whole):
         return 0.0  # nearly always
@@ -342,8 +347,15 @@ def _likeness(text: str, other: str) -> float:
     return likeness if likeness >= LIKE_LIMIT else 0.0
 
 
-def _answers(reply: str, text: Sequence[str], asked: _Asked, whole: Sequence[str]) -> bool:
+def _answers(reply: str, text: Sequence[str], asked: _Asked, whole: Sequence[str], writing: _Writing) -> bool:
     """Whether a reply puts a word of its own in the place of a word of the question, and asks nothing."""
+    if not writing.words and ("".join(whole) in "".join(text) or _size(text) > _size(whole) * 2):
+        return False
+    if writing is _HAN:
+        asks = _ASKS.search(asked.whole) and not _ASKS.search(reply)
+        return bool(asks and _NAMING.search("".join(set(text) - set(whole))))
+    if not writing.words:
+        return bool(set(_THAI_ASKS.findall(asked.whole)) - set(_THAI_ASKS.findall(reply)))
     if _QUESTION.search(reply) or not _QUESTION.search(asked.whole):
         return False
     return not set(whole) <= set(text) and _size(text) <= _size(whole) * 2 and not _misspelt(text, whole)
