@@ -1,4 +1,4 @@
-"""Agreement of the verdicts with a careful reader on 400 real replies of weak models (`benchmarks/judged`).
+"""Agreement of the verdicts with a careful reader on 584 real replies of weak models (`benchmarks/judged`).
 
 A reply is one of: usable, loop, echo, empty, off target (central or another language, also in part),
 undetermined. A loop or an echo is that whatever its language. Writes results/bench/judged_replies.{md,json};
@@ -91,11 +91,11 @@ def confusion(judged: Sequence[Judged]) -> Counter[tuple[str, str]]:
 
 
 def agreement_lines(judged: Sequence[Judged]) -> list[str]:
-    """Agreement as the lines of a Markdown table, one per half."""
+    """Agreement as the lines of a Markdown table, one per part."""
     lines, head = [], ""
     for half in HALVES:
         own = agreement([each for each in judged if each.half == half])
-        head = "| half | replies | " + " | ".join(own) + " |"
+        head = "| part | replies | " + " | ".join(own) + " |"
         cells = [f"{100 * same / count:.1f}%" for same, count in own.values()]
         lines.append(f"| {half} | {own['verdict'][1]} | " + " | ".join(cells) + " |")
     return [head, "|---" + "|---:" * (len(agreement(judged)) + 1) + "|", *lines]

@@ -38,8 +38,9 @@ def foreign_words(
     found: list[str] = []
     others = 0
     for line in lines:
-        for run in runs_of(_ASIDE.sub(" ", line), prompt):
-            if run.group == "Latn" and line.isupper():
+        text = _ASIDE.sub(" ", line)
+        for run in runs_of(text, prompt):
+            if run.group == "Latn" and text.isupper():
                 continue  # abbreviations in a script without case
             if run.group not in groups:
                 words = _of_another_script(run.words, run.group, prompt)

@@ -150,7 +150,9 @@ class Identifier:
             if not candidates:
                 return self._without_candidates(run)
             code = self._among(run, candidates, target, inside)
-            if code != UNDETERMINED:
+            if code == UNDETERMINED:
+                code = self._beyond(run, counts, target) if self._glance else code
+            else:
                 code = self._checked(code, run, counts, target)
         return target.language if code in _ALIKE and target.language in _ALIKE else code
 
@@ -222,7 +224,8 @@ class Identifier:
             if not own and run.letters >= ROMANISED_LETTERS and len(run.plain) > 2:
                 found, share = self._look(run, self._known(run.group))
                 return found if share >= OPEN_FLOOR and counts.get(found) else run.group
-        if own < 2 and run.letters >= OPEN_LETTERS:
+        # One or two common words are shared by many languages: `na`, `za`.
+        if (own < 2 or max(counts.values()) > own) and run.letters >= OPEN_LETTERS:
             found, share = self._look(run, self._known(run.group))
             beyond = found != code and found not in near(code) and not {found, code} <= _ALIKE
             if beyond and share >= OPEN_FLOOR and (counts.get(found, 0) > own or not own):
@@ -230,6 +233,20 @@ class Identifier:
             if beyond and not own and code != target.language:
                 return UNDETERMINED  # no word speaks for it, and the trigrams for another
         return self._among_neighbours(code, run, counts)
+
+    def _beyond(self, run: Run, counts: Mapping[str, int], target: Target) -> str:
+        """Return what text of none of the candidates for sure is in, or "undetermined"."""
+        candidates = target.candidates.get(run.group, ())
+        own = max((counts.get(each, 0) for each in candidates), default=0)
+        roman = f"{target.language}-Latn"
+        if run.group == "Latn" and "Latn" not in target.groups and counts.get(roman, 0) >= max(own, 3):
+            return roman
+        if run.letters < OPEN_LETTERS or max(counts.values(), default=0) <= own:
+            return UNDETERMINED
+        found, share = self._look(run, self._known(run.group))
+        if found in candidates or found in near(target.language) or share < OPEN_FLOOR:
+            return UNDETERMINED
+        return found if counts.get(found, 0) >= max(own + 1, 2) else UNDETERMINED
 
     def _among_neighbours(self, code: str, run: Run, counts: Mapping[str, int]) -> str:
         """Return a language, or the near one of it that the text is rather in, or "undetermined"."""

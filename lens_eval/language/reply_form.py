@@ -61,13 +61,19 @@ _MARK = 8
 _SYLLABLES = "\u3040"
 """Signs from here on are worth a syllable and more: kana, Han, Hangul."""
 
+_HANGUL = re.compile("[\uac00-\ud7a3]")
 _LIST_NUMBER = re.compile(r"^\s*\d+[.)](?=\s+\D)", re.MULTILINE)
-_LETTERS = re.compile(r"(?:[^\W_]|[\u0300-\u036f\u064b-\u065f\u0900-\u0dff\u0e00-\u0eff])+")
+_LETTERS = re.compile(r"(?:[^\W_]+|[\u0300-\u036f\u064b-\u065f\u0900-\u0dff\u0e00-\u0eff])+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _COUNTED = re.compile(r"\d+(?:[.,]\d+)*|第[一二三四五六七八九十]+")
 """A number, or an ordinal as Chinese and Japanese write it."""
-_ENDS = re.compile(r"(?<=[.!?。!?؟।])\s*|\n+")
-_QUESTION = re.compile(r"[??؟;]\s*$")
+_ENDS = re.compile(r"(?<=[.!?。\uff01\uff1f؟।])\s*|\n+")
+_QUESTION = re.compile(r"[?\uff1f؟;]\s*$")
+_ASKS = re.compile(r"(?:[?\uff1f]|か[。.]?|吗。?)\s*$")
+"""A question in Chinese and Japanese, and the signs of words that may answer it: numbers, katakana, Han."""
+_NAMING = re.compile(r"[\d\u30a1-\u30fa\u3400-\u9fff]")
+_THAI_ASKS = re.compile("อะไร|ใคร|ไหน|กี่|เท่าไร|เท่าไหร่|เมื่อไร|เมื่อไหร่")
+"""Words that ask in Thai, which has no mark for it."""
 _TURN = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:start|end)_of_turn>|\[/?INST\]|</?s>|<(?:bos|eos)>")
 _LABEL = re.compile(
     r"^[\W_]*(?:question|answer|user|assistant|human|prompt|instruction|input|output|response|[QA])"
@@ -168,9 +174,11 @@ def _words(text: str) -> list[str]:
 
 def _writing(text: str) -> _Writing:
     """How most letters of a text are written."""
+    if text.isascii():
+        return _SPACED
     unspaced = UNSPACED_SIGN.findall(text)
     if 2 * len(unspaced) <= len(text):
-        return _KOREAN if 2 * sum("\uac00" <= sign <= "\ud7a3" for sign in text) > len(text) else _SPACED
+        return _KOREAN if 2 * len(_HANGUL.findall(text)) > len(text) else _SPACED
     return _HAN if 2 * sum(sign >= "\u3040" for sign in unspaced) >= len(unspaced) else _ALPHABETIC
 
 
@@ -211,12 +219,16 @@ def _periods(text: str) -> Iterator[tuple[int, int]]:
 def _marks_share(reply: str) -> float:
     """Share of a row of the same few marks at the end: `「「「「「「`. A line of marks alone is a rule."""
     signs = "".join(reply.split())
-    marks = len(signs) - len(signs.rstrip("".join({sign for sign in signs if not _LETTERS.match(sign)})))
+    marks = 0
+    while marks < len(signs) and not _LETTERS.match(signs[-1 - marks]):
+        marks += 1
     row, last = signs[len(signs) - marks :], reply.rstrip().rpartition("\n")[2]
+    if marks < MARKS or len(set(row)) > KINDS_OF_MARKS:  # nearly always
+        return 0.0
     if not _LETTERS.search(last) and _LETTERS.search(reply):
         return 0.0
     share = marks / len(signs)
-    return share if marks >= MARKS and len(set(row)) <= KINDS_OF_MARKS and share >= PERIODS_SHARE else 0.0
+    return share if share >= PERIODS_SHARE else 0.0
 
 
 def _counting_share(reply: str) -> float:
@@ -244,13 +256,16 @@ def _near_share(text: str, gram: int) -> float:
 def _often(text: str, gram: int) -> float:
     """Share of the letters in stretches of `gram` letters that stand there often; 0 below the limits."""
     parts = [text[at : at + gram] for at in range(len(text) - gram + 1)]
-    if len(set(parts)) == len(parts):  # as in most text
-        return 0.0
     counts = Counter(parts)
+    if len(counts) == len(parts):  # as in most text
+        return 0.0
     for times, limit in ((MANY_PERIODS, NEAR_LIMIT), (PERIODS, NEAR_OFTEN)):
+        often = {part for part, count in counts.items() if count >= times}
+        if gram * sum(counts[part] for part in often) < limit * len(text):
+            continue
         end = covered = 0
         for at, part in enumerate(parts):
-            if counts[part] >= times:
+            if part in often:
                 covered += at + gram - max(end, at)
                 end = at + gram
         if covered >= limit * len(text):
@@ -289,8 +304,10 @@ def _echo_share(reply: str, writing: _Writing, asked: _Asked) -> float:
     Whole words count: the answer to `which language is spoken in Norway` is a word of its own. So is a number
     that the prompt does not have.
     """
-    text = _units(_LABEL.sub(" ", reply[-MOST_LETTERS:]), writing)
     whole = _units(asked.whole, writing)
+    if not whole:
+        return 0.0
+    text = _units(_LABEL.sub(" ", reply[-MOST_LETTERS:]), writing)
     size = _size(text)
     if not size or size > MOST_PROMPTS * _size(whole):
         return 0.0
@@ -298,7 +315,7 @@ def _echo_share(reply: str, writing: _Writing, asked: _Asked) -> float:
     like = _likeness("".join(text), "".join(whole))
     if writing.words and like < LIKE_ALONE and not _misspelt(text, whole):
         like = 0.0
-    if writing.words and share < PART_IN_PROMPT and _answers(reply, text, asked, whole):
+    if (share < PART_IN_PROMPT or writing is _HAN) and _answers(reply, text, asked, whole, writing):
         return 0.0
     if (share < ECHO_LIMIT / 2 and not like) or not _numbers(reply) <= _numbers(asked.whole):
         return 0.0  # nearly always
@@ -330,8 +347,15 @@ def _likeness(text: str, other: str) -> float:
     return likeness if likeness >= LIKE_LIMIT else 0.0
 
 
-def _answers(reply: str, text: Sequence[str], asked: _Asked, whole: Sequence[str]) -> bool:
+def _answers(reply: str, text: Sequence[str], asked: _Asked, whole: Sequence[str], writing: _Writing) -> bool:
     """Whether a reply puts a word of its own in the place of a word of the question, and asks nothing."""
+    if not writing.words and ("".join(whole) in "".join(text) or _size(text) > _size(whole) * 2):
+        return False
+    if writing is _HAN:
+        asks = _ASKS.search(asked.whole) and not _ASKS.search(reply)
+        return bool(asks and _NAMING.search("".join(set(text) - set(whole))))
+    if not writing.words:
+        return bool(set(_THAI_ASKS.findall(asked.whole)) - set(_THAI_ASKS.findall(reply)))
     if _QUESTION.search(reply) or not _QUESTION.search(asked.whole):
         return False
     return not set(whole) <= set(text) and _size(text) <= _size(whole) * 2 and not _misspelt(text, whole)

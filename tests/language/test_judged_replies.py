@@ -10,24 +10,25 @@ import pytest
 from benchmarks.judged_replies import HALVES, agreement, agreement_lines, judge, read, verdict
 
 
-def test_there_are_400_in_two_halves_that_share_no_prompt() -> None:
+def test_there_are_two_parts_that_share_no_prompt() -> None:
     rows = read()
-    assert Counter(row["half"] for row in rows) == dict.fromkeys(HALVES, 200)
-    assert len({row["language"] for row in rows}) >= 12
+    assert Counter(row["half"] for row in rows) == {"choose": 400, "test": 184}
+    for half in HALVES:
+        assert len({row["language"] for row in rows if row["half"] == half}) >= 12
     prompts = [{row["prompt"] for row in rows if row["half"] == half} for half in HALVES]
     assert not prompts[0] & prompts[1]
-    assert len({(row["model"], row["prompt"]) for row in rows}) == 400
+    assert len({(row["model"], row["prompt"]) for row in rows}) == len(rows)
     for row in rows:
         assert row["judged"]["form"] in ("text", "echo", "loop", "empty")
         assert row["judged"]["outcome"] in ("on_target", "central", "other", "undetermined")
         assert row["judged"]["reason"]
 
 
-@pytest.mark.parametrize(("name", "least"), [("form", 0.92), ("usable or not", 0.88), ("verdict", 0.85)])
+@pytest.mark.parametrize(("name", "least"), [("form", 0.91), ("usable or not", 0.90), ("verdict", 0.88)])
 def test_agreement_does_not_fall(name: str, least: float) -> None:
     judged = [each for each in judge(read()) if each.half == "test"]
     same, count = agreement(judged)[name]
-    assert count == 200
+    assert count == 184
     assert same / count >= least
 
 
