@@ -9,8 +9,10 @@ from typing import Any
 
 MARK = "language_of_replies"
 """In a task's entry of the results: the language that its replies were held against."""
-_OTHERWISE = re.compile(r"_en_|_to_|_cot_en|_code|trans|code2|wmt|flores", re.IGNORECASE)
-"""Parts of names of tasks whose answers are not in the language that the name ends on."""
+_OTHERWISE = re.compile(
+    r"_en_|_to_|_cot_en|_code|trans|code2|wmt|flores|masakhaner|masakhapos|lsat_ar", re.IGNORECASE
+)
+"""Parts of names of tasks that are answered in English, code or labels, or whose ending is no language."""
 
 
 def language_of(task: Any) -> str:
@@ -29,19 +31,37 @@ def language_of(task: Any) -> str:
     name = str(task.task_name)
     if _OTHERWISE.search(name):
         return ""
-    ends = (name.rpartition("_")[2] if "_" in name else "", str(task.config.dataset_name or ""))
-    return next((code for code in ends if code in LANGUAGES), "")
+    parts = name.split("_")
+    own = next(
+        (code for code in (*parts[1:][-1:], str(task.config.dataset_name or "")) if code in LANGUAGES), ""
+    )
+    # A question in one language about a text in another (`mlqa_zh_ar`) is answered in either.
+    return "" if len(parts) > 2 and parts[-2] in LANGUAGES and parts[-2] != own else own
+
+
+def _can_be_told(language: str) -> bool:
+    """Whether the detector knows a language, or its script tells it."""
+    from lens_eval.base.errors import UserError
+    from lens_eval.tasks.scoring import verdict_of
+
+    try:
+        verdict_of({"language": language}, "")
+    except UserError:
+        return False
+    return True
 
 
 def measure(results: MutableMapping[str, Any], task: Any) -> None:
     """Add the language verdict to every sample of a task that has none, and the means to its results.
 
-    `results` are lm_eval's, with the samples. A task whose language is not known is left as it is.
+    `results` are lm_eval's, with the samples. A task whose language is not known, or cannot be told
+    from others, is left as it is.
     """
     name = str(task.task_name)
     samples = results["samples"][name]
     language = language_of(task)
-    if not language or not samples or any("off_target" in sample["metrics"] for sample in samples):
+    judged = any("off_target" in sample["metrics"] for sample in samples)
+    if not language or not samples or judged or not _can_be_told(language):
         return
     by_item: dict[int, dict[str, Any]] = {}
     for sample in samples:

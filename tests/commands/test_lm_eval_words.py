@@ -15,6 +15,7 @@ from lens_eval.commands.lm_eval_words import model_of, template_setting
 from lens_eval.commands.options import read_pairs
 from lens_eval.mini import backbone_path
 from lens_eval.results.read import load
+from lens_eval.runs.answer_language import language_of, measure
 from lens_eval.runs.task_index import count_of
 from lens_eval.tasks.built_in import documents
 from lens_eval.tasks.scoring import verdict_of
@@ -161,3 +162,42 @@ def test_a_template_by_name() -> None:
         *(True, False),
         "rag",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "subset", "language"),
+    [
+        ("mgsm_direct_sw", None, "sw"),
+        ("mgsm_en_cot_sw", None, ""),
+        ("mmlu_prox_sw_law", "sw", "sw"),
+        ("mlqa_zh_ar", None, ""),
+        ("mlqa_ar_ar", None, "ar"),
+        ("agieval_lsat_ar", None, ""),
+        ("wmt16_de_en", None, ""),
+        ("gsm8k", "main", ""),
+    ],
+)
+def test_the_language_of_a_task_is_taken_from_what_says_it(
+    name: str, subset: str | None, language: str
+) -> None:
+    from types import SimpleNamespace
+
+    config = SimpleNamespace(metadata={"version": 1}, dataset_name=subset)
+    task = SimpleNamespace(OUTPUT_TYPE="generate_until", task_name=name, config=config)
+    assert language_of(task) == language
+    chosen = SimpleNamespace(OUTPUT_TYPE="multiple_choice", task_name=name, config=config)
+    assert language_of(chosen) == ""
+
+
+def test_a_language_that_no_detector_tells_is_left_unmeasured() -> None:
+    """Control: the same samples in Swahili are judged."""
+    from types import SimpleNamespace
+
+    for language, judged in (("wo", False), ("sw", True)):
+        sample = {"doc_id": 0, "metrics": ["acc"], "arguments": [("Swali?", {})], "resps": [["The answer."]]}
+        name = f"foreign_{language}"
+        results = {"samples": {name: [sample]}, "results": {name: {}}}
+        config = SimpleNamespace(metadata={}, dataset_name=None)
+        measure(results, SimpleNamespace(OUTPUT_TYPE="generate_until", task_name=name, config=config))
+        assert ("off_target" in sample["metrics"]) is judged
+        assert bool(results["results"][name]) is judged
