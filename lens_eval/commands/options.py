@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import typer
-
 from lens_eval.base.errors import UserError, did_you_mean
-from lens_eval.base.redaction import is_secret_name, note, visible
+from lens_eval.base.redaction import is_secret_name, note
+from lens_eval.base.terminal import say
 
 
 def read_codes(languages: str | None) -> tuple[str, ...]:
@@ -40,11 +39,6 @@ def read_pairs(text: str | None, option: str = "--model-args") -> dict[str, Any]
             if is_secret_name(key.strip()):
                 note(value.strip())
     return pairs
-
-
-def say(text: str, nl: bool = True, err: bool = False) -> None:
-    """Print text for a reader: without secrets and without control characters."""
-    typer.echo(visible(text), nl=nl, err=err)
 
 
 def say_next(words: str, err: bool = False) -> None:

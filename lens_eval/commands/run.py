@@ -11,9 +11,10 @@ import typer
 
 from lens_eval.base.errors import UserError, did_you_mean
 from lens_eval.base.files import check_outputs, make_folder
-from lens_eval.base.redaction import hide, visible
+from lens_eval.base.redaction import hide
+from lens_eval.base.terminal import say
 from lens_eval.commands import completion
-from lens_eval.commands.options import read_backend, read_codes, read_pairs, say, say_next
+from lens_eval.commands.options import read_backend, read_codes, read_pairs, say_next
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +74,7 @@ def reproduce(
 
         show_plan(checked, output, device)
         return
-    outcome = run(checked, output, device=device, ray=ray, cpus=ray_cpus, command=_command(), say=_say)
+    outcome = run(checked, output, device=device, ray=ray, cpus=ray_cpus, command=_command(), say=say)
     # Nothing is published about a simulated model.
     folder = output_of(checked, output)
     _end(outcome, folder, directions=None if checked.simulated else folder)
@@ -128,7 +129,7 @@ def evaluate(
         seeds=(seed,),
     )
     changed = with_changes(recipe, limit=limit, gen_kwargs=read_pairs(gen_kwargs, "--gen-kwargs"))
-    _end(run(changed, output, device=device, command=_command(), say=_say), output)
+    _end(run(changed, output, device=device, command=_command(), say=say), output)
 
 
 def compare(
@@ -280,14 +281,6 @@ def _end(outcome: Outcome, folder: Path, directions: Path | None = None) -> None
         )
         raise typer.Exit(outcome.status)
     say_next(f"open {folder / 'report.html'} in a browser; lens card {folder}")
-
-
-def _say(line: str) -> None:
-    """One line on standard output, also while a bar is on the screen."""
-    from tqdm import tqdm
-
-    tqdm.write(visible(line), file=sys.stdout)
-    sys.stdout.flush()
 
 
 def _command() -> str:

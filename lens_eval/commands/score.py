@@ -12,8 +12,9 @@ import typer
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import check_outputs, write_text
 from lens_eval.base.reading import require_file
+from lens_eval.base.terminal import say
 from lens_eval.commands import completion
-from lens_eval.commands.options import read_codes, say, say_next
+from lens_eval.commands.options import read_codes, say_next
 
 _Detector = Annotated[
     str,
@@ -144,9 +145,7 @@ def score(
         scores = score_files(names, fields, settings, on_verdict=on_verdict, **options)  # type: ignore[arg-type]
     _show(make_report(scores), form, output)
     if scores.broken_count:
-        typer.echo(
-            f"lens: {scores.broken_count} lines could not be read; --strict stops at the first", err=True
-        )
+        say(f"lens: {scores.broken_count} lines could not be read; --strict stops at the first", err=True)
     if failed := failures(gates, scores.languages):
         say(f"lens: over the limit: {'; '.join(failed)}", err=True)
         raise typer.Exit(1)
