@@ -192,18 +192,19 @@ def method_of(name: str) -> Method:
 
 
 def input_files(method: str, settings: Mapping[str, Any]) -> dict[str, str]:
-    """The settings that name files or folders: setting -> path. Of your own method, all that name a file."""
+    """The settings that name files or folders: setting -> path. Of your own method, all that name one."""
     known = method_of(method)
     return {
         name: value
         for name, value in settings.items()
-        if known.is_path(name, value) or (method not in METHODS and _is_file(value))
+        if known.is_path(name, value) or (method not in METHODS and _is_there(value))
     }
 
 
-def _is_file(value: Any) -> bool:
+def _is_there(value: Any) -> bool:
+    """Whether a value names a file, or a folder by more than one word, which may be an ordinary one."""
     try:
-        return isinstance(value, str) and bool(value) and Path(value).is_file()
+        return isinstance(value, str) and (Path(value).is_file() or ("/" in value and Path(value).is_dir()))
     except (OSError, ValueError):  # too long for a name, or no name at all
         return False
 

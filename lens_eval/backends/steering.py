@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.api.model import TemplateLM
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.terminal import say
 
 if TYPE_CHECKING:
     from lens_train.decoding.decoding import Decoding
@@ -56,7 +57,7 @@ def lm_eval_command() -> None:
     try:
         cli_evaluate()
     except UserError as error:
-        print(f"lens: {error}", file=sys.stderr)
+        say(f"lens: {error}", err=True)
         sys.exit(2)
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -23,10 +23,10 @@ LONGEST_PART = 160
 """Bytes of a name that becomes part of a file name: the rest is for a time and an ending."""
 
 
-def file_hash(path: Path, without: Callable[[Path], bool] = lambda _: False) -> str:
-    """SHA-256 over a file, or over the names and contents of the files in a folder but those `without`."""
+def file_hash(path: Path) -> str:
+    """SHA-256 over a file, or over the names and contents of the files in a folder."""
     digest = hashlib.sha256()
-    inside = sorted(p for p in path.rglob("*") if p.is_file() and not without(p)) if path.is_dir() else []
+    inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else []
     files = inside if path.is_dir() else [path]
     for file in files:
         if path.is_dir():

@@ -21,10 +21,20 @@ from typing import Any, Literal, TextIO
 
 from tqdm import tqdm
 
+from lens_eval.base.redaction import visible
+
 FIRST = 2.0
 """Seconds that a phase lasts before it is mentioned."""
 INTERVAL = 30.0
 """Seconds between two lines of one phase."""
+
+
+class _Bar(tqdm):
+    """A bar on a terminal; its label may hold a name of a stranger's."""
+
+    def set_description(self, desc: str | None = None, refresh: bool | None = True) -> None:
+        """Change the label."""
+        super().set_description(visible(desc or ""), refresh)
 
 
 def progress(
@@ -51,9 +61,9 @@ def progress(
         more: dict[str, Any] = {"unit": "B", "unit_scale": True} if unit else {}
         if total is None and not hasattr(iterable, "__len__"):
             more["bar_format"] = "{desc}: {n_fmt}, {elapsed}" if initial or iterable else "{desc}: {elapsed}"
-        return tqdm(
+        return _Bar(
             iterable,
-            desc=label,
+            desc=visible(label),
             total=total,
             initial=initial,
             disable=off,
@@ -193,7 +203,7 @@ class Lines:
         if self._stream is None:
             return
         with suppress(OSError, ValueError):  # a log that is full or closed must not end the work
-            self._stream.write(f"lens: {self._label}: {words}\n")
+            self._stream.write(visible(f"lens: {self._label}: {words}\n"))
             self._stream.flush()
 
 

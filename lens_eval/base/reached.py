@@ -25,8 +25,9 @@ BEHIND = (
 def reached(entries: Iterable[str], without: Iterable[str] = ()) -> dict[str, Path]:
     """Modules that `entries` import, directly or not, and themselves: name -> file.
 
-    Imports inside functions count. Only modules of this project and of the entries' own top packages are
-    followed; the front doors `lens_eval` and `lens_train` are not.
+    Imports inside functions count. Modules of this project and of the entries' own top packages are followed,
+    and of a user's module whatever it imports that is no installed library; the front doors `lens_eval` and
+    `lens_train` are not.
 
     Args:
         entries: names of modules.
@@ -38,13 +39,17 @@ def reached(entries: Iterable[str], without: Iterable[str] = ()) -> dict[str, Pa
     todo = entries
     while todo:
         name = todo.pop()
+        top = name.partition(".")[0]
         stopped = any(name == stop or name.startswith(stop + ".") for stop in stops)
-        if name in found or name in OWN or name.partition(".")[0] not in own or stopped:
+        if name in found or name in OWN or top not in own or stopped:
             continue
         file = _file_of(name)
         if file is not None:
             found[name] = file
-            todo += _imports(file, file.stat().st_mtime_ns, name)
+            imported = _imports(file, file.stat().st_mtime_ns, name)
+            todo += imported
+            if top not in OWN:
+                own |= {each for each in {name.partition(".")[0] for name in imported} if _is_the_users(each)}
     return found
 
 
@@ -97,7 +102,19 @@ def libraries_of(modules: Mapping[str, Path]) -> dict[str, str]:
 def _installed(file: Path) -> bool:
     """Whether a file is a library's: its version stands for it."""
     libraries = {sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return any(file.is_relative_to(library) for library in libraries)
+    inside = any(file.is_relative_to(library) for library in libraries)
+    return inside or not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
+
+
+def _is_the_users(top: str) -> bool:
+    """Whether a module or package at the top is neither of this project nor an installed library."""
+    try:
+        spec = None if top in OWN else find_spec(top)
+    except (ImportError, ValueError):
+        return False
+    places = [*(spec.submodule_search_locations or ()), spec.origin or ""] if spec is not None else []
+    paths = [Path(place) for place in places if Path(place).exists() and place]
+    return bool(paths) and not any(map(_installed, paths))
 
 
 @lru_cache(maxsize=1024)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from lens_eval.base.redaction import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+def say(text: str, nl: bool = True, err: bool = False) -> None:
+    """Print text for a reader: without secrets and without control characters, above a bar that is shown."""
+    stream = sys.stderr if err else sys.stdout
+    if "tqdm" in sys.modules:
+        sys.modules["tqdm"].tqdm.write(visible(text), file=stream, end="\n" if nl else "")
+    else:
+        print(visible(text), file=stream, end="\n" if nl else "")
+    stream.flush()
 
 
 def make_console(**options: Any) -> Console:

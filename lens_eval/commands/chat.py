@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.terminal import make_console, say
 from lens_eval.commands.options import read_codes
 
 if TYPE_CHECKING:
@@ -82,8 +83,6 @@ def chat(
     _check(codes, data, question, say_language, page)
     prompts = None if data is None else _prompts(data, codes, limit)
 
-    from rich.console import Console
-
     from lens_eval.chat.speakers import Referee, Speaker
     from lens_eval.chat.terminal import ask, show_question
 
@@ -96,7 +95,7 @@ def chat(
     if page:
         _serve(speakers, referee, max_new_tokens, codes, port)
         return
-    console = Console(highlight=False)
+    console = make_console()
     asked: Iterable[Question] = prompts or ()
     if prompts is None:
         lines = (
@@ -150,8 +149,7 @@ def _typed(codes: Sequence[str]) -> Iterator[str]:
     while True:
         for code in codes or ("",):
             if sys.stdin.isatty():
-                sys.stdout.write(f"{code}> ")
-                sys.stdout.flush()
+                say(f"{code}> ", nl=False)
             line = sys.stdin.readline()
             if not line:
                 return
@@ -185,7 +183,7 @@ def _serve(
     from lens_eval.language.languages import DEFAULT_LANGUAGES
 
     server = Server(Room(speakers, referee, max_new_tokens, codes or DEFAULT_LANGUAGES), port)
-    typer.echo(f"{server.address} (for this machine only; Ctrl-C ends it)")
+    say(f"{server.address} (for this machine only; Ctrl-C ends it)")
     try:
         server.serve_forever()
     except KeyboardInterrupt:

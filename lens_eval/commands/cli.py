@@ -16,6 +16,7 @@ import typer
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.project import VERSION
+from lens_eval.base.terminal import say
 from lens_eval.commands.lm_eval_words import LmEvalCommand, dashed
 
 app = typer.Typer(
@@ -64,7 +65,7 @@ for _name, _reference in COMMANDS.items():
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(VERSION)
+        say(VERSION)
         raise typer.Exit()
 
 
@@ -83,7 +84,7 @@ def backbone() -> None:
     """Print the folder of the built-in (simulated) backbone, for `pretrained=$(lens backbone)`."""
     from lens_eval.mini import backbone_path
 
-    typer.echo(backbone_path())
+    say(str(backbone_path()))
 
 
 @app.command("languages")
@@ -92,8 +93,8 @@ def languages() -> None:
     from lens_eval.language.languages import LANGUAGES
 
     for language in LANGUAGES.values():
-        typer.echo(f"{language.code}\t{language.name}\t{', '.join(language.scripts)}")
-    typer.echo("next: lens score FILES --language CODE", err=True)
+        say(f"{language.code}\t{language.name}\t{', '.join(language.scripts)}")
+    say("next: lens score FILES --language CODE", err=True)
 
 
 EXTRAS: dict[str, str] = {
@@ -127,20 +128,20 @@ def main() -> None:
     What the machine refuses (disk, rights, memory) and what nobody foresaw end the same way, in one line;
     `LENS_TRACEBACK=1` shows where.
     """
-    from lens_eval.base.redaction import note_environment, visible
+    from lens_eval.base.redaction import note_environment
 
     note_environment()
     try:
         app()
     except SystemExit as end:
         if end.code == 130:  # Typer turns Ctrl-C into this, without a word
-            typer.echo("lens: stopped; run the same command again to go on where that is possible", err=True)
+            say("lens: stopped; run the same command again to go on where that is possible", err=True)
         raise
     except Exception as error:
         foreign = not isinstance(error, UserError) or error.__cause__ is not None
         if os.environ.get("LENS_TRACEBACK") and foreign:
-            typer.echo(visible("".join(traceback.format_exception(error))), err=True)
-        typer.echo(visible(f"lens: {in_words(error)}"), err=True)
+            say("".join(traceback.format_exception(error)), err=True)
+        say(f"lens: {in_words(error)}", err=True)
         sys.exit(2)
 
 

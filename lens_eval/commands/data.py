@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lens_eval.base.errors import UserError, did_you_mean
+from lens_eval.base.terminal import say
 from lens_eval.commands.options import read_codes, say_next
 
 
@@ -26,10 +27,10 @@ def tasks(
     rows = [row for row in listed(wanted) if not wanted or row.language in wanted]
     if not rows:
         raise UserError(f"no task is in one of the languages {languages}; `lens languages` lists them")
-    typer.echo("task\tlanguage\titems\twords\tdata")
+    say("task\tlanguage\titems\twords\tdata")
     for row in rows:
         items = "-" if row.items is None else str(row.items)
-        typer.echo(f"{row.task}\t{row.language}\t{items}\t{row.review}\t{row.source}")
+        say(f"{row.task}\t{row.language}\t{items}\t{row.review}\t{row.source}")
     say_next("lens eval --model MODEL --tasks TASK --output FOLDER", err=True)
 
 
@@ -48,5 +49,5 @@ def fetch(
         raise UserError(
             f"nothing to fetch for {group!r}{did_you_mean(group, ARCHIVES)}; known: {', '.join(ARCHIVES)}"
         )
-    typer.echo(download(ARCHIVES[group], output or data_dir() or fetched_folder()))
+    say(str(download(ARCHIVES[group], output or data_dir() or fetched_folder())))
     say_next(f"lens eval --model MODEL --tasks {group} --output FOLDER", err=True)

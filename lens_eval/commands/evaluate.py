@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.terminal import say
 from lens_eval.commands import completion
 from lens_eval.commands.lm_eval_words import model_of, template_setting
 from lens_eval.commands.options import read_backend, read_codes, read_pairs
-from lens_eval.commands.run import end, say_line, typed
+from lens_eval.commands.run import end, typed
 
 Tasks = Annotated[
     str, typer.Option("--tasks", "-t", help="lm_eval tasks or groups, separated by commas or spaces.")
@@ -108,7 +109,7 @@ def evaluate(
         seeds=(seed,),
     )
     changed = with_changes(recipe, limit=limit, gen_kwargs=read_pairs(gen_kwargs, "--gen-kwargs"))
-    end(run(changed, output, device=device, command=typed(), say=say_line), output)
+    end(run(changed, output, device=device, command=typed(), say=say), output)
 
 
 def _batch(text: str) -> int | str:

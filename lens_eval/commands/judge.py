@@ -12,8 +12,8 @@ import typer
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.reading import parse_json
-from lens_eval.base.terminal import make_console
-from lens_eval.commands.options import say, say_next
+from lens_eval.base.terminal import make_console, say
+from lens_eval.commands.options import say_next
 from lens_eval.judge.judging import judge_what_is_new
 
 if TYPE_CHECKING:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from lens_eval.base.errors import UserError, did_you_mean
-from lens_eval.base.redaction import note_settings, visible
+from lens_eval.base.redaction import note_settings
+from lens_eval.base.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,11 +43,6 @@ def read_pairs(text: str | Sequence[str] | None, option: str = "--model-args") -
         pairs |= read(part, option)
     note_settings(pairs)
     return pairs
-
-
-def say(text: str, nl: bool = True, err: bool = False) -> None:
-    """Print text for a reader: without secrets and without control characters."""
-    typer.echo(visible(text), nl=nl, err=err)
 
 
 def say_next(words: str, err: bool = False) -> None:

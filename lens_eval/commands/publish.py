@@ -9,7 +9,8 @@ import typer
 
 from lens_eval.base.errors import UserError, did_you_mean
 from lens_eval.base.files import check_outputs, write_text
-from lens_eval.commands.options import say, say_next
+from lens_eval.base.terminal import say
+from lens_eval.commands.options import say_next
 
 if TYPE_CHECKING:
     from lens_eval.results.compare import Comparison

@@ -11,9 +11,10 @@ import typer
 
 from lens_eval.base.errors import UserError, did_you_mean
 from lens_eval.base.files import check_outputs, make_folder
-from lens_eval.base.redaction import hide, visible
+from lens_eval.base.redaction import hide
+from lens_eval.base.terminal import say
 from lens_eval.commands import completion
-from lens_eval.commands.options import read_backend, read_pairs, say, say_next
+from lens_eval.commands.options import read_backend, read_pairs, say_next
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +76,7 @@ def reproduce(
 
         show_plan(checked, output, device)
         return
-    outcome = run(checked, output, device=device, ray=ray, cpus=ray_cpus, command=typed(), say=say_line)
+    outcome = run(checked, output, device=device, ray=ray, cpus=ray_cpus, command=typed(), say=say)
     # Nothing is published about a simulated model.
     folder = output_of(checked, output)
     end(outcome, folder, directions=None if checked.simulated else folder)
@@ -230,14 +231,6 @@ def end(outcome: Outcome, folder: Path, directions: Path | None = None) -> None:
         )
         raise typer.Exit(outcome.status)
     say_next(f"open {folder / 'report.html'} in a browser; lens card {folder}")
-
-
-def say_line(line: str) -> None:
-    """One line on standard output, also while a bar is on the screen."""
-    from tqdm import tqdm
-
-    tqdm.write(visible(line), file=sys.stdout)
-    sys.stdout.flush()
 
 
 def typed() -> str:

@@ -12,8 +12,9 @@ import typer
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import check_outputs, write_text
 from lens_eval.base.reading import require_file
+from lens_eval.base.terminal import say
 from lens_eval.commands import completion
-from lens_eval.commands.options import read_codes, say, say_next
+from lens_eval.commands.options import read_codes, say_next
 
 _Detector = Annotated[
     str,
@@ -43,6 +44,13 @@ _Language = Annotated[
 ]
 _Prompt = Annotated[
     str | None, typer.Option("--prompt", help="Field of the prompt: its names are set aside.")
+]
+_Requests = Annotated[
+    Path | None,
+    typer.Option(
+        "--requests",
+        help="The batch's input file: requests that are joined to the replies by custom_id.",
+    ),
 ]
 _Item = Annotated[
     str | None, typer.Option("--item", help="Field that names the item, for clustered intervals.")
@@ -97,6 +105,7 @@ def score(
     text: _Text = None,
     language: _Language = None,
     prompt: _Prompt = None,
+    requests: _Requests = None,
     item: _Item = None,
     correct: _Correct = None,
     languages: _Languages = None,
@@ -126,27 +135,32 @@ def score(
     from lens_eval.language.files.report import make_report
     from lens_eval.language.files.score import Settings, score_files, verdict_file
 
-    form = _format(format, output)
+    form, sign = _format(format, output), _delimiter(delimiter)
     limits = {"off_target": fail_above, "undetermined": max_undetermined, "loop": fail_loops}
     gates = [Gate(rate, percent) for rate, percent in limits.items() if percent is not None]
-    _check(protocol, words, gates)
+    _check(protocol, words, requests, gates)
     names = files or (["-"] if not sys.stdin.isatty() else [])
     if not names:
         raise UserError("name files to score, or pipe responses in: lens score samples_*.jsonl")
     candidates = read_codes(languages) or Settings.candidates
     read = [*(name for name in files_of(names) if name != "-"), *_detector_file(detector)]
-    check_outputs((output, verdicts), [*read, *([words] if words else [])])
+    check_outputs((output, verdicts), [*read, *(file for file in (words, requests) if file)])
     settings = Settings(central, candidates, detector, split_chinese, protocol, str(words) if words else None)
     fields = Fields(text, language, prompt, item, correct)
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with verdict_file(verdicts) as on_verdict:
-        options = {"strict": strict, "processes": processes or available, "delimiter": _delimiter(delimiter)}
-        scores = score_files(names, fields, settings, on_verdict=on_verdict, **options)  # type: ignore[arg-type]
+        scores = score_files(
+            names,
+            fields,
+            settings,
+            strict=strict,
+            processes=processes or _available(),
+            on_verdict=on_verdict,
+            delimiter=sign,
+            requests=str(requests) if requests else None,
+        )
     _show(make_report(scores), form, output)
     if scores.broken_count:
-        typer.echo(
-            f"lens: {scores.broken_count} lines could not be read; --strict stops at the first", err=True
-        )
+        say(f"lens: {scores.broken_count} lines could not be read; --strict stops at the first", err=True)
     if failed := failures(gates, scores.languages):
         say(f"lens: over the limit: {'; '.join(failed)}", err=True)
         raise typer.Exit(1)
@@ -162,6 +176,11 @@ def _show(report: dict[str, Any], form: str | None, output: Path | None) -> None
     say(render(report, "md" if output else form or "md"), nl=False)
 
 
+def _available() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _detector_file(detector: str) -> list[str]:
     """The file of a detector that has one."""
     kind, _, model = detector.partition(":")
@@ -175,14 +194,15 @@ def _delimiter(given: str | None) -> str | None:
     return sign
 
 
-def _check(protocol: str, words: Path | None, gates: list[Any]) -> None:
+def _check(protocol: str, words: Path | None, requests: Path | None, gates: list[Any]) -> None:
     """Refuse what can be refused before any response is read."""
     if protocol not in ("lens", "lcb"):
         raise UserError(f"unknown protocol {protocol!r}; known: lens, lcb")
     if protocol == "lcb" and gates:
         raise UserError("limits hold for the rates of --protocol lens; lcb has pass rates")
-    if words:
-        require_file(words, "word list")
+    for file, what in ((words, "word list"), (requests, "file of requests")):
+        if file:
+            require_file(file, what)
 
 
 def _format(format: str | None, output: Path | None) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,9 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from lens_eval.base.errors import UserError
-from lens_eval.base.redaction import note_settings, visible
+from lens_eval.base.redaction import note_settings
+from lens_eval.base.terminal import say
 from lens_eval.commands import completion
-from lens_eval.commands.options import read_codes, say, say_next
+from lens_eval.commands.options import read_codes, say_next
 from lens_train.methods import METHODS
 
 Model = Annotated[
@@ -161,7 +161,7 @@ def sweep(
     codes, pivot = _languages(languages, central)
     job = Job("lens", model, resolve_data(data), codes, output, pivot, seed, device, settings)
     request = Request(job, data, resolve_data(dev_data), asked, margin / 100, dev_limit, max_new_tokens)
-    outcome = run(request, _say)
+    outcome = run(request, say)
     say(f"\nwritten: {output}\n")
     tables.show(outcome)
 
@@ -277,11 +277,3 @@ def _axes(vary: list[str] | None) -> dict[str, list[Any]]:
         if not axes[name.strip()]:
             raise UserError(f"--vary {axis}: write name=value,value")
     return axes
-
-
-def _say(line: str) -> None:
-    """One line on standard output, also while a bar is on the screen."""
-    from tqdm import tqdm
-
-    tqdm.write(visible(line))
-    sys.stdout.flush()

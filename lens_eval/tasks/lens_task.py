@@ -15,6 +15,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.terminal import say
 from lens_eval.language.reasoning import continued
 from lens_eval.tasks import items, math_answers
 from lens_eval.tasks.finding import DATA_DIR_VARIABLE, MissingItems
@@ -252,7 +253,7 @@ def _print_without_traceback() -> None:
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         if isinstance(error, UserError):
-            print(f"lens: {error}", file=sys.stderr)
+            say(f"lens: {error}", err=True)
         else:
             before(kind, error, traceback)
 

@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.terminal import say
 from lens_train import methods
 from lens_train.checkpoint import Checkpoint
 from lens_train.decoding.decoding import Decoding
@@ -74,7 +75,7 @@ def train(job: Job) -> None:
     Decoding(tokens, settings.bias, settings.margin, identity).save(job.output)
     same = alike(job.languages, job.central)
     if same:
-        print(f"bias cannot tell {', '.join(same)} from {job.central}: they share a script")
+        say(f"bias cannot tell {', '.join(same)} from {job.central}: they share a script")
     Variant.untrained(
         job,
         "decoding",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from lens_eval.base.errors import UserError
 from lens_eval.base.files import file_hash, write_json
 from lens_eval.base.identity import key_of, versions_of
 from lens_eval.base.reading import read_object, shaped
-from lens_eval.base.redaction import visible
+from lens_eval.base.terminal import say
 
 if TYPE_CHECKING:
     from lens_train.gguf.architecture import Source
@@ -78,10 +77,10 @@ def _convert(header: Header, config: Any, found: list[Source], digest: str, fold
     dtype = stored_dtype(header)
     kind, size, name = str(dtype).removeprefix("torch."), size_of(found, dtype), header.file.name
     need_disk(folder, size, "make room, or name a cache on another disk: export LENS_CACHE=FOLDER")
-    print(
-        f"lens: {visible(name)} ({header.size / 1e6:.0f} MB) is converted once, "
+    say(
+        f"lens: {name} ({header.size / 1e6:.0f} MB) is converted once, "
         f"to {kind} ({size / 1e6:.0f} MB) in {folder}",
-        file=sys.stderr,
+        err=True,
     )
     aside = folder.with_name(folder.name + ".partial")
     shutil.rmtree(aside, ignore_errors=True)
@@ -171,6 +170,6 @@ def _alone() -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            print("lens: waiting for another process that converts a GGUF file", file=sys.stderr)
+            say("lens: waiting for another process that converts a GGUF file", err=True)
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield

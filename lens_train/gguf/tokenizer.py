@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import write_text
 from lens_eval.base.templates import rendered
+from lens_eval.base.terminal import say
 from lens_train.gguf.header import Header
 
 WORDS_FIRST = ("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "tekken")
@@ -81,10 +81,10 @@ def _mend_bytes(header: Header, document: dict[str, Any], kind: str) -> None:
         digits = {"type": "Digits", "individual_digits": True}
         document["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, cut]}
     elif kind not in AS_GPT2:
-        print(
+        say(
             f"lens: {header.file.name} cuts text as {kind!r} does, which transformers does not know: it is "
             "cut as for GPT-2, and some tokens may differ from those that the model has learnt",
-            file=sys.stderr,
+            err=True,
         )
 
 

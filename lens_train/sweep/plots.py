@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lens_eval.base.errors import UserError
+from lens_eval.base.terminal import say
 
 if TYPE_CHECKING:
     from lens_train.sweep.rows import Outcome, Row
@@ -19,7 +19,7 @@ def draw_tradeoff(outcome: Outcome, path: Path) -> None:
     try:
         figure, axes = new_figure(1, 1, 7, 4.8)
     except UserError:
-        print(f"lens: {path.name} was left out: {MISSING}", file=sys.stderr)
+        say(f"lens: {path.name} was left out: {MISSING}", err=True)
         return
     axis = axes[0, 0]
     central = outcome.document["about"]["central"]

@@ -44,7 +44,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,6 +57,7 @@ from lens_eval.base.errors import UserError
 from lens_eval.base.files import write_text
 from lens_eval.base.reading import read_object
 from lens_eval.base.shapes import require_diagnostics
+from lens_eval.base.terminal import say
 from lens_train.decoder import Decoder
 from lens_train.plan import HeldOut
 from lens_train.subspace import Subspaces, project, split
@@ -144,7 +144,7 @@ class Watch:
         document["seconds"] = round(self.seconds + time.monotonic() - begun, 2)
         write_text(folder / FILE, json.dumps(document, ensure_ascii=False) + "\n")
         for warning in document["warnings"]:
-            print(f"lens: warning: {warning}", file=sys.stderr)
+            say(f"lens: warning: {warning}", err=True)
         return document
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lens_eval.base.errors import UserError, did_you_mean
+from lens_eval.base.terminal import say
 from lens_train.job import VARIANT_FILE, Job, Variant
 from lens_train.local_paths import last_part, without_paths
 
@@ -76,7 +76,7 @@ def tracked(job: Job, names: Sequence[str]) -> Iterator[None]:
         for tracker in follower.trackers:
             follower.guarded(tracker.finish)
         if follower.problem:
-            print(f"lens: the trackers stopped, the training did not: {follower.problem}", file=sys.stderr)
+            say(f"lens: the trackers stopped, the training did not: {follower.problem}", err=True)
 
 
 def _start(name: str, job: Job) -> Any:

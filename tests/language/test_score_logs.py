@@ -283,3 +283,50 @@ def test_a_folder_without_responses_is_refused(tmp_path: Path) -> None:
     write_rows(tmp_path / "x.jsonl", [{"y": 1}])
     with pytest.raises(UserError, match=r"holds responses that can be read; .*x\.jsonl: no field"):
         report_of(tmp_path)
+
+
+def batch(tmp_path: Path) -> tuple[Path, Path]:
+    """A batch's input and output, in another order: a reply in Swahili, and the prompt given back."""
+    requests = [
+        {
+            "custom_id": name,
+            "url": "/v1/chat/completions",
+            "body": {**asked(), "metadata": {"language": "sw"}},
+        }
+        for name in ("a", "b")
+    ]
+    replies = [
+        {
+            "id": f"batch_req_{name}",
+            "custom_id": name,
+            "response": {"status_code": 200, "body": completion(text)},
+        }
+        for name, text in (("b", QUESTION), ("a", SWAHILI))
+    ]
+    return write_rows(tmp_path / "in.jsonl", requests), write_rows(tmp_path / "out.jsonl", replies)
+
+
+def test_replies_of_a_batch_are_joined_to_their_requests(tmp_path: Path) -> None:
+    requests, replies = batch(tmp_path)
+    with pytest.raises(UserError, match="in which language"):
+        report_of(replies)  # the control: the replies alone do not say
+    assert report_of(replies, language="sw")["overall"]["echo"] == 0.0
+    found = make_report(score_files([str(replies)], requests=str(requests)))
+    assert found["languages"]["sw"]["n"] == 2
+    assert found["overall"]["echo"] == 0.5
+
+
+def test_a_reply_without_its_request_is_broken_and_a_doubled_request_refused(tmp_path: Path) -> None:
+    requests, replies = batch(tmp_path)
+    first, second = requests.read_text(encoding="utf-8").splitlines()
+    requests.write_text(first + "\n", encoding="utf-8")
+    scores = score_files([str(replies)], requests=str(requests))
+    assert [(each.line, each.reason) for each in scores.broken] == [
+        (1, f"{requests} has no request with the custom_id 'b'")
+    ]
+    requests.write_text(f"{first}\n{second}\n{first}\n", encoding="utf-8")
+    with pytest.raises(UserError, match="line 3: the custom_id 'a' stands there twice"):
+        score_files([str(replies)], requests=str(requests))
+    requests.write_text('{"body": {}}\n', encoding="utf-8")
+    with pytest.raises(UserError, match="line 1: no custom_id; the row has the fields body"):
+        score_files([str(replies)], requests=str(requests))

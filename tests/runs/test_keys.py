@@ -200,3 +200,28 @@ def test_a_file_that_a_method_of_ones_own_reads_counts_by_its_content(tmp_path: 
     assert key("one", **named) == key("one", **named) != key("two", **named)
     # Control: a text that names no file is a text.
     assert key("one", words="one") == key("two", words="one")
+
+
+def test_a_folder_that_a_method_of_ones_own_reads_counts_by_its_content(tmp_path: Path) -> None:
+    from lens_train.methods import input_files
+
+    (tmp_path / "corpus").mkdir()
+    named = {"corpus": str(tmp_path / "corpus"), "mode": "corpus", "rate": 1.0, "none": ""}
+    assert input_files("tiny_world:shake", named) == {"corpus": str(tmp_path / "corpus")}
+
+
+def test_modules_beside_a_method_of_ones_own_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_method_x.py").write_text("import own_helper_x\nimport yaml\ndef train(job): ...\n")
+    (tmp_path / "own_helper_x.py").write_text("def go():\n    from own_package_x.deep import y\n")
+    (tmp_path / "own_package_x").mkdir()
+    (tmp_path / "own_package_x" / "__init__.py").write_text("")
+    (tmp_path / "own_package_x" / "deep.py").write_text("import lens_train.losses\ny = 1\n")
+    found = reached(["own_method_x"])
+    assert {"own_method_x", "own_helper_x", "own_package_x.deep", "lens_train.losses"} <= found.keys()
+    # Control: a library counts by its version.
+    assert not [name for name in found if name.startswith("yaml")]
+    assert "PyYAML" in libraries_of(found)
+    before = source_of(found)
+    (tmp_path / "own_package_x" / "deep.py").write_text("import lens_train.losses\ny = 2\n")
+    assert source_of(reached(["own_method_x"])) != before

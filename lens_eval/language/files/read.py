@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from lens_eval.language.files.column_rows import ENDINGS, ColumnRows
 from lens_eval.language.files.fields import Fields, RowReader
+from lens_eval.language.files.requests import Requests
 from lens_eval.language.files.response import Broken, Response
 from lens_eval.language.files.text_rows import TextRows
 from lens_eval.language.languages import find_code
@@ -29,15 +30,19 @@ _LOOK_AHEAD = 100
 class Source:
     """One input: a file or "-" for standard input. Checks on opening that text and language can be found.
 
+    With `requests`, every row also holds its request, under `request`.
+
     Raises `UserError` if the file cannot be read or holds no responses with these fields.
     """
 
-    def __init__(self, name: str, fields: Fields, delimiter: str | None = None) -> None:
+    def __init__(
+        self, name: str, fields: Fields, delimiter: str | None = None, requests: Requests | None = None
+    ) -> None:
         self.name = "standard input" if name == "-" else name
         self.other_filters = 0
         columns = Path(name).suffix.lower() in ENDINGS
         self._input = ColumnRows(name, self.name) if columns else TextRows(name, self.name, delimiter)
-        rows = iter(self._input)
+        rows = iter(self._input) if requests is None else _joined(self._input, requests)
         ahead = list(itertools.islice(rows, _LOOK_AHEAD))
         self._rows = itertools.chain(ahead, rows)
         first = [row for _, row in ahead if isinstance(row, dict)]
@@ -79,6 +84,17 @@ class Source:
     def close(self) -> None:
         """Close the file (not standard input)."""
         self._input.close()
+
+
+def _joined(
+    rows: Iterable[tuple[int, dict[str, Any] | str]], requests: Requests
+) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Rows with their requests; in place of a row whose request is not found stands why."""
+    for line, row in rows:
+        try:
+            yield line, row if isinstance(row, str) else requests.join(row)
+        except ValueError as error:
+            yield line, str(error)
 
 
 def _read_name(name: str) -> tuple[str, str | None]:

@@ -13,6 +13,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from lens_eval.base.files import written_aside
 from lens_eval.language.files.fields import Fields
 from lens_eval.language.files.inputs import files_of
 from lens_eval.language.files.read import Source
+from lens_eval.language.files.requests import Requests
 from lens_eval.language.files.response import Broken, Response
 from lens_eval.language.files.tally import Scorer, Tally
 from lens_eval.language.languages import DEFAULT_LANGUAGES, normalise_code
@@ -162,21 +164,26 @@ def score_files(
     processes: int = 1,
     on_verdict: OnVerdict | None = None,
     delimiter: str | None = None,
+    requests: str | None = None,
 ) -> Scores:
     """Score every response of the files and folders ("-" is standard input).
 
     Raises `UserError` if a file cannot be read or has no such fields, if no response at all could be read,
-    and with `strict` at the first line that could not. A file of a folder that has no such fields is left
+    and with `strict` at the first line that could not. `requests` names the file that holds the requests of a
+    batch, joined by `custom_id`. A file of a folder that has no such fields is left
     out; `Scores.left_out` names it. `on_verdict` is called with each response, its outcome and the language
     it was answered in, in order.
     """
     scorer = make_scorer(settings)
     scores = Scores(settings)
-    kept = _looked_at(files_of(names), fields, delimiter, scores)
+    opened = partial(
+        Source, fields=fields, delimiter=delimiter, requests=Requests(requests) if requests else None
+    )
+    kept = _looked_at(files_of(names), opened, scores)
     if not kept and scores.left_out:
         file, why = scores.left_out[0]
         raise UserError(f"no file of {', '.join(names)} holds responses that can be read; {file}: {why}")
-    responses = _responses(kept, fields, scores, strict, delimiter)
+    responses = _responses(kept, opened, scores, strict)
     count(responses, scorer, scores, strict=strict, processes=processes, on_verdict=on_verdict)
     if not scores.languages:
         read = ", ".join(f"{file['name']} (read as {file['kind']})" for file in scores.files)
@@ -236,13 +243,13 @@ def verdict_file(path: Path | None) -> Iterator[OnVerdict | None]:
 
 
 def _looked_at(
-    files: Mapping[str, bool], fields: Fields, delimiter: str | None, scores: Scores
+    files: Mapping[str, bool], opened: Callable[[str], Source], scores: Scores
 ) -> dict[str, Source | None]:
     """Look at every input before the work starts; those that can be read only once stay open."""
     kept: dict[str, Source | None] = {}
     for name, in_folder in files.items():
         try:
-            source = Source(name, fields, delimiter)
+            source = opened(name)
         except UserError as error:
             if not in_folder:
                 raise
@@ -256,19 +263,15 @@ def _looked_at(
 
 
 def _responses(
-    kept: Mapping[str, Source | None],
-    fields: Fields,
-    scores: Scores,
-    strict: bool,
-    delimiter: str | None,
+    kept: Mapping[str, Source | None], opened: Callable[[str], Source], scores: Scores, strict: bool
 ) -> Iterator[Response]:
     from lens_eval.base.progress import progress
 
     total = None if any(kept.values()) else sum(Path(name).stat().st_size for name in kept)
     done = 0
     with progress(label="scoring", total=total, unit="bytes") as bar:
-        for name, opened in kept.items():
-            source = opened or Source(name, fields, delimiter)
+        for name, kept_open in kept.items():
+            source = kept_open or opened(name)
             for number, row in enumerate(source):
                 if isinstance(row, Broken):
                     scores.add_broken(row, strict)
