@@ -147,17 +147,10 @@ def score(
     check_outputs((output, verdicts), [*read, *(file for file in (words, requests) if file)])
     settings = Settings(central, candidates, detector, split_chinese, protocol, str(words) if words else None)
     fields = Fields(text, language, prompt, item, correct)
+    options: dict[str, Any] = {"strict": strict, "processes": processes or _available(), "delimiter": sign}
+    options["requests"] = str(requests) if requests else None
     with verdict_file(verdicts) as on_verdict:
-        scores = score_files(
-            names,
-            fields,
-            settings,
-            strict=strict,
-            processes=processes or _available(),
-            on_verdict=on_verdict,
-            delimiter=sign,
-            requests=str(requests) if requests else None,
-        )
+        scores = score_files(names, fields, settings, on_verdict=on_verdict, **options)
     _show(make_report(scores), form, output)
     if scores.broken_count:
         say(f"lens: {scores.broken_count} lines could not be read; --strict stops at the first", err=True)
