@@ -33,7 +33,8 @@ _IMPORT = re.compile(
 _ERROR = re.compile(
     r"\s*(?:Traceback \(most recent call last\):|File \"[^\"]*\", line \d+.*"
     r"|(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception|Warning)\b.*"
-    r"|Error: .*(?:(['\"])[^'\" ]+\1|\w\(|/\w|\d).*|(?:fatal|error|warning)(?:\[\w+\])?: .*|\s*at [\w.$<>]+\([^()]*\)|npm ERR!.*|E\s{2,}.*"
+    r"|Error: .*(?:(['\"])[^'\" ]+\1|\w\(|/\w|\d).*"
+    r"|(?:fatal|error|warning)(?:\[\w+\])?: .*|\s*at [\w.$<>]+\([^()]*\)|npm ERR!.*|E\s{2,}.*"
     r"|Segmentation fault.*|Exception in thread .*"
     r"|(?:Uncaught|Unhandled)(?: \(in promise\))? \w*(?:Error|Exception)\b.*"
     r"|\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d\S* .*\b(?:ERROR|WARN|WARNING|INFO|DEBUG|FATAL|TRACE)\b.*"

@@ -1,5 +1,4 @@
 """More texts of each kind on which verdicts failed, written without a look at the rules."""
-# ruff: noqa: E501 -- texts stand as a model writes them
 
 from __future__ import annotations
 
