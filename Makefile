@@ -49,7 +49,7 @@ bench: $(INSTALLED)  ## speed and memory, each against a stated baseline; writes
 
 site:  ## the documentation as a site, in build/site
 	test -x .venv-site/bin/mkdocs || $(PYTHON) -m venv .venv-site
-	.venv-site/bin/python -m pip install --quiet 'mkdocs-material>=9.5'
+	.venv-site/bin/python -m pip install --quiet 'mkdocs-material>=9.5' 'mkdocstrings[python]>=0.26'
 	.venv-site/bin/mkdocs build --strict
 
 # torch comes first and alone: what depends on it would otherwise choose a build of its own.

@@ -1,7 +1,8 @@
-"""Building every task of every family from local data: at most 60 s and 1 GB.
+"""Building every task of every family from local data: at most 90 s and 1 GB.
 
 The published items in `LENS_DATA_DIR`; what it lacks, and MMLU in full, from made-up items in the hub's
-layout, as many as the published splits have. Each in a process of its own, like a user's, and all in one.
+layout, as many as the published splits have. Each set in a process of its own, like a user's; and in one
+process all tasks of the paper's sets.
 """
 
 from __future__ import annotations
@@ -16,9 +17,20 @@ from typing import Any
 
 from benchmarks.common import ROOT, write_table
 
-LIMIT_SECONDS, LIMIT_GB = 60.0, 1.0
+LIMIT_SECONDS, LIMIT_GB = 90.0, 1.0
 # Items of a test split of one language as published; KMMLU is made of two subjects here, of 45 there.
-SIZES = {"xstorycloze": 1511, "mmlu": 14042, "kmmlu": 17515}
+PAPER_SIZES = {"xstorycloze": 1511, "mmlu": 14042, "kmmlu": 17515}
+SIZES = PAPER_SIZES | {
+    "global_mmlu": 14042,
+    "global_mmlu_lite": 400,
+    "include": 500,
+    "belebele": 900,
+    "mmlu_prox": 11759,
+    "mmlu_prox_lite": 588,
+    "polymath_medium": 125,
+    "polymath_high": 125,
+    "polymath_top": 125,
+}
 LOCAL_MMLU = "mmlu_subset"
 
 _BUILD = """
@@ -68,7 +80,7 @@ def main() -> int:
     made_up = {
         items: [f"lens_{family.name}" for family in FAMILIES if family.items == items] for items in SIZES
     }
-    own = [f"lens_{family.name}" for family in FAMILIES if family.items not in ("xstorycloze", "kmmlu")]
+    own = [f"lens_{family.name}" for family in FAMILIES if family.items not in SIZES]
     local = Path(os.environ.get("LENS_DATA_DIR") or ROOT.parent / "shared" / "data")
     rows = []
     with tempfile.TemporaryDirectory() as name:
@@ -76,25 +88,27 @@ def main() -> int:
         write_full_size(folder)
         for family, groups in made_up.items():
             rows.append({"items from": f"{family}, made up", **build(groups, folder)})
-        everything = {group for groups in made_up.values() for group in groups}
+        paper = {group for items in PAPER_SIZES for group in made_up[items]}
         if local.is_dir():
             rows.insert(0, {"items from": "published, from LENS_DATA_DIR", **build(own, local)})
             for path in local.iterdir():
                 here = folder / path.name
                 if path.name != LOCAL_MMLU and not here.exists():  # it would replace the full one
                     here.symlink_to(path.resolve())
-            everything |= {*own}
-        rows.append({"items from": "all of them in one process", **build(sorted(everything), folder)})
-    met = rows[-1]["CPU seconds"] <= LIMIT_SECONDS and rows[-1]["peak GB"] <= LIMIT_GB
+            paper |= {*own}
+        rows.append({"items from": "published ones and the paper's in one", **build(sorted(paper), folder)})
+    over = [
+        row["items from"] for row in rows if row["CPU seconds"] > LIMIT_SECONDS or row["peak GB"] > LIMIT_GB
+    ]
     notes = [
-        f"Limit: {LIMIT_SECONDS:.0f} CPU seconds and {LIMIT_GB:.0f} GB for every task of every family. "
-        + ("Met." if met else "Not met."),
+        f"Limit: {LIMIT_SECONDS:.0f} CPU seconds and {LIMIT_GB:.0f} GB for each row. "
+        + (f"Not met: {', '.join(over)}." if over else "Met."),
         "Seconds include neither Python's start nor lm_eval's import (given beside).",
         "Peak memory is the whole process's, with lm_eval and what it imports.",
         "Made-up items are as many as the published ones, in every language, of about 500 bytes.",
     ]
     write_table("tasks", "Building every task of every family", rows, notes)
-    return 0 if met else 1
+    return 1 if over else 0
 
 
 if __name__ == "__main__":

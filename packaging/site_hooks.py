@@ -1,5 +1,7 @@
 """Hooks of mkdocs: README.md is the first page of the site, so that there is one source.
 
+The reference of both packages is made from their docstrings by mkdocstrings: it is no file of the project.
+
 What a page links to beside the documentation (sources, results) is not part of the site; there the name of
 the file stands in place of the link.
 """
@@ -41,11 +43,22 @@ def inside(markdown: str) -> str:
     return _LINK.sub(shown, markdown).replace("<details>", '<details markdown="1">')
 
 
+REFERENCE = """# Python reference
+
+The public names of the two packages, from their docstrings; [python.md](python.md) shows them at work.
+
+::: lens_eval
+
+::: lens_train
+"""
+
+
 def on_files(files: Any, config: Any) -> Any:
-    """Add the first page."""
+    """Add the first page and the reference."""
     from mkdocs.structure.files import File
 
-    files.append(File.generated(config, "index.md", content=first_page()))
+    for name, content in {"index.md": first_page(), "reference.md": REFERENCE}.items():
+        files.append(File.generated(config, name, content=content))
     return files
 
 

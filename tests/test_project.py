@@ -75,8 +75,8 @@ def test_the_site_has_every_page_and_no_link_out_of_it() -> None:
     spec.loader.exec_module(hooks)
     named = set(re.findall(r"(\w+\.md)$", read("mkdocs.yml"), re.MULTILINE))
     pages = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
-    assert named == {"index.md", *pages}
-    pages["index.md"] = hooks.first_page()
+    assert named == {"index.md", "reference.md", *pages}
+    pages |= {"index.md": hooks.first_page(), "reference.md": hooks.REFERENCE}
     before = "".join(pages.values())
     assert "](../lens_train/config.py)" in before  # the control: there are such links
     for name, text in pages.items():

@@ -16,6 +16,7 @@ import typer
 
 from lens_eval.base.errors import UserError
 from lens_eval.base.project import VERSION
+from lens_eval.commands.lm_eval_words import LmEvalCommand, dashed
 
 app = typer.Typer(
     name="lens",
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     # Plain text: rich would take `[default: ...]` and `.[train]` in a help text for markup and drop it.
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": dashed},
     help="Better answers in more languages. Train, evaluate, compare; judge off-target answers anywhere.",
 )
 
@@ -38,7 +39,7 @@ COMMANDS: dict[str, str] = {
     "diagnose": "lens_eval.commands.train:diagnose",
     "merge": "lens_eval.commands.train:merge",
     "doctor": "lens_eval.commands.doctor:doctor",
-    "eval": "lens_eval.commands.run:evaluate",
+    "eval": "lens_eval.commands.evaluate:evaluate",
     "reproduce": "lens_eval.commands.run:reproduce",
     "compare": "lens_eval.commands.run:compare",
     "report": "lens_eval.commands.run:report",
@@ -58,7 +59,7 @@ def _load(reference: str) -> Callable[..., Any]:
 
 
 for _name, _reference in COMMANDS.items():
-    app.command(_name)(_load(_reference))
+    app.command(_name, cls=LmEvalCommand if _name == "eval" else None)(_load(_reference))
 
 
 def _show_version(wanted: bool) -> None:

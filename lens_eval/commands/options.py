@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from lens_eval.base.errors import UserError, did_you_mean
-from lens_eval.base.redaction import is_secret_name, note, visible
+from lens_eval.base.redaction import note_settings, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def read_codes(languages: str | None) -> tuple[str, ...]:
@@ -28,17 +31,18 @@ def read_backend(name: str) -> str:
     return name
 
 
-def read_pairs(text: str | None, option: str = "--model-args") -> dict[str, Any]:
-    """`a=1,b=x` as lm_eval reads its --model_args."""
+def read_pairs(text: str | Sequence[str] | None, option: str = "--model-args") -> dict[str, Any]:
+    """`a=1,b=x`, or a JSON object, as lm_eval reads its --model_args.
+
+    Raises:
+        UserError: it is neither, or an object cut short.
+    """
+    from lens_eval.upstream.arguments import read
+
     pairs: dict[str, Any] = {}
-    for part in (text or "").split(","):
-        if part.strip():
-            key, separator, value = part.partition("=")
-            if not separator:
-                raise UserError(f"{option}: {part!r} is not key=value")
-            pairs[key.strip()] = _plain_value(value.strip())
-            if is_secret_name(key.strip()):
-                note(value.strip())
+    for part in [text] if isinstance(text, str) else text or ():
+        pairs |= read(part, option)
+    note_settings(pairs)
     return pairs
 
 
@@ -54,10 +58,3 @@ def say_next(words: str, err: bool = False) -> None:
         err: for commands whose standard output is read by programs.
     """
     say(f"next: {words}", err=err)
-
-
-def _plain_value(text: str) -> Any:
-    from lens_eval.base import settings_files
-
-    value = settings_files.parse(text, text)
-    return text if isinstance(value, (dict, list)) or value is None else value

@@ -1,4 +1,4 @@
-"""Commands that run and compare evaluations: `lens reproduce`, `eval`, `compare`, `report`."""
+"""Commands that run a recipe and compare evaluations: `lens reproduce`, `compare`, `report`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lens_eval.base.errors import UserError, did_you_mean
 from lens_eval.base.files import check_outputs, make_folder
 from lens_eval.base.redaction import hide, visible
 from lens_eval.commands import completion
-from lens_eval.commands.options import read_backend, read_codes, read_pairs, say, say_next
+from lens_eval.commands.options import read_backend, read_pairs, say, say_next
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,9 @@ def reproduce(
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what would be done and what it needs; do nothing.")
     ] = False,
-    limit: Annotated[int | None, typer.Option(help="Items per task, for a trial run.")] = None,
+    limit: Annotated[
+        float | None, typer.Option(help="Items per task, for a trial run; below 1, the share of them.")
+    ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="Another backbone: hub id, folder, GGUF file, or `builtin`.")
     ] = None,
@@ -73,62 +75,10 @@ def reproduce(
 
         show_plan(checked, output, device)
         return
-    outcome = run(checked, output, device=device, ray=ray, cpus=ray_cpus, command=_command(), say=_say)
+    outcome = run(checked, output, device=device, ray=ray, cpus=ray_cpus, command=typed(), say=say_line)
     # Nothing is published about a simulated model.
     folder = output_of(checked, output)
-    _end(outcome, folder, directions=None if checked.simulated else folder)
-
-
-def evaluate(
-    model: Annotated[
-        str, typer.Option(help="Hub id, checkpoint or adapter folder, GGUF file, or `builtin`.")
-    ],
-    tasks: Annotated[str, typer.Option(help="lm_eval tasks or groups, separated by commas.")],
-    output: Annotated[Path, typer.Option(help="Folder for results, samples and tables.")],
-    languages: Annotated[str | None, typer.Option(help="Only tasks in these languages, e.g. en,zh.")] = None,
-    adapter: Annotated[str | None, typer.Option(help="PEFT adapter to load on the model.")] = None,
-    backend: Annotated[str, typer.Option(help="hf or vllm.", autocompletion=completion.backends)] = "hf",
-    model_args: Annotated[
-        str | None, typer.Option(help="More lm_eval model arguments: dtype=bfloat16,...")
-    ] = None,
-    allow_cut_prompts: Annotated[
-        bool,
-        typer.Option("--allow-cut-prompts", help="Count results though over 1% of prompts were cut."),
-    ] = False,
-    gen_kwargs: Annotated[
-        str | None, typer.Option(help="For all generation: max_gen_toks=256,... (or the tasks').")
-    ] = None,
-    batch_size: Annotated[str, typer.Option(help="A number, or auto.")] = "8",
-    include_path: Annotated[list[Path] | None, typer.Option(help="Another folder with task files.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Items per task, for a trial run.")] = None,
-    seed: Annotated[int, typer.Option(help="For sampled generation.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-) -> None:
-    """Evaluate one model through lm_eval, with its chat template where it has one, and show the table.
-
-    OUTPUT is a results folder of lm_eval: `lens compare` sets several side by side.
-    """
-    from lens_eval.runs.recipe import Backend, Recipe, VariantSpec, with_changes
-    from lens_eval.runs.runner import run
-
-    name = Path(model).name if Path(model).exists() else model
-    recipe = Recipe(
-        name=name,
-        backbone=model,
-        languages=read_codes(languages),
-        variants=(VariantSpec(_folder_name(name), adapter=adapter),),
-        tasks=tuple(part.strip() for part in tasks.split(",") if part.strip()),
-        include_path=tuple(str(folder) for folder in include_path or ()),
-        backend=Backend(
-            read_backend(backend),
-            read_pairs(model_args),
-            _batch(batch_size),
-            allow_cut_prompts=allow_cut_prompts,
-        ),
-        seeds=(seed,),
-    )
-    changed = with_changes(recipe, limit=limit, gen_kwargs=read_pairs(gen_kwargs, "--gen-kwargs"))
-    _end(run(changed, output, device=device, command=_command(), say=_say), output)
+    end(outcome, folder, directions=None if checked.simulated else folder)
 
 
 def compare(
@@ -259,7 +209,7 @@ def report(
     say_next(f"open {file} in a browser", err=True)
 
 
-def _end(outcome: Outcome, folder: Path, directions: Path | None = None) -> None:
+def end(outcome: Outcome, folder: Path, directions: Path | None = None) -> None:
     """Show the table, and the directions that the run in `directions` shows; status 1 where a cell failed."""
     if outcome.comparison is not None:
         from lens_eval.results.tables import show
@@ -282,7 +232,7 @@ def _end(outcome: Outcome, folder: Path, directions: Path | None = None) -> None
     say_next(f"open {folder / 'report.html'} in a browser; lens card {folder}")
 
 
-def _say(line: str) -> None:
+def say_line(line: str) -> None:
     """One line on standard output, also while a bar is on the screen."""
     from tqdm import tqdm
 
@@ -290,17 +240,6 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _command() -> str:
+def typed() -> str:
+    """The command as it was typed, without secrets."""
     return hide(" ".join(["lens", *sys.argv[1:]]))
-
-
-def _batch(text: str) -> int | str:
-    if text.startswith("auto"):
-        return text
-    if not text.isdigit() or int(text) < 1:
-        raise UserError(f"--batch-size is {text!r}; give a number, or auto")
-    return int(text)
-
-
-def _folder_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "_-." else "_" for c in name).lstrip(".") or "model"

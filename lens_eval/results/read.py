@@ -384,6 +384,11 @@ def with_form(sample: dict[str, Any]) -> dict[str, Any]:
     return {**sample, **form, "metrics": [*names, *(name for name in form if name not in names)]}
 
 
+OF_LANGUAGE = (
+    *("on_target", "off_target", "central", "other", "undetermined"),
+    *("usable", "echo", "loop", "empty", "foreign_words"),
+)
+"""Metrics of a reply as it was written: no filter of an answer changes them."""
 _NUMBERS = {bool, int, float, type(None)}
 
 
@@ -424,7 +429,8 @@ class _Columns:
                 if set(map(type, column)) <= _NUMBERS:
                     array = np.array(column, dtype=float)
                     if not np.isnan(array).all():
-                        found[name if filtered == "none" else f"{name},{filtered}"] = array
+                        plain = filtered == "none" or name in OF_LANGUAGE
+                        found[name if plain else f"{name},{filtered}"] = array
         return found
 
 

@@ -20,6 +20,7 @@ from lens_eval.base.identity import environment
 from lens_eval.base.paths import Paths
 from lens_eval.base.redaction import hide, without_secrets
 from lens_eval.base.templates import rendered
+from lens_eval.runs.answer_language import measure
 from lens_eval.runs.recipe import Backend
 from lens_eval.runs.task_index import EvalTask
 from lens_eval.upstream.evaluation import NoManager, no_work_twice, quiet
@@ -113,7 +114,7 @@ class Evaluator:
         self,
         task: EvalTask,
         folder: Path,
-        limit: int | None,
+        limit: float | None,
         key: str,
         on_progress: Callable[[float], None] = lambda _: None,
     ) -> float:
@@ -155,6 +156,7 @@ class Evaluator:
             )
             assert results is not None
             self._check_cut(results, task)
+            measure(results, task.task)
             self._save(results, tracker, task, aside)
         old = folder.with_name(folder.name + ".old.partial")
         shutil.rmtree(old, ignore_errors=True)
@@ -197,9 +199,9 @@ class Evaluator:
         """lm_eval's model."""
         return self._lm
 
-    def _uses_template(self) -> bool:
+    def _uses_template(self) -> bool | str:
         if self.backend.apply_chat_template != "auto":
-            return bool(self.backend.apply_chat_template)
+            return self.backend.apply_chat_template
         return bool(getattr(getattr(self._lm, "tokenizer", None), "chat_template", None))
 
     def close(self) -> None:

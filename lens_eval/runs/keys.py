@@ -72,7 +72,11 @@ class Identities:
         tasks = resources.files("lens_eval.tasks")
         names = {entry.name.removesuffix(".py") for entry in tasks.iterdir() if entry.name.endswith(".py")}
         entries = [f"lens_eval.tasks.{name}" for name in names - {"__init__", "generate"}]
-        entries += ["lens_eval.upstream.evaluation", "lens_eval.upstream.responses"]
+        entries += [
+            "lens_eval.upstream.evaluation",
+            "lens_eval.upstream.responses",
+            "lens_eval.runs.answer_language",
+        ]
         entries += [
             f"lens_eval.backends.{backends[kind]}" for kind in ("checkpoint", writes) if kind in backends
         ]

@@ -36,6 +36,7 @@ from lens_eval.runs.costs import (
 from lens_eval.runs.preflight import available, whole_rows
 from lens_eval.runs.recipe import Recipe, Row, output_of, rows_of, unset_variable
 from lens_eval.runs.sources import paths_of
+from lens_eval.runs.task_index import count_of
 from lens_eval.tasks.families import POLYMATH_FAMILIES
 
 LM_EVAL_LIMIT = 256
@@ -120,7 +121,7 @@ def _planned(manager: Any, entry: str, leaf: str, recipe: Recipe) -> list[Planne
     tasks = []
     for task in found:
         documents = task.eval_docs
-        items = len(documents) if recipe.limit is None else min(recipe.limit, len(documents))
+        items = count_of(len(documents), recipe.limit)
         settings = {"output_type": task.OUTPUT_TYPE, "generation_kwargs": task.config.generation_kwargs}
         tasks.append(
             PlannedTask(
@@ -150,13 +151,14 @@ def _requests(task: Any, documents: Any) -> int:
     return 1 if all(len(choice) == 1 for choice in choices) else len(choices)
 
 
-def _published(metadata: Any, limit: int | None) -> int | None:
+def _published(metadata: Any, limit: float | None) -> int | None:
     if not isinstance(metadata, Mapping):
         return None
     sizes = PUBLISHED.get(str(metadata.get("family")))
     size = sizes.get(str(metadata.get("language"))) if isinstance(sizes, Mapping) else sizes
-    bounds = [bound for bound in (size, metadata.get("sample"), limit) if bound is not None]
-    return None if size is None else min(bounds)
+    if size is None:
+        return None
+    return count_of(min(size, metadata.get("sample") or size), limit)
 
 
 def _answer_tokens(config: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lens_eval.base.errors import UserError, did_you_mean
 from lens_eval.base.project import ROOT
@@ -87,8 +87,8 @@ class Backend:
     """lm_eval's `--model_args` without the model itself, e.g. `dtype: bfloat16`; for hf also `stop_loops`."""
     batch_size: int | str = 1
     gen_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    apply_chat_template: bool | Literal["auto"] = "auto"
-    """`auto`: where the tokenizer has a template."""
+    apply_chat_template: bool | str = "auto"
+    """`auto`: where the tokenizer has a template; any other text: the name of one of its templates."""
     system_instruction: str | None = None
     num_fewshot: int | None = None
     """None: what each task says."""
@@ -126,8 +126,8 @@ class Recipe:
     backend: Backend = field(default_factory=Backend)
     seeds: tuple[int, ...] = (0,)
     """Training seeds; a model that is not trained is evaluated once."""
-    limit: int | None = None
-    """Items per task; None for all."""
+    limit: int | float | None = None
+    """Items per task; below 1 the share of them; None for all."""
     output: str | None = None
     """Folder of the run; `results/<name>` where nothing is said."""
 
@@ -210,7 +210,7 @@ def load_recipe(path: str | Path) -> Recipe:
 def with_changes(
     recipe: Recipe,
     *,
-    limit: int | None = None,
+    limit: float | None = None,
     backbone: str | None = None,
     backend: str | None = None,
     gen_kwargs: Mapping[str, Any] | None = None,
@@ -222,9 +222,9 @@ def with_changes(
     """
     changes: dict[str, Any] = {}
     if limit is not None:
-        if limit < 1:
-            raise UserError(f"--limit is {limit}; name a number of items per task, at least 1")
-        changes["limit"] = limit
+        if not 0 < limit < 1e12:
+            raise UserError(f"--limit is {limit:g}; name a number of items per task, or a share of them")
+        changes["limit"] = limit if limit < 1 else int(limit)
     if backbone is not None:
         changes["backbone"] = backbone
     changed = recipe.backend

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import inspect
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -67,7 +68,7 @@ def load_tasks(
     names: Sequence[str],
     languages: Sequence[str],
     include_path: Sequence[str] = (),
-    limit: int | None = None,
+    limit: float | None = None,
     left_out: dict[str, str] | None = None,
     shots: int | None = None,
 ) -> list[EvalTask]:
@@ -97,7 +98,7 @@ def _load_entry(
     manager: Any,
     name: str,
     languages: Sequence[str],
-    limit: int | None,
+    limit: float | None,
     left_out: dict[str, str],
     shots: int | None,
 ) -> list[EvalTask]:
@@ -227,13 +228,13 @@ def _wanted(metadata: Any, languages: Sequence[str]) -> bool:
     return not languages or language is None or language in languages
 
 
-def _eval_task(task: Any, entry: str, limit: int | None, shots: int | None) -> EvalTask:
+def _eval_task(task: Any, entry: str, limit: float | None, shots: int | None) -> EvalTask:
     config = task.config.to_dict()
     # Where files lie decides no number, and the items are hashed below.
     metadata = {k: v for k, v in (config.get("metadata") or {}).items() if k not in ("config_source", "rows")}
     config["metadata"] = metadata
     documents = task.eval_docs
-    count = len(documents) if limit is None else min(limit, len(documents))
+    count = count_of(len(documents), limit)
     digest = hashlib.sha256()
     choices = 1
     for index in range(count):
@@ -255,6 +256,13 @@ def _eval_task(task: Any, entry: str, limit: int | None, shots: int | None) -> E
     }
     plain_name(str(task.task_name), "a task")
     return EvalTask(task.task_name, entry, str(metadata.get("language", "")), count, choices, identity, task)
+
+
+def count_of(items: int, limit: float | None) -> int:
+    """How many of a task's items are evaluated; lm_eval takes a limit below 1 for a share of them."""
+    if limit is None:
+        return items
+    return min(items, math.ceil(items * limit) if limit < 1 else int(limit))
 
 
 def _as_bytes(document: Any) -> bytes:
