@@ -27,6 +27,24 @@ _BORROWED = (
     "online offline pdf ph php podcast python server smartphone software spam sql startup tv url usb vs "
     "web website wi-fi wifi www xml"
 )
+_NATIVE_TOO = {
+    "af": "had her over was",
+    "ca": "any are has",
+    "da": "all for have her over",
+    "de": "also her was will",
+    "es": "has",
+    "fr": "are but",
+    "ha": "can",
+    "nb": "all for her over",
+    "nl": "all had her over was",
+    "nn": "all for her over",
+    "ro": "are",
+    "sv": "all for her over",
+    "tl": "may",
+    "tr": "her",
+    "vi": "can may than",
+}
+"""Words of a language that are written as a common English word: German `also`, Spanish `has`."""
 _ACCEPTED = frozenset(_BORROWED.split())
 
 
@@ -97,7 +115,7 @@ def _not_japanese(han: str) -> bool:
 def _of_the_central(words: Sequence[str], language: str, central: str, prompt: Prompt) -> list[str]:
     if language == central:
         return []
-    stray = set(only(words, central, language))
+    stray = set(only(words, central, language)).difference(_NATIVE_TOO.get(language, "").split())
     return [
         word
         for at, word in enumerate(words)
