@@ -24,10 +24,13 @@ from lens_train.publish.base_files import is_about
 CELL_FILE = "cell.json"
 PATH_ARGUMENTS = ("tokenizer", "chat_template")
 """Arguments of backends that may name a folder or file without a slash."""
+HOW_ASKED = ("num_concurrent", "max_retries", "timeout", "key_variable")
+"""Arguments of an endpoint that decide no reply."""
 SHOWING = ("lens_eval.base", "lens_train.watch")
 """Rooms that numbers do not run through: they show, count or write what others compute."""
 BACKEND_MODULES: Mapping[str, Mapping[str, str]] = {
     "hf": {"checkpoint": "hf", "steering": "steered", "decoding": "decoded"},
+    "endpoint": {"checkpoint": "endpoint"},
     "vllm": {"checkpoint": "vllm", "steering": "vllm_steering", "decoding": "vllm_decoding"},
 }
 """By backend: the module that every model runs through, and those for what is applied to the backbone."""
@@ -130,12 +133,15 @@ class Identities:
             if isinstance(value, str) and ("/" in value or name in PATH_ARGUMENTS)
         }
         there = {name: file_hash(path) for name, path in paths.items() if path.exists()}
-        return {**arguments, **there}
+        known = {name: value for name, value in arguments.items() if name not in HOW_ASKED}
+        return {**known, **there}
 
     def _model(self, name: str | None) -> Mapping[str, str] | None:
         """Hashes of weights, template and settings files: what the model is, wherever it lies."""
         if name is None:
             return None
+        if self.recipe.backend.model == "endpoint":
+            return {"endpoint": name}
         if name not in self._models:
             from lens_train.checkpoint import Checkpoint
 

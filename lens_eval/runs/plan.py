@@ -271,6 +271,8 @@ def show_plan(recipe: Recipe, output: Path | None, device: str) -> None:
     """Print cells, disk, memory and time of a recipe, and what has to be there before it can run."""
     from rich.markup import escape
 
+    if recipe.backend.model == "endpoint":
+        raise UserError("a plan counts the time and memory of this machine; it knows neither of an endpoint")
     console = make_console(soft_wrap=True)
     folder = output_of(recipe, output)
     tasks = planned_tasks(recipe)

@@ -45,6 +45,8 @@ def check(recipe: Recipe, folder: Path, device: str | None) -> None:
         _check_device(device)
     if recipe.backend.model == "vllm":
         _check_vllm(recipe)
+    if recipe.backend.model == "endpoint":
+        _check_endpoint(recipe)
     if recipe.include_path:
         from lens_eval.runs.task_index import task_folders
 
@@ -55,7 +57,7 @@ def check(recipe: Recipe, folder: Path, device: str | None) -> None:
             "the main revision. Download the one you mean, and name its folder as the backbone"
         )
     for spec in recipe.variants:
-        if spec.method is None:
+        if spec.method is None and recipe.backend.model != "endpoint":
             _check_model(spec.model or recipe.backbone, spec.adapter, recipe.backend.revision)
     if any(spec.method for spec in recipe.variants):
         _check_training(recipe, folder)
@@ -102,6 +104,27 @@ def _check_vllm(recipe: Recipe) -> None:
         vllm_limits.refuse_for(arguments, method_of(spec.method).writes if spec.method else "checkpoint")
         vllm_limits.require_same_files(arguments)
         vllm_limits.checked(arguments, vllm_limits.is_cpu())
+
+
+def _check_endpoint(recipe: Recipe) -> None:
+    """The server is named, by an address without a password, and all variants are models behind it."""
+    from lens_eval.base.endpoint import Endpoint
+
+    url = recipe.backend.args.get("base_url")
+    if not url:
+        raise UserError(
+            "the backend endpoint needs the address of a server: --endpoint http://localhost:8000/v1, or "
+            "base_url under backend.args"
+        )
+    Endpoint(str(url), recipe.backbone)
+    if recipe.backend.apply_chat_template is not True and recipe.backend.apply_chat_template != "auto":
+        raise UserError("an endpoint applies its own chat template; leave apply_chat_template out")
+    for spec in recipe.variants:
+        if spec.method or spec.adapter:
+            raise UserError(
+                f"variants.{spec.name}: behind an endpoint there are models by name alone, without "
+                "`method` and `adapter`"
+            )
 
 
 def _check_model(model: str, adapter: str | None, revision: str | None) -> None:

@@ -17,7 +17,7 @@ from lens_eval.base.errors import UserError, did_you_mean
 from lens_eval.base.project import ROOT
 from lens_eval.base.redaction import note_settings
 
-BACKENDS = ("hf", "vllm")
+BACKENDS = ("hf", "vllm", "endpoint")
 ANY_BACKEND = ("dtype", "revision", "enable_thinking", "think_end_token", "chat_template_args")
 """Arguments of a model that every backend knows by the same name."""
 RESERVED = (

@@ -140,6 +140,7 @@ class Workplace:
                 "seconds": result.seconds,
                 "inference_seconds": inference,
                 "weights": weights,
+                **({"tokens": evaluator.tokens} if evaluator.tokens else {}),
             }
             write_json(folder / CELL_FILE, record)
             return result
