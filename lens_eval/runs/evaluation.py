@@ -21,6 +21,7 @@ from lens_eval.base.paths import Paths
 from lens_eval.base.redaction import hide, without_secrets
 from lens_eval.base.templates import rendered
 from lens_eval.runs.answer_language import measure
+from lens_eval.runs.asking import Asking
 from lens_eval.runs.recipe import Backend
 from lens_eval.runs.task_index import EvalTask
 from lens_eval.upstream.evaluation import NoManager, no_work_twice, quiet
@@ -56,6 +57,10 @@ class Evaluator:
         self.paths = paths
         self.device = _device(device) if backend.model == "hf" else None
         self.model_args = {**backend.args, **model_args}
+        self.ask: Asking | None = None
+        """What is put beside the messages of the next task."""
+        self.asked = ""
+        """How a variant is asked, in its word, for the results."""
         self.tokens: dict[str, int] = {}
         """Of the last evaluation, if the model is behind an endpoint: prompt and completion."""
         name = backend.model
@@ -142,6 +147,7 @@ class Evaluator:
         keep = Keep(folder, key, self.seed)
         before, self._lm.cut = self._lm.seconds, frozenset()
         asked = self._tokens()
+        self._lm.ask = self._asking(task.name)
         with quiet(on_progress), no_work_twice(_environment()), self._lm.keeping(keep):
             results = simple_evaluate(
                 model=self._lm,
@@ -163,9 +169,7 @@ class Evaluator:
             assert results is not None
             self._check_cut(results, task)
             measure(results, task.task)
-            self.tokens = {name: count - asked[name] for name, count in self._tokens().items()}
-            if self.tokens:
-                results["config"]["tokens"] = self.tokens
+            self._note(results["config"], asked)
             self._save(results, tracker, task, aside)
         old = folder.with_name(folder.name + ".old.partial")
         shutil.rmtree(old, ignore_errors=True)
@@ -175,6 +179,24 @@ class Evaluator:
         shutil.rmtree(old, ignore_errors=True)
         keep.remove()
         return self._lm.seconds - before
+
+    def _asking(self, task: str) -> Asking | None:
+        """What is put beside the messages of a task.
+
+        Raises:
+            UserError: there are no messages, since prompts are not rendered by a template.
+        """
+        if self.ask is not None and not self._uses_template():
+            raise UserError(f"{task}: {self.label} has no chat template, so {self.asked} cannot ask it")
+        return self.ask
+
+    def _note(self, config: dict[str, Any], before: Mapping[str, int]) -> None:
+        """Write into the results how the model was asked, and for how many tokens since `before`."""
+        if self.asked:
+            config["asked"] = self.asked
+        self.tokens = {name: count - before[name] for name, count in self._tokens().items()}
+        if self.tokens:
+            config["tokens"] = self.tokens
 
     def _tokens(self) -> dict[str, int]:
         """What an endpoint has counted so far; nothing of a model that is here."""

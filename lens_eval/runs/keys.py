@@ -14,6 +14,7 @@ from lens_eval.base.identity import key_of, versions_of
 from lens_eval.base.reached import libraries_of, reached, source_of
 from lens_eval.base.reading import read_json
 from lens_eval.mini import resolve_data
+from lens_eval.runs.asking import asking_for
 from lens_eval.runs.recipe import Recipe, Row
 from lens_eval.runs.sources import adapter_folder, model_arguments
 from lens_eval.runs.task_index import EvalTask
@@ -56,6 +57,9 @@ class Identities:
             model: Any = self.training(row)
         else:
             model = [self._model(row.spec.model or recipe.backbone), self._adapter(row.spec.adapter)]
+        if row.spec.ask:
+            asking = asking_for(recipe, row.spec, task.language, task.name) if task.language else None
+            model = [*model, row.spec.ask, None if asking is None else asdict(asking)]
         return key_of(
             {
                 "model": model,

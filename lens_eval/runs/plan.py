@@ -303,6 +303,7 @@ def _row_lines(recipe: Recipe, rows: Sequence[Row], tasks: Sequence[PlannedTask]
             f"train with {row.spec.method}"
             if row.spec.method
             else f"evaluate {row.spec.model or recipe.backbone}"
+            + (f", {row.spec.ask}" if row.spec.ask else "")
         )
         done = sum((row.name, task.name) in finished for task in tasks)
         lines.append(f"  {row.name}: {what}; {done} of {len(tasks)} cells are there")

@@ -10,6 +10,7 @@ from lens_eval.base.errors import UserError
 from lens_eval.base.files import free_bytes, holds_nothing
 from lens_eval.mini import resolve_data
 from lens_eval.results.read import RUN_FILE
+from lens_eval.runs.asking import check_asking
 from lens_eval.runs.recipe import Recipe, Row, require_set, rows_of, unset_variable
 from lens_eval.runs.sources import adapter_folder, model_arguments, paths_of
 from lens_eval.runs.workplace import MODELS, job_of
@@ -59,6 +60,10 @@ def check(recipe: Recipe, folder: Path, device: str | None) -> None:
     for spec in recipe.variants:
         if spec.method is None and recipe.backend.model != "endpoint":
             _check_model(spec.model or recipe.backbone, spec.adapter, recipe.backend.revision)
+    for spec in recipe.variants:
+        check_asking(recipe, spec)
+        if spec.ask and recipe.backend.apply_chat_template is False:
+            raise UserError(f"variants.{spec.name}: {spec.ask} changes messages; it needs a chat template")
     if any(spec.method for spec in recipe.variants):
         _check_training(recipe, folder)
 

@@ -163,6 +163,8 @@ class KeepsResponses:
     _keep: Keep | None = None
     _generations = 0
     """How often the model was asked to generate since `_keep` was set."""
+    ask: Callable[[Sequence[dict[str, str]]], list[dict[str, str]]] | None = None
+    """Changes the messages of every prompt before the template."""
     cut: frozenset[str] = frozenset()
     """Hashes of the prompts that did not fit in the context and were cut, since `cut` was last emptied."""
 
@@ -176,6 +178,7 @@ class KeepsResponses:
         """
         name = str(getattr(getattr(self, "tokenizer", None), "name_or_path", "the model"))
         own = super().apply_chat_template  # type: ignore[misc]
+        chat_history = chat_history if self.ask is None else self.ask(chat_history)
         if getattr(self, "tokenizer", None) is None:  # the server has the template
             return own(chat_history, *arguments, **settings)
         return rendered(lambda: own(chat_history, *arguments, **settings), chat_history, name)
