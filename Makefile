@@ -11,7 +11,7 @@ NEWEST_TORCH ?= torch
 INSTALLED := $(VENV)/.lens-installed
 
 PIP_INSTALL := -m pip install --quiet --constraint constraints.txt
-EXTRAS := train,report,langdetect,fasttext,ray,gguf,dev
+EXTRAS := train,math,report,langdetect,fasttext,ray,gguf,dev
 TESTS := -m pytest -n auto --dist loadfile
 
 .PHONY: demo test test-newest test-slow test-vllm test-real check format bench site clean

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lens_eval.base.errors import UserError, did_you_mean
+from lens_eval.base.errors import UserError
 from lens_eval.base.terminal import say
 from lens_eval.commands.options import read_codes, say_next
 
@@ -35,19 +35,46 @@ def tasks(
 
 
 def fetch(
-    group: Annotated[str, typer.Argument(help="A group whose data is on no hub: lens_lcb.")],
+    what: Annotated[
+        str, typer.Argument(help="A recipe, a task or a group, or a group whose data is on no hub: lens_lcb.")
+    ],
     output: Annotated[
-        Path | None, typer.Option(help="Data folder [default: LENS_DATA_DIR, else this project's cache].")
+        Path | None,
+        typer.Option(help="Data folder, for lens_lcb [default: LENS_DATA_DIR, else this project's cache]."),
+    ] = None,
+    languages: Annotated[
+        str | None, typer.Option(help="Only tasks in these languages, e.g. sw,de [default: the recipe's].")
     ] = None,
 ) -> None:
-    """Download the data of a group that is on no hub, check its hash, and unpack it where its tasks look."""
+    """Bring the data of a group, or data and models of a recipe, onto this machine.
+
+    What is on no hub is downloaded with its hash checked, and unpacked where its tasks look; everything else
+    goes into the cache of the hub. Then `lens reproduce RECIPE --offline` asks nobody.
+    """
+    from lens_eval.runs.recipe import load_recipe
     from lens_eval.tasks.fetch import ARCHIVES
     from lens_eval.tasks.fetch import fetch as download
     from lens_eval.tasks.finding import data_dir, fetched_folder
 
-    if group not in ARCHIVES:
-        raise UserError(
-            f"nothing to fetch for {group!r}{did_you_mean(group, ARCHIVES)}; known: {', '.join(ARCHIVES)}"
-        )
-    say(str(download(ARCHIVES[group], output or data_dir() or fetched_folder())))
-    say_next(f"lens eval --model MODEL --tasks {group} --output FOLDER", err=True)
+    if what in ARCHIVES:
+        say(str(download(ARCHIVES[what], output or data_dir() or fetched_folder())))
+        say_next(f"lens eval --model MODEL --tasks {what} --output FOLDER", err=True)
+        return
+    if output is not None:
+        raise UserError(f"--output is for {', '.join(ARCHIVES)}; the rest goes into the cache of the hub")
+    from lens_eval.runs.stock import stock_recipe, stock_tasks
+
+    if not _is_recipe(what):
+        stock_tasks([what], read_codes(languages), say)
+        say_next(f"lens eval --model MODEL --tasks {what} --output FOLDER", err=True)
+        return
+    recipe = load_recipe(what)
+    stock_recipe(recipe, read_codes(languages) or recipe.languages, say)
+    say_next(f"lens reproduce {what} --offline", err=True)
+
+
+def _is_recipe(what: str) -> bool:
+    """Whether a recipe is named, by its file or as one of the project's."""
+    from lens_eval.runs.recipe import recipe_folders
+
+    return what.endswith((".yaml", ".yml")) or any((f / f"{what}.yaml").is_file() for f in recipe_folders())

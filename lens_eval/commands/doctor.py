@@ -52,6 +52,8 @@ def doctor(
     from lens_eval.runs.recipe import Backend
     from lens_eval.upstream.evaluation import only_own_bars
 
+    if backend == "endpoint":
+        raise UserError("the doctor looks at a model that is here; behind an endpoint it sees none")
     settings = Backend(
         read_backend(backend),
         read_pairs(model_args),

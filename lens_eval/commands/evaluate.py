@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,9 +30,23 @@ Model = Annotated[
         "pretrained=MODEL, the backend.",
     ),
 ]
+Endpoint = Annotated[
+    str | None,
+    typer.Option(
+        help="With --model endpoint: address of an OpenAI-compatible server, http://localhost:8000/v1."
+    ),
+]
+Name = Annotated[str | None, typer.Option(help="With --model endpoint: name of the model there.")]
+KeyVariable = Annotated[
+    str | None,
+    typer.Option(help="Environment variable that holds the endpoint's API key [default: OPENAI_API_KEY]."),
+]
+Concurrency = Annotated[
+    int | None, typer.Option(min=1, help="Requests under way at an endpoint at once [default: 8].")
+]
 Languages = Annotated[str | None, typer.Option(help="Only tasks in these languages, e.g. en,zh.")]
 Adapter = Annotated[str | None, typer.Option(help="PEFT adapter to load on the model.")]
-Backends = Annotated[str, typer.Option(help="hf or vllm.", autocompletion=completion.backends)]
+Backends = Annotated[str, typer.Option(help="hf, vllm or endpoint.", autocompletion=completion.backends)]
 ModelArgs = Annotated[
     list[str] | None,
     typer.Option("--model-args", "-a", help="lm_eval's model arguments: pretrained=...,dtype=bfloat16"),
@@ -79,22 +94,29 @@ def evaluate(
     seed: Seed = 0,
     device: Device = "auto",
     log_samples: LogSamples = False,
+    endpoint: Endpoint = None,
+    name: Name = None,
+    key_variable: KeyVariable = None,
+    concurrency: Concurrency = None,
 ) -> None:
     """Evaluate one model through lm_eval, with its chat template where it has one, and show the table.
 
     OUTPUT is a results folder of lm_eval: `lens compare` sets several side by side. Options may be typed as
-    lm_eval's, with underscores. If a task's language is known, the language of its replies is measured.
+    lm_eval's, with underscores. A model behind a server is named by --model endpoint --endpoint URL --name
+    MODEL. If a task's language is known, the language of its replies is measured.
     """
     from lens_eval.runs.recipe import Backend, Recipe, VariantSpec, with_changes
     from lens_eval.runs.runner import run
 
-    chosen, backend, arguments, adapter = model_of(model, backend, read_pairs(model_args), adapter)
-    name = Path(chosen).name if Path(chosen).exists() else chosen
+    chosen, backend, given, adapter = model_of(model, backend, read_pairs(model_args), adapter, name)
+    asked = {"base_url": endpoint, "key_variable": key_variable, "num_concurrent": concurrency}
+    arguments = given | _of_endpoint(asked, backend)
+    label = Path(chosen).name if backend != "endpoint" and Path(chosen).exists() else chosen
     recipe = Recipe(
-        name=name,
+        name=label,
         backbone=chosen,
         languages=read_codes(languages),
-        variants=(VariantSpec(_folder_name(name), adapter=adapter),),
+        variants=(VariantSpec(_folder_name(label), adapter=adapter),),
         tasks=tuple(dict.fromkeys(part.strip() for part in tasks.split(",") if part.strip())),
         include_path=tuple(str(folder) for folder in include_path or ()),
         backend=Backend(
@@ -110,6 +132,13 @@ def evaluate(
     )
     changed = with_changes(recipe, limit=limit, gen_kwargs=read_pairs(gen_kwargs, "--gen-kwargs"))
     end(run(changed, output, device=device, command=typed(), say=say), output)
+
+
+def _of_endpoint(asked: Mapping[str, Any], backend: str) -> dict[str, Any]:
+    given = {key: value for key, value in asked.items() if value is not None}
+    if given and backend != "endpoint":
+        raise UserError("--endpoint, --key-variable and --concurrency go with --model endpoint --name MODEL")
+    return given
 
 
 def _batch(text: str) -> int | str:

@@ -47,7 +47,7 @@ def judge(
     same command goes on after a stop, and judges only what is new or has failed. Ends with status 1 where no
     answer got a grade.
     """
-    from lens_eval.judge.endpoint import Endpoint
+    from lens_eval.base.endpoint import Endpoint
     from lens_eval.judge.grades import find_answers, folder_of, summarise
 
     prices = _prices(price)

@@ -56,37 +56,52 @@ def template_setting(text: str | None) -> bool | str:
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
+_SERVED = ("local-chat-completions", "openai-chat-completions")
+"""What lm_eval calls the backend `endpoint`."""
+
+
 def model_of(
-    model: str | None, backend: str, arguments: Mapping[str, Any], adapter: str | None
+    model: str | None,
+    backend: str,
+    arguments: Mapping[str, Any],
+    adapter: str | None,
+    name: str | None = None,
 ) -> tuple[str, str, dict[str, Any], str | None]:
     """Model, backend, further arguments and adapter, also where they are given in lm_eval's words.
 
-    There `--model` is the backend, and the model stands in `--model_args pretrained=...`.
+    There `--model` is the backend, and the model stands in `--model_args pretrained=...` (or `model=...`).
+
+    Args:
+        name: of a model behind an endpoint.
 
     Raises:
         UserError: no model is named, or two are.
     """
     from lens_eval.runs.recipe import BACKENDS
 
+    backends = (*BACKENDS, *_SERVED)
     rest = dict(arguments)
-    named = [str(rest.pop(name)) for name in ("pretrained",) if name in rest]
-    adapters = [str(rest.pop(name)) for name in ("peft", "lora_local_path") if name in rest]
-    if model is not None and named:
-        if model not in BACKENDS:
-            raise UserError(
-                f"two models are named: --model {model} and pretrained={named[0]}; with pretrained= "
-                f"--model is the backend: {', '.join(BACKENDS)}"
-            )
-        backend, model = model, named[0]
-    elif named:
-        model = named[0]
-    elif model in BACKENDS and not Path(str(model)).exists():
+    served = model in ("endpoint", *_SERVED) or (backend == "endpoint" and model is None)
+    keys = ("pretrained", "model") if served else ("pretrained",)
+    named = [str(rest.pop(key)) for key in keys if key in rest]
+    named += [] if name is None else [name]
+    adapters = [str(rest.pop(key)) for key in ("peft", "lora_local_path") if key in rest]
+    if len(named) > 1 or (named and model is not None and model not in backends):
+        both = [*([] if model is None or model in backends else [model]), *named]
         raise UserError(
-            f"--model {model} is a backend and names no model: add --model_args pretrained=MODEL, or say "
-            f"--model MODEL --backend {model}"
+            f"two models are named: {' and '.join(both)}; with pretrained= or --name, "
+            f"--model is the backend: {', '.join(BACKENDS)}"
+        )
+    if named:
+        backend, model = model or backend, named[0]
+    elif model in backends and not Path(str(model)).exists():
+        raise UserError(
+            f"--model {model} is a backend and names no model: add --model_args pretrained=MODEL "
+            f"(behind an endpoint --name MODEL), or say --model MODEL --backend {model}"
         )
     if model is None:
         raise UserError("no model is named: --model MODEL, or --model hf --model_args pretrained=MODEL")
-    if adapters and adapter is not None:
-        raise UserError(f"two adapters are named: --adapter {adapter} and {adapters[0]}")
+    if len(adapters) + (adapter is not None) > 1:
+        raise UserError(f"two adapters are named: {adapter or adapters[1]} and {adapters[0]}")
+    backend = "endpoint" if backend in _SERVED else backend
     return model, backend, rest, adapter or next(iter(adapters), None)

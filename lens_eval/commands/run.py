@@ -36,6 +36,9 @@ def reproduce(
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what would be done and what it needs; do nothing.")
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no hub: models and data are here (`lens fetch RECIPE`).")
+    ] = False,
     limit: Annotated[
         float | None, typer.Option(help="Items per task, for a trial run; below 1, the share of them.")
     ] = None,
@@ -62,7 +65,7 @@ def reproduce(
     from lens_eval.runs.recipe import load_recipe, output_of, with_changes
     from lens_eval.runs.runner import run
 
-    if plan:  # asks nobody: neither for models nor for data
+    if plan or offline:  # asks nobody: neither for models nor for data
         os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
     checked = with_changes(
         load_recipe(recipe),

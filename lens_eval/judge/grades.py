@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lens_eval.base.endpoint import Reply
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import append_text, make_folder, plain_name, write_text
 from lens_eval.base.metrics import JUDGED
 from lens_eval.base.reading import parse_json, text
-from lens_eval.judge.endpoint import Reply
 from lens_eval.language.languages import LANGUAGES
 from lens_eval.language.reasoning import read_reasoning, without_reasoning
 from lens_eval.results.read import model_label, read_json, read_lines, samples_file

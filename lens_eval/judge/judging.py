@@ -7,10 +7,10 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lens_eval.base.endpoint import Endpoint, Message, Rejected, Reply, Unreachable
 from lens_eval.base.errors import UserError
 from lens_eval.base.files import lock, make_folder
 from lens_eval.base.progress import progress
-from lens_eval.judge.endpoint import Endpoint, Message, Rejected, Reply, Unreachable
 from lens_eval.judge.grades import (
     JUDGEMENTS,
     Answer,

@@ -237,7 +237,7 @@ def _differences(a: Scores, b: Scores) -> Iterator[tuple[str, str]]:
             "items",
             f"other items ({len(other)} of {len(a.items)} differ, the first is {b.items[other[0]]})",
         )
-    elif a.prompt_hashes != b.prompt_hashes and a.shots == b.shots:
+    elif a.prompt_hashes != b.prompt_hashes and a.shots == b.shots and a.asked == b.asked:
         which = "chat templates" if a.chat_template != b.chat_template else "prompt templates"
         yield "prompts", f"other {which}"
     if a.generation != b.generation:

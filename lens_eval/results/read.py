@@ -53,6 +53,8 @@ class Scores:
     """Prompts that did not fit in the model's context and were cut."""
     model: str = ""
     """The model as the results name it."""
+    asked: str = ""
+    """How a variant without training was asked for the language: `prompted`, `few_shot`, or not at all."""
 
 
 @dataclass(frozen=True)
@@ -359,6 +361,7 @@ def _read_samples(file: Path, results: Mapping[str, Any], task: str, variant: st
         chat_template=str(results.get("chat_template_sha")),
         simulated=simulated or bool(metadata.get("simulated")) or task.startswith("lens_mini"),
         source=file,
+        asked=str((results.get("config") or {}).get("asked") or ""),
         cut_prompts=int((results.get("config") or {}).get("cut_prompts") or 0),
     )
 

@@ -390,8 +390,15 @@ def _tasks(recipe: Recipe, entry: str, wanted: Sequence[Wanted]) -> dict[str, Ev
     Raises:
         UserError: other items or settings than where the run was started.
     """
+    backend = recipe.backend
     loaded = load_tasks(
-        (entry,), recipe.languages, recipe.include_path, recipe.limit, {}, recipe.backend.num_fewshot
+        (entry,),
+        recipe.languages,
+        recipe.include_path,
+        recipe.limit,
+        {},
+        backend.num_fewshot,
+        backend.model == "endpoint",
     )
     tasks = {task.name: task for task in loaded}
     for cell in wanted:

@@ -21,6 +21,7 @@ from lens_eval.base.paths import Paths
 from lens_eval.base.redaction import hide, without_secrets
 from lens_eval.base.templates import rendered
 from lens_eval.runs.answer_language import measure
+from lens_eval.runs.asking import Asking
 from lens_eval.runs.recipe import Backend
 from lens_eval.runs.task_index import EvalTask
 from lens_eval.upstream.evaluation import NoManager, no_work_twice, quiet
@@ -56,6 +57,12 @@ class Evaluator:
         self.paths = paths
         self.device = _device(device) if backend.model == "hf" else None
         self.model_args = {**backend.args, **model_args}
+        self.ask: Asking | None = None
+        """What is put beside the messages of the next task."""
+        self.asked = ""
+        """How a variant is asked, in its word, for the results."""
+        self.tokens: dict[str, int] = {}
+        """Of the last evaluation, if the model is behind an endpoint: prompt and completion."""
         name = backend.model
         if name == "hf":
             import lens_eval.backends.decoded
@@ -68,7 +75,10 @@ class Evaluator:
             # Its processes write to the terminal over the one live line of this program.
             os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
             with quiet():
-                import lens_eval.backends.vllm  # noqa: F401
+                import lens_eval.backends.vllm
+        if name == "endpoint":
+            name = "lens_endpoint"
+            import lens_eval.backends.endpoint  # noqa: F401
         backend_class = keeping(get_model(name))
         # So that `close`, looking for what the model leaves behind, need not look through all libraries too.
         gc.freeze()
@@ -86,7 +96,7 @@ class Evaluator:
             UserError: it does, or it fails.
         """
         system = self.backend.system_instruction
-        if not system or not self._uses_template():
+        if not system or not self._uses_template() or self.backend.model == "endpoint":
             return
         messages = [{"role": "system", "content": system}, {"role": "user", "content": "Hello"}]
         try:
@@ -136,6 +146,8 @@ class Evaluator:
         tracker = EvaluationTracker(output_path=str(aside / "results.json"))
         keep = Keep(folder, key, self.seed)
         before, self._lm.cut = self._lm.seconds, frozenset()
+        asked = self._tokens()
+        self._lm.ask = self._asking(task.name)
         with quiet(on_progress), no_work_twice(_environment()), self._lm.keeping(keep):
             results = simple_evaluate(
                 model=self._lm,
@@ -157,6 +169,7 @@ class Evaluator:
             assert results is not None
             self._check_cut(results, task)
             measure(results, task.task)
+            self._note(results["config"], asked)
             self._save(results, tracker, task, aside)
         old = folder.with_name(folder.name + ".old.partial")
         shutil.rmtree(old, ignore_errors=True)
@@ -166,6 +179,28 @@ class Evaluator:
         shutil.rmtree(old, ignore_errors=True)
         keep.remove()
         return self._lm.seconds - before
+
+    def _asking(self, task: str) -> Asking | None:
+        """What is put beside the messages of a task.
+
+        Raises:
+            UserError: there are no messages, since prompts are not rendered by a template.
+        """
+        if self.ask is not None and not self._uses_template():
+            raise UserError(f"{task}: {self.label} has no chat template, so {self.asked} cannot ask it")
+        return self.ask
+
+    def _note(self, config: dict[str, Any], before: Mapping[str, int]) -> None:
+        """Write into the results how the model was asked, and for how many tokens since `before`."""
+        if self.asked:
+            config["asked"] = self.asked
+        self.tokens = {name: count - before[name] for name, count in self._tokens().items()}
+        if self.tokens:
+            config["tokens"] = self.tokens
+
+    def _tokens(self) -> dict[str, int]:
+        """What an endpoint has counted so far; nothing of a model that is here."""
+        return dict(getattr(self._lm, "tokens", {}))
 
     def _check_cut(self, results: Any, task: EvalTask) -> None:
         """Note how many prompts were cut.
@@ -200,6 +235,8 @@ class Evaluator:
         return self._lm
 
     def _uses_template(self) -> bool | str:
+        if self.backend.model == "endpoint":
+            return True
         if self.backend.apply_chat_template != "auto":
             return self.backend.apply_chat_template
         return bool(getattr(getattr(self._lm, "tokenizer", None), "chat_template", None))

@@ -14,6 +14,7 @@ from lens_eval.base.identity import key_of, versions_of
 from lens_eval.base.reached import libraries_of, reached, source_of
 from lens_eval.base.reading import read_json
 from lens_eval.mini import resolve_data
+from lens_eval.runs.asking import asking_for
 from lens_eval.runs.recipe import Recipe, Row
 from lens_eval.runs.sources import adapter_folder, model_arguments
 from lens_eval.runs.task_index import EvalTask
@@ -24,10 +25,13 @@ from lens_train.publish.base_files import is_about
 CELL_FILE = "cell.json"
 PATH_ARGUMENTS = ("tokenizer", "chat_template")
 """Arguments of backends that may name a folder or file without a slash."""
+HOW_ASKED = ("num_concurrent", "max_retries", "timeout", "key_variable")
+"""Arguments of an endpoint that decide no reply."""
 SHOWING = ("lens_eval.base", "lens_train.watch")
 """Rooms that numbers do not run through: they show, count or write what others compute."""
 BACKEND_MODULES: Mapping[str, Mapping[str, str]] = {
     "hf": {"checkpoint": "hf", "steering": "steered", "decoding": "decoded"},
+    "endpoint": {"checkpoint": "endpoint"},
     "vllm": {"checkpoint": "vllm", "steering": "vllm_steering", "decoding": "vllm_decoding"},
 }
 """By backend: the module that every model runs through, and those for what is applied to the backbone."""
@@ -53,6 +57,9 @@ class Identities:
             model: Any = self.training(row)
         else:
             model = [self._model(row.spec.model or recipe.backbone), self._adapter(row.spec.adapter)]
+        if row.spec.ask:
+            asking = asking_for(recipe, row.spec, task.language, task.name) if task.language else None
+            model = [*model, row.spec.ask, None if asking is None else asdict(asking)]
         return key_of(
             {
                 "model": model,
@@ -130,12 +137,15 @@ class Identities:
             if isinstance(value, str) and ("/" in value or name in PATH_ARGUMENTS)
         }
         there = {name: file_hash(path) for name, path in paths.items() if path.exists()}
-        return {**arguments, **there}
+        known = {name: value for name, value in arguments.items() if name not in HOW_ASKED}
+        return {**known, **there}
 
     def _model(self, name: str | None) -> Mapping[str, str] | None:
         """Hashes of weights, template and settings files: what the model is, wherever it lies."""
         if name is None:
             return None
+        if self.recipe.backend.model == "endpoint":
+            return {"endpoint": name}
         if name not in self._models:
             from lens_train.checkpoint import Checkpoint
 

@@ -271,6 +271,8 @@ def show_plan(recipe: Recipe, output: Path | None, device: str) -> None:
     """Print cells, disk, memory and time of a recipe, and what has to be there before it can run."""
     from rich.markup import escape
 
+    if recipe.backend.model == "endpoint":
+        raise UserError("a plan counts the time and memory of this machine; it knows neither of an endpoint")
     console = make_console(soft_wrap=True)
     folder = output_of(recipe, output)
     tasks = planned_tasks(recipe)
@@ -301,6 +303,7 @@ def _row_lines(recipe: Recipe, rows: Sequence[Row], tasks: Sequence[PlannedTask]
             f"train with {row.spec.method}"
             if row.spec.method
             else f"evaluate {row.spec.model or recipe.backbone}"
+            + (f", {row.spec.ask}" if row.spec.ask else "")
         )
         done = sum((row.name, task.name) in finished for task in tasks)
         lines.append(f"  {row.name}: {what}; {done} of {len(tasks)} cells are there")

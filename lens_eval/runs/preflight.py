@@ -10,6 +10,7 @@ from lens_eval.base.errors import UserError
 from lens_eval.base.files import free_bytes, holds_nothing
 from lens_eval.mini import resolve_data
 from lens_eval.results.read import RUN_FILE
+from lens_eval.runs.asking import check_asking
 from lens_eval.runs.recipe import Recipe, Row, require_set, rows_of, unset_variable
 from lens_eval.runs.sources import adapter_folder, model_arguments, paths_of
 from lens_eval.runs.workplace import MODELS, job_of
@@ -45,6 +46,8 @@ def check(recipe: Recipe, folder: Path, device: str | None) -> None:
         _check_device(device)
     if recipe.backend.model == "vllm":
         _check_vllm(recipe)
+    if recipe.backend.model == "endpoint":
+        _check_endpoint(recipe)
     if recipe.include_path:
         from lens_eval.runs.task_index import task_folders
 
@@ -55,8 +58,12 @@ def check(recipe: Recipe, folder: Path, device: str | None) -> None:
             "the main revision. Download the one you mean, and name its folder as the backbone"
         )
     for spec in recipe.variants:
-        if spec.method is None:
+        if spec.method is None and recipe.backend.model != "endpoint":
             _check_model(spec.model or recipe.backbone, spec.adapter, recipe.backend.revision)
+    for spec in recipe.variants:
+        check_asking(recipe, spec)
+        if spec.ask and recipe.backend.apply_chat_template is False:
+            raise UserError(f"variants.{spec.name}: {spec.ask} changes messages; it needs a chat template")
     if any(spec.method for spec in recipe.variants):
         _check_training(recipe, folder)
 
@@ -102,6 +109,27 @@ def _check_vllm(recipe: Recipe) -> None:
         vllm_limits.refuse_for(arguments, method_of(spec.method).writes if spec.method else "checkpoint")
         vllm_limits.require_same_files(arguments)
         vllm_limits.checked(arguments, vllm_limits.is_cpu())
+
+
+def _check_endpoint(recipe: Recipe) -> None:
+    """The server is named, by an address without a password, and all variants are models behind it."""
+    from lens_eval.base.endpoint import Endpoint
+
+    url = recipe.backend.args.get("base_url")
+    if not url:
+        raise UserError(
+            "the backend endpoint needs the address of a server: --endpoint http://localhost:8000/v1, or "
+            "base_url under backend.args"
+        )
+    Endpoint(str(url), recipe.backbone)
+    if recipe.backend.apply_chat_template is not True and recipe.backend.apply_chat_template != "auto":
+        raise UserError("an endpoint applies its own chat template; leave apply_chat_template out")
+    for spec in recipe.variants:
+        if spec.method or spec.adapter:
+            raise UserError(
+                f"variants.{spec.name}: behind an endpoint there are models by name alone, without "
+                "`method` and `adapter`"
+            )
 
 
 def _check_model(model: str, adapter: str | None, revision: str | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from typing import Any
 from lens_eval.base.errors import UserError, did_you_mean
 from lens_eval.base.project import ROOT
 from lens_eval.base.redaction import note_settings
+from lens_eval.runs.values import boolean, known_keys, mapping, strings, whole
 
-BACKENDS = ("hf", "vllm")
+BACKENDS = ("hf", "vllm", "endpoint")
 ANY_BACKEND = ("dtype", "revision", "enable_thinking", "think_end_token", "chat_template_args")
 """Arguments of a model that every backend knows by the same name."""
 RESERVED = (
@@ -56,6 +57,8 @@ _BACKEND = (
     "num_fewshot",
     "allow_cut_prompts",
 )
+ASKING = ("prompted", "few_shot")
+"""How the same model can be asked to answer in the language."""
 _NOT_SETTINGS = ("method", "model", "adapter", "data", "optional")
 
 
@@ -72,6 +75,10 @@ class VariantSpec:
     """PEFT adapter to load on `model`; only without `method`."""
     data: str | None = None
     """Parallel data of this variant where it is not the recipe's."""
+    ask: str | None = None
+    """`prompted` or `few_shot` (`lens_eval.runs.asking`); only without `method`."""
+    shots: int = 3
+    """Examples before a question; only with `ask: few_shot`."""
     optional: bool = False
     """Left out, and said to be, where the environment variable that names its data is not set."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -134,7 +141,7 @@ class Recipe:
     @property
     def reference(self) -> str:
         """The variant that others are compared with: the bare backbone where there is one, else the first."""
-        bare = [v.name for v in self.variants if v.method is None and v.adapter is None and v.model is None]
+        bare = [v.name for v in self.variants if v.method is v.adapter is v.model is v.ask is None]
         return (bare or [self.variants[0].name])[0]
 
 
@@ -247,15 +254,15 @@ def parse_recipe(
         UserError: as `load_recipe`.
     """
     note_settings(raw)
-    _known_keys(raw, _TOP, where)
+    known_keys(raw, _TOP, where)
     for key in ("backbone", "languages", "variants", "tasks"):
         if not raw.get(key):
             raise UserError(
                 f"{where}: `{key}` is missing; a recipe needs backbone, languages, variants and tasks"
             )
     folder = folder or Path.cwd()
-    data = _mapping(raw.get("data"), f"{where}: data")
-    _known_keys(data, _DATA, f"{where}: data")
+    data = mapping(raw.get("data"), f"{where}: data")
+    known_keys(data, _DATA, f"{where}: data")
     train_data = _path(data.get("train"), folder, f"{where}: data.train")
     languages = _languages(raw["languages"], f"{where}: languages")
     central = _languages([raw.get("central", "en")], f"{where}: central")[0]
@@ -265,26 +272,26 @@ def parse_recipe(
         )
     variants = tuple(
         _variant(str(name), spec, f"{where}: variants.{name}", folder, train_data)
-        for name, spec in _mapping(raw["variants"], f"{where}: variants").items()
+        for name, spec in mapping(raw["variants"], f"{where}: variants").items()
     )
     recipe = Recipe(
         name=_plain_name(str(raw.get("name", default_name)), f"{where}: name"),
         description=str(raw.get("description", "")),
-        simulated=_boolean(raw.get("simulated", False), f"{where}: simulated"),
+        simulated=boolean(raw.get("simulated", False), f"{where}: simulated"),
         backbone=_model(raw["backbone"], folder),
         central=central,
         languages=languages,
         train_data=train_data,
         dev_data=_path(data.get("dev"), folder, f"{where}: data.dev"),
         variants=variants,
-        tasks=_strings(raw["tasks"], f"{where}: tasks"),
+        tasks=strings(raw["tasks"], f"{where}: tasks"),
         include_path=tuple(
             _path(p, folder, f"{where}: include_path") or ""
-            for p in _strings(raw.get("include_path") or (), f"{where}: include_path")
+            for p in strings(raw.get("include_path") or (), f"{where}: include_path")
         ),
-        backend=_backend(_mapping(raw.get("backend"), f"{where}: backend"), f"{where}: backend"),
-        seeds=tuple(_whole(s, f"{where}: seeds", 0) for s in raw.get("seeds") or (0,)),
-        limit=None if raw.get("limit") is None else _whole(raw["limit"], f"{where}: limit", 1),
+        backend=_backend(mapping(raw.get("backend"), f"{where}: backend"), f"{where}: backend"),
+        seeds=tuple(whole(s, f"{where}: seeds", 0) for s in raw.get("seeds") or (0,)),
+        limit=None if raw.get("limit") is None else whole(raw["limit"], f"{where}: limit", 1),
         output=None if raw.get("output") is None else str(raw["output"]),
     )
     _check_rows(recipe, where)
@@ -304,14 +311,16 @@ def _check_rows(recipe: Recipe, where: str) -> None:
 
 
 def _variant(name: str, raw: Any, where: str, folder: Path, train_data: str | None) -> VariantSpec:
-    spec = _mapping(raw, where)
+    spec = mapping(raw, where)
     if _plain_name(name, where) in RESERVED:
         raise UserError(f"{where}: the name {name} is taken by the run itself; choose another")
     method = spec.get("method")
     if method is None:
-        _known_keys(spec, ("method", "model", "adapter"), where)
+        known_keys(spec, ("method", "model", "adapter", "ask", "shots", "data"), where)
         return VariantSpec(
             name,
+            **_asked(spec, where),
+            data=_path(spec.get("data"), folder, f"{where}: data"),
             model=None if spec.get("model") is None else _model(spec["model"], folder),
             adapter=None if spec.get("adapter") is None else _model(spec["adapter"], folder),
         )
@@ -323,7 +332,7 @@ def _variant(name: str, raw: Any, where: str, folder: Path, train_data: str | No
             f"{where}: unknown method {method!r}{did_you_mean(str(method), known)}; "
             f"known: {', '.join(known)}, or your own as module:function"
         )
-    for key in ("model", "adapter"):
+    for key in ("model", "adapter", "ask"):
         if key in spec:
             raise UserError(
                 f"{where}: `{key}` and `method` exclude each other: a method is applied to the backbone"
@@ -337,19 +346,32 @@ def _variant(name: str, raw: Any, where: str, folder: Path, train_data: str | No
         for key, value in spec.items()
         if key not in _NOT_SETTINGS
     }
-    optional = _boolean(spec.get("optional", False), f"{where}: optional")
+    optional = boolean(spec.get("optional", False), f"{where}: optional")
     return VariantSpec(name, method=str(method), data=data, optional=optional, settings=settings)
 
 
+def _asked(spec: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`ask` and `shots` of a variant that is not trained."""
+    ask = spec.get("ask")
+    if ask is not None and ask not in ASKING:
+        raise UserError(
+            f"{where}: unknown ask {ask!r}{did_you_mean(str(ask), ASKING)}; known: {', '.join(ASKING)}"
+        )
+    for key in ("shots", "data"):
+        if key in spec and ask != "few_shot":
+            raise UserError(f"{where}: `{key}` goes with `ask: few_shot`, or with a method")
+    return {"ask": ask, "shots": whole(spec.get("shots", 3), f"{where}: shots", 1)}
+
+
 def _backend(raw: Mapping[str, Any], where: str) -> Backend:
-    _known_keys(raw, _BACKEND, where)
+    known_keys(raw, _BACKEND, where)
     model = raw.get("model", "hf")
     if model not in BACKENDS:
         raise UserError(
             f"{where}: unknown backend {model!r}{did_you_mean(str(model), BACKENDS)}; "
             f"known: {', '.join(BACKENDS)}"
         )
-    args = dict(_mapping(raw.get("args"), f"{where}.args"))
+    args = dict(mapping(raw.get("args"), f"{where}.args"))
     for key in ("pretrained", "peft", "lora_local_path"):
         if key in args:
             raise UserError(
@@ -358,58 +380,24 @@ def _backend(raw: Mapping[str, Any], where: str) -> Backend:
     if "stop_loops" in args:
         if model != "hf":
             raise UserError(f"{where}.args: `stop_loops` is a setting of the backend hf, not of {model}")
-        _boolean(args["stop_loops"], f"{where}.args.stop_loops")
+        boolean(args["stop_loops"], f"{where}.args.stop_loops")
     template = raw.get("apply_chat_template", "auto")
     if template != "auto":
-        template = _boolean(template, f"{where}.apply_chat_template (true, false or auto)")
+        template = boolean(template, f"{where}.apply_chat_template (true, false or auto)")
     batch = raw.get("batch_size", 1)
     if not (isinstance(batch, str) and batch.startswith("auto")):
-        batch = _whole(batch, f"{where}.batch_size", 1)
+        batch = whole(batch, f"{where}.batch_size", 1)
     fewshot = raw.get("num_fewshot")
     return Backend(
         model=model,
         args=args,
         batch_size=batch,
-        gen_kwargs=dict(_mapping(raw.get("gen_kwargs"), f"{where}.gen_kwargs")),
+        gen_kwargs=dict(mapping(raw.get("gen_kwargs"), f"{where}.gen_kwargs")),
         apply_chat_template=template,
         system_instruction=raw.get("system_instruction"),
-        allow_cut_prompts=_flag(raw.get("allow_cut_prompts", False), f"{where}.allow_cut_prompts"),
-        num_fewshot=None if fewshot is None else _whole(fewshot, f"{where}.num_fewshot", 0),
+        allow_cut_prompts=boolean(raw.get("allow_cut_prompts", False), f"{where}.allow_cut_prompts"),
+        num_fewshot=None if fewshot is None else whole(fewshot, f"{where}.num_fewshot", 0),
     )
-
-
-def _flag(value: Any, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise UserError(f"{where} must be true or false, not {value!r}")
-    return value
-
-
-def _known_keys(raw: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    known = tuple(known)
-    for key in raw:
-        if key not in known:
-            raise UserError(
-                f"{where}: unknown key {key!r}{did_you_mean(str(key), known)}; known: {', '.join(known)}"
-            )
-
-
-def _mapping(raw: Any, where: str) -> Mapping[str, Any]:
-    if raw is None:
-        return {}
-    if not isinstance(raw, Mapping):
-        raise UserError(f"{where}: expected `key: value` lines, found {raw!r}")
-    return raw
-
-
-def _strings(raw: Any, where: str) -> tuple[str, ...]:
-    if isinstance(raw, str):
-        raw = [part.strip() for part in raw.split(",")]
-    if not isinstance(raw, (list, tuple)) or not all(isinstance(item, str) and item for item in raw):
-        raise UserError(f"{where}: expected a list of names, found {raw!r}")
-    twice = sorted({item for item in raw if raw.count(item) > 1})
-    if twice:
-        raise UserError(f"{where}: named twice: {', '.join(twice)}")
-    return tuple(raw)
 
 
 def _languages(raw: Any, where: str) -> tuple[str, ...]:
@@ -417,7 +405,7 @@ def _languages(raw: Any, where: str) -> tuple[str, ...]:
     if isinstance(raw, list):
         raw = ["no" if item is False else item for item in raw]
     try:
-        codes = tuple(language_code(code) for code in _strings(raw, where))
+        codes = tuple(language_code(code) for code in strings(raw, where))
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     return tuple(dict.fromkeys(codes))
@@ -435,18 +423,6 @@ def language_code(code: str) -> str:
     if len(parts) > 1 and len(parts[0]) <= 3 and any(find_code(part) for part in parts[1:]):
         raise UserError(f"{code!r} is no language code; separate codes with commas: {','.join(parts)}")
     return normalise_code(code)
-
-
-def _boolean(raw: Any, where: str) -> bool:
-    if not isinstance(raw, bool):
-        raise UserError(f"{where}: expected true or false, found {raw!r}")
-    return raw
-
-
-def _whole(raw: Any, where: str, least: int) -> int:
-    if isinstance(raw, bool) or not isinstance(raw, int) or raw < least:
-        raise UserError(f"{where}: expected a whole number of at least {least}, found {raw!r}")
-    return raw
 
 
 def _plain_name(name: str, where: str) -> str:

@@ -66,6 +66,7 @@ def run(
         recipe.limit,
         left_out,
         recipe.backend.num_fewshot,
+        recipe.backend.model == "endpoint",
     )
     for reason in dict.fromkeys(left_out.values()):
         names = [name for name, why in left_out.items() if why == reason]

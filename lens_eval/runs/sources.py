@@ -20,6 +20,8 @@ def model_arguments(model: str, adapter: str | None = None, backend: str = "hf")
         UserError: a folder that is neither, an adapter that does not name its model, or a GGUF file that is
             damaged or not supported.
     """
+    if backend == "endpoint":
+        return {"model": model}
     folder = Path(resolve_model(model))
     if is_gguf(model):
         from lens_train.checkpoint import Checkpoint

@@ -71,8 +71,11 @@ def load_tasks(
     limit: float | None = None,
     left_out: dict[str, str] | None = None,
     shots: int | None = None,
+    written: bool = False,
 ) -> list[EvalTask]:
     """Load the tasks named, groups and tags opened and narrowed to `languages` (all if empty).
+
+    With `written` the model only writes: options are chosen by writing their letter, not by likelihood.
 
     `shots` is the number of examples in a prompt where the run says one; None = what each task says.
 
@@ -87,7 +90,7 @@ def load_tasks(
         manager = index_tasks(names, include_path)
         tasks: dict[str, EvalTask] = {}
         for name in names:
-            for task in _load_entry(manager, name, languages, limit, missing, shots):
+            for task in _load_entry(manager, name, languages, limit, missing, shots, written):
                 tasks.setdefault(task.name, task)
     if not tasks:
         raise UserError(f"no items for any task: {next(iter(missing.values()))}")
@@ -101,6 +104,7 @@ def _load_entry(
     limit: float | None,
     left_out: dict[str, str],
     shots: int | None,
+    written: bool,
 ) -> list[EvalTask]:
     from lens_eval.tasks.finding import MissingItems
     from lens_eval.tasks.items import may_leave_out
@@ -119,13 +123,33 @@ def _load_entry(
         # A task named itself is wanted in whatever language it is.
         single = leaf == name and entry.kind.name in ("TASK", "PY_TASK")
         loaded += [
-            _eval_task(task, name, limit, shots)
+            _eval_task(_as_written(task) if written else task, name, limit, shots)
             for task in found
             if single or _wanted(task.config.metadata, languages)
         ]
     if not loaded and not left_out:
         raise UserError(f"no task in {name} is in one of the languages {', '.join(languages)}")
     return loaded
+
+
+def _as_written(task: Any) -> Any:
+    """The task for a model that gives no likelihoods.
+
+    Raises:
+        UserError: it compares those of texts.
+    """
+    from lens_eval.tasks.lens_task import LensTask, WrittenLetter
+
+    if task.OUTPUT_TYPE == "generate_until":
+        return task
+    if isinstance(task, LensTask) and task.OUTPUT_TYPE == "multiple_choice":
+        options = [str(option).strip() for option in task.doc_to_choice(task.eval_docs[0])]
+        if all(len(option) == 1 for option in options):
+            return WrittenLetter.of(task)
+    raise UserError(
+        f"the task {task.task_name} compares likelihoods, which a server of chat completions does not give; "
+        "take a task that generates, or one of this project that is answered by a letter"
+    )
 
 
 def index_tasks(names: Sequence[str], include_path: Sequence[str]) -> Any:

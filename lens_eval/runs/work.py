@@ -272,6 +272,10 @@ class Run:
 
     def _costs(self, row: Row) -> None:
         cost: dict[str, Any] = {"evaluation_seconds": sum(cell.seconds for cell in self.cells[row.name])}
+        records = [cell_record(self.folder / cell.folder).get("tokens") for cell in self.cells[row.name]]
+        asked = [tokens for tokens in records if isinstance(tokens, dict)]
+        if asked:
+            cost["tokens"] = {name: sum(each[name] for each in asked) for name in asked[0]}
         model = self.model_folder(row)
         if model is not None:
             from lens_train.job import Variant

@@ -17,6 +17,7 @@ from lens_eval.base.identity import key_of
 from lens_eval.base.paths import Paths
 from lens_eval.base.project import ROOT
 from lens_eval.mini import resolve_data, resolve_model
+from lens_eval.runs.asking import asking_for
 from lens_eval.runs.evaluation import Evaluator, stopwatch
 from lens_eval.runs.keys import CELL_FILE, cell_record, file_hash_of_variant, variant_files
 from lens_eval.runs.recipe import Recipe, Row
@@ -132,6 +133,8 @@ class Workplace:
         try:
             # The old key goes first: a cell is only ever kept with the results that belong to it.
             (folder / CELL_FILE).unlink(missing_ok=True)
+            evaluator.ask = asking_for(self.recipe, row.spec, task.language, task.name)
+            evaluator.asked = row.spec.ask or ""
             of_weights = key_of({"cell": key, "weights": weights})
             inference = evaluator.evaluate(task, folder, self.recipe.limit, of_weights, on_progress)
             result = Result(task.name, seconds(), inference)
@@ -140,6 +143,7 @@ class Workplace:
                 "seconds": result.seconds,
                 "inference_seconds": inference,
                 "weights": weights,
+                **({"tokens": evaluator.tokens} if evaluator.tokens else {}),
             }
             write_json(folder / CELL_FILE, record)
             return result

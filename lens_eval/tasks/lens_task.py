@@ -19,12 +19,15 @@ from lens_eval.base.terminal import say
 from lens_eval.language.reasoning import continued
 from lens_eval.tasks import items, math_answers
 from lens_eval.tasks.finding import DATA_DIR_VARIABLE, MissingItems
+from lens_eval.tasks.letters import read_letter
 from lens_eval.upstream import group_errors
 
 logger = logging.getLogger(__name__)
 
 # What lm_eval's backends generate at most where a task says nothing.
 DEFAULT_MAX_GEN_TOKS = 256
+# A letter, and the sentence that some models put it in.
+LETTER_TOKENS = 64
 
 
 class LensTask(ConfigurableTask):
@@ -127,6 +130,40 @@ class LensTask(ConfigurableTask):
         settings = self.config.generation_kwargs or {}
         names = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
         return int(next((settings[name] for name in names if settings.get(name)), DEFAULT_MAX_GEN_TOKS))
+
+
+class WrittenLetter(LensTask):
+    """A choice by its letter for a model that only writes: the letter is read from its reply."""
+
+    @classmethod
+    def of(cls, task: LensTask) -> WrittenLetter:
+        """The same items and prompts as those of a task that compares the likelihoods of letters."""
+        settings = task.config.to_dict(keep_callable=True)
+        settings["metadata"] = {k: v for k, v in settings["metadata"].items() if k != "rows"}
+        settings |= {
+            "output_type": "generate_until",
+            "generation_kwargs": {"until": [], "do_sample": False, "max_gen_toks": LETTER_TOKENS},
+            "metric_list": [
+                *settings["metric_list"],
+                {"metric": "no_answer", "aggregation": "mean", "higher_is_better": False},
+            ],
+        }
+        return cls(config=settings)
+
+    def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:
+        """As if the letter that was written were the likeliest; without one a wrong one is."""
+        choices = [str(choice) for choice in self.doc_to_choice(doc)]
+        found = read_letter(continued(results[0], self._prompts.get(doc["id"])), [c.strip() for c in choices])
+        right = int(doc["answer"])
+        taken = (right + 1) % len(choices)
+        if found is not None:
+            taken = [choice.strip() for choice in choices].index(found)
+        scores = [(0.0 if place == taken else -1.0, place == taken) for place in range(len(choices))]
+        metrics: dict[str, Any] = self.config.process_results(doc, scores)
+        metrics["no_answer"] = float(found is None)
+        for name, value in metrics.items():
+            self.item_scores.setdefault(name, {})[doc["id"]] = value
+        return metrics
 
 
 class MathTask(LensTask):

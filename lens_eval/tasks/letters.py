@@ -31,14 +31,15 @@ _BOXED = re.compile(r"\\boxed\s*\{\s*(?:\\(?:text|mathrm|textbf)\s*\{)?\s*\(?([A
 
 
 def read_letter(text: str, letters: Sequence[str]) -> str | None:
-    """Return the option letter that a response ends on, one of `letters` (Latin capitals), or None."""
+    """Return the option letter that a response ends on, one of `letters`, or None."""
     plain = unicodedata.normalize("NFKC", without_reasoning(text))
     boxed = [letter for letter in _BOXED.findall(plain) if letter in letters]
     if boxed:
         return boxed[-1]
     plain = re.sub(r"\\(?:text|mathrm|textbf|mathbf)\s*|[*_`{}$\\]", "", plain)
     # A capital that no Latin letter touches; other scripts may.
-    standing = re.compile(rf"(?<![A-Za-z0-9])[{''.join(letters)}](?![A-Za-z0-9'’])")
+    touching = "[A-Za-z0-9]" if "".join(letters).isascii() else r"\w"
+    standing = re.compile(rf"(?<!{touching})[{''.join(letters)}](?!{touching}|['’])")
     for phrase in reversed(list(_stated().finditer(plain))):
         after = standing.search(plain, phrase.end())
         if after and _one_sentence(plain[phrase.end() : after.start()]):

@@ -163,6 +163,8 @@ class KeepsResponses:
     _keep: Keep | None = None
     _generations = 0
     """How often the model was asked to generate since `_keep` was set."""
+    ask: Callable[[Sequence[dict[str, str]]], list[dict[str, str]]] | None = None
+    """Changes the messages of every prompt before the template."""
     cut: frozenset[str] = frozenset()
     """Hashes of the prompts that did not fit in the context and were cut, since `cut` was last emptied."""
 
@@ -176,6 +178,9 @@ class KeepsResponses:
         """
         name = str(getattr(getattr(self, "tokenizer", None), "name_or_path", "the model"))
         own = super().apply_chat_template  # type: ignore[misc]
+        chat_history = chat_history if self.ask is None else self.ask(chat_history)
+        if getattr(self, "tokenizer", None) is None:  # the server has the template
+            return own(chat_history, *arguments, **settings)
         return rendered(lambda: own(chat_history, *arguments, **settings), chat_history, name)
 
     @contextmanager
@@ -189,7 +194,8 @@ class KeepsResponses:
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """As the backend's own."""
-        self._note_cut((request.args[0], self._room(request.args[1])) for request in requests)
+        # Messages for a server are no text: it alone knows their tokens, and refuses what does not fit.
+        self._note_cut((r.args[0], self._room(r.args[1])) for r in requests if isinstance(r.args[0], str))
         if self._keep is None or not requests:
             with self._timed():
                 return super().generate_until(requests, disable_tqdm=disable_tqdm)  # type: ignore[misc]
@@ -199,7 +205,7 @@ class KeepsResponses:
         file = self._keep.file(self._generations)
         self._generations += 1
         kept = KeptResponses.open(file, self._keep.key, pairs, self._largest_batch)
-        batches = in_batches(pairs, kept.size, lambda prompt: len(self.tok_encode(prompt)))  # type: ignore[attr-defined]
+        batches = in_batches(pairs, kept.size, self._length)
         kept.fit(batches)
         found: dict[int, str] = {}
         for batch, responses in zip(batches, kept.batches, strict=False):
@@ -213,6 +219,11 @@ class KeepsResponses:
                 found.update(zip(batch, responses, strict=True))
                 bar.update(len(batch))
         return [found[index] for index in range(len(requests))]
+
+    def _length(self, prompt: Any) -> int:
+        if not isinstance(prompt, str):
+            return len(prompt[0])
+        return len(self.tok_encode(prompt))  # type: ignore[attr-defined]
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[Any]:
         """As the backend's own.

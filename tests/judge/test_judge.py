@@ -11,19 +11,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_server import Responder, Server, completion
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from lens_eval.base import endpoint
+from lens_eval.base.endpoint import Endpoint, Rejected, Unreachable
 from lens_eval.base.errors import UserError
 from lens_eval.commands.cli import app, main
-from lens_eval.judge import endpoint
-from lens_eval.judge.endpoint import Endpoint, Rejected, Unreachable
 from lens_eval.judge.grades import (
     AGAIN,
     JUDGEMENTS,
@@ -38,58 +38,6 @@ from lens_eval.results.compare import compare
 from lens_eval.results.read import load
 
 STAMP = "2026-01-01T00-00-00.000000"
-Responder = Callable[[dict[str, Any], int], Any]
-
-
-class Server:
-    """A chat-completions server whose replies `respond(body, number of the request)` makes.
-
-    It returns the text of a reply, or (status, headers, body).
-    """
-
-    def __init__(self, respond: Responder) -> None:
-        self.respond = respond
-        self.requests: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with server.lock:
-                    server.requests.append(body)
-                    server.headers.append(dict(self.headers))
-                    number = len(server.requests)
-                known = self.path == "/v1/chat/completions"
-                made = server.respond(body, number) if known else (404, {}, b"no such page")
-                status, headers, content = made if isinstance(made, tuple) else (200, {}, completion(made))
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        return Handler
-
-
-def completion(text: Any, ended: str = "stop", **more: Any) -> bytes:
-    message = {"role": "assistant", "content": text, **more}
-    usage = {"prompt_tokens": 100, "completion_tokens": 10}
-    return json.dumps({"choices": [{"message": message, "finish_reason": ended}], "usage": usage}).encode()
 
 
 @pytest.fixture

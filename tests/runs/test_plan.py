@@ -177,7 +177,7 @@ def test_the_command_loads_and_asks_nothing(tmp_path: Path) -> None:
     code = f"import sys; sys.argv = {arguments!r}"
     done = run(code + "; from lens_eval.commands.cli import main; main()")
     assert done.returncode == 0, done.stderr
-    assert "6 variants x 18 tasks = 108" in done.stdout
+    assert "7 variants x 18 tasks = 126" in done.stdout
     assert "left out: xsft_lora, xsft_top, xsft, xsft_large, sdrrl, qalign" in done.stdout
     assert "missing: the environment variable LENS_DATA_DIR" in done.stdout
     assert "time: roughly" in done.stdout

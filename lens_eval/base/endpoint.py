@@ -99,9 +99,19 @@ class Endpoint:
             Unreachable: no connection or "too many requests", `retries` times over.
             Rejected: this request alone failed.
         """
+        body = {
+            "model": self.model,
+            "messages": [dict(message) for message in messages],
+            "temperature": 0,
+            "max_tokens": self.max_tokens,
+        }
+        return self.ask(body, patient)
+
+    def ask(self, body: Mapping[str, Any], patient: bool = True) -> Reply:
+        """Return the reply to a request with this body, with `extra` laid over it; else as `complete`."""
         for attempt in range(self.retries + 1):
             try:
-                return self._once(messages)
+                return self._once(body)
             except _Passing as failure:
                 hopeless = failure.silent and not patient and attempt == 1
                 if attempt == self.retries or hopeless:
@@ -110,17 +120,10 @@ class Endpoint:
                     raise Unreachable("stopped") from None
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def _once(self, messages: Sequence[Message]) -> Reply:
+    def _once(self, given: Mapping[str, Any]) -> Reply:
         import requests
 
-        body = {
-            "model": self.model,
-            "messages": [dict(message) for message in messages],
-            "temperature": 0,
-            "max_tokens": self.max_tokens,
-            **self.extra,
-        }
-        body = {name: value for name, value in body.items() if value is not None}
+        body = {name: value for name, value in {**given, **self.extra}.items() if value is not None}
         try:
             answer = _in_time(lambda deadline: self._post(body, deadline), self.timeout)
             content = answer.content
