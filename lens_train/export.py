@@ -176,7 +176,13 @@ def merge_adapter(adapter: Path, base: str, output: Path) -> None:
 
     from lens_train.decoder import load_model
 
-    variant = Variant.load(adapter)
+    try:
+        variant = Variant.load(adapter)
+    except FileNotFoundError:
+        raise UserError(
+            f"{adapter} was not made by `lens train`, so its base is not known; merge it with "
+            "merge_and_unload of peft"
+        ) from None
     checkpoint = Checkpoint.open(base)
     require_base(adapter, variant.base, checkpoint)
     checkpoint.require_whole_weights("a merge")
