@@ -214,6 +214,18 @@ def require_base(made: Path, wanted: Mapping[str, str], checkpoint: Checkpoint) 
         )
 
 
+def require_free(output: Path) -> Path:
+    """The folder inside `output` where a new one is prepared, until the last file is in its place.
+
+    Raises:
+        UserError: `output` holds something else.
+    """
+    aside = output / f"merge{PARTIAL}"
+    if not holds_nothing(output) and not aside.is_dir():
+        raise UserError(f"output {output} is not empty; name another folder")
+    return aside
+
+
 @contextmanager
 def folder_aside(output: Path) -> Iterator[Path]:
     """A folder inside `output` whose files are moved there when the block ends, `variant.json` last.
@@ -223,13 +235,15 @@ def folder_aside(output: Path) -> Iterator[Path]:
     Raises:
         UserError: `output` holds other files, or another run writes there.
     """
-    aside = output / f"merge{PARTIAL}"  # there until the last file is in its place
-    if not holds_nothing(output) and not aside.is_dir():
-        raise UserError(f"output {output} is not empty; name another folder")
+    aside = require_free(output)
     with lock(output):
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-        yield aside
+        try:
+            yield aside
+        except UserError:
+            shutil.rmtree(aside)
+            raise
         for file in sorted(aside.iterdir(), key=lambda file: file.name == VARIANT_FILE):
             file.replace(output / file.name)
         aside.rmdir()

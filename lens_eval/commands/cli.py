@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "diagnose": "lens_eval.commands.train:diagnose",
     "merge": "lens_eval.commands.weights:merge",
     "bake": "lens_eval.commands.weights:bake",
+    "export": "lens_eval.commands.weights:export",
     "doctor": "lens_eval.commands.doctor:doctor",
     "eval": "lens_eval.commands.run:evaluate",
     "reproduce": "lens_eval.commands.run:reproduce",

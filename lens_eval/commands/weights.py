@@ -1,4 +1,4 @@
-"""The commands `lens merge` and `lens bake`: what acts on a base, written into a checkpoint of its own."""
+"""The commands `lens merge`, `lens bake` and `lens export`: a variant in another form."""
 
 from __future__ import annotations
 
@@ -61,3 +61,27 @@ def bake(
         if found.most > found.effect / 10:
             raise UserError(f"{output} does not do what the steering does; do not use it")
     say_next(f"lens chat {output} --versus {model}")
+
+
+def export(
+    variant: Annotated[Path, typer.Argument(help="A trained checkpoint: the output folder of `lens train`.")],
+    lora: Annotated[int, typer.Option("--lora", help="Rank of the LoRA adapter to be made.", min=1)],
+    model: Base,
+    output: Output,
+) -> None:
+    """Write what training has changed as a LoRA adapter of the base; says how much of it a rank keeps."""
+    from lens_train.low_rank import export_lora
+    from lens_train.publish.card import write_card
+
+    found = export_lora(variant, lora, model, output)
+    write_card(output, fresh=True)
+    for layer, share in sorted(found.layers.items()):
+        say(f"layer {layer}: {share:.1%} of the squared change kept")
+    if found.left_out:
+        say(f"left out: {found.left_out} changed tensors that are no linear layer of a decoder layer")
+    say(
+        f"logits differ from the checkpoint's by {found.most:.2g} at most; training changed them by "
+        f"{found.effect:.2g}"
+    )
+    say(f"written: {output}")
+    say_next(f"lens chat {output} --versus {variant}")

@@ -22,7 +22,14 @@ from lens_eval.base.files import need_disk, write_json
 from lens_eval.base.reading import read_object
 from lens_train.checkpoint import INDEX, Checkpoint, weight_files
 from lens_train.decoder import load_model
-from lens_train.export import Place, find_tensors, folder_aside, merge_tensors, require_base
+from lens_train.export import (
+    Place,
+    find_tensors,
+    folder_aside,
+    merge_tensors,
+    require_base,
+    require_free,
+)
 from lens_train.files import write_tensors
 from lens_train.job import Variant
 from lens_train.steering.steering import Steering
@@ -72,6 +79,7 @@ def bake(folder: Path, language: str, model: str, output: Path) -> None:
         variant = Variant.load(folder)
     except FileNotFoundError:
         raise UserError(f"{folder} holds no finished variant; train the steering to its end") from None
+    require_free(output)
     require_base(folder, steering.base, checkpoint)
     shifts = constants(steering, language, checkpoint)
     places = find_tensors(checkpoint.folder)
