@@ -138,8 +138,8 @@ class Checkpoint:
         plain = quantised if isinstance(quantised, dict) else quantised.to_dict()
         kind = plain.get("quant_method") or "in an unnamed way"
         raise UserError(
-            f"{self.name} is stored quantised ({getattr(kind, 'value', kind)}), and {method} trains whole "
-            "weights; train the model that it was made from and quantise the result, or tune an adapter "
+            f"{self.name} is stored quantised ({getattr(kind, 'value', kind)}), and {method} changes whole "
+            "weights; take the model that it was made from and quantise the result, or tune an adapter "
             "(--method xsft_lora)"
         )
 

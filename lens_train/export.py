@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import shutil
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,23 +156,94 @@ def merge(delta: Path, base: str, output: Path) -> None:
     except (OSError, UserError) as error:
         raise UserError(f"{delta} holds no delta ({error}); `lens train --delta` makes one") from None
     checkpoint = Checkpoint.open(base)
-    identity = checkpoint.identity
-    wanted = variant.base.get("weights_sha256", "unknown")
-    if identity["weights_sha256"] != wanted:
-        raise UserError(
-            f"{delta} was trained from {variant.base.get('name')} (weights {wanted[:12]}), "
-            f"not from {base} (weights {identity['weights_sha256'][:12]})"
-        )
-    aside = output / f"merge{PARTIAL}"  # there until the last file is in its place
-    if not holds_nothing(output) and not aside.is_dir():
-        raise UserError(f"output {output} is not empty; name another folder")
+    require_base(delta, variant.base, checkpoint)
     folder = checkpoint.folder
     require_fitting(delta, changed, find_tensors(folder))
     need_disk(output, checkpoint.bytes)
-    with lock(output):
-        shutil.rmtree(aside, ignore_errors=True)
+    with folder_aside(output) as aside:
         merge_tensors(folder, changed, aside)
         Variant(**{**variant.__dict__, "kind": "checkpoint"}).save(aside)
+
+
+def merge_adapter(adapter: Path, base: str, output: Path) -> None:
+    """Merge an adapter of PEFT into the model it was trained on; computed in float32, on the CPU.
+
+    Raises:
+        UserError: there is no adapter made by `lens train`, `base` is not its base or is quantised, PEFT
+            cannot merge it, the output folder is in use, or the disk is full.
+    """
+    from peft import PeftModel
+
+    from lens_train.decoder import load_model
+
+    try:
+        variant = Variant.load(adapter)
+    except FileNotFoundError:
+        raise UserError(
+            f"{adapter} was not made by `lens train`, so its base is not known; merge it with "
+            "merge_and_unload of peft"
+        ) from None
+    checkpoint = Checkpoint.open(base)
+    require_base(adapter, variant.base, checkpoint)
+    checkpoint.require_whole_weights("a merge")
+    need_disk(output, checkpoint.bytes)
+    with folder_aside(output) as aside:
+        model = load_model(checkpoint)
+        try:
+            whole = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise UserError(f"{adapter} cannot be merged into {base}: {first_line(error)}") from None
+        parameters = {id(value): value for value in whole.parameters()}
+        changed = checkpoint_tensors(whole, parameters, find_tensors(checkpoint.folder))
+        merge_tensors(checkpoint.folder, changed, aside)
+        Variant(**{**variant.__dict__, "kind": "checkpoint"}).save(aside)
+
+
+def require_base(made: Path, wanted: Mapping[str, str], checkpoint: Checkpoint) -> None:
+    """Refuse a base that `made` was not made from.
+
+    Raises:
+        UserError: naming both, and the hashes of their weights.
+    """
+    found = checkpoint.identity["weights_sha256"]
+    expected = wanted.get("weights_sha256", "unknown")
+    if found != expected:
+        raise UserError(
+            f"{made} was trained from {wanted.get('name')} (weights {expected[:12]}), "
+            f"not from {checkpoint.name} (weights {found[:12]})"
+        )
+
+
+def require_free(output: Path) -> Path:
+    """The folder inside `output` where a new one is prepared, until the last file is in its place.
+
+    Raises:
+        UserError: `output` holds something else.
+    """
+    aside = output / f"merge{PARTIAL}"
+    if not holds_nothing(output) and not aside.is_dir():
+        raise UserError(f"output {output} is not empty; name another folder")
+    return aside
+
+
+@contextmanager
+def folder_aside(output: Path) -> Iterator[Path]:
+    """A folder inside `output` whose files are moved there when the block ends, `variant.json` last.
+
+    What a killed run has left in it is removed first.
+
+    Raises:
+        UserError: `output` holds other files, or another run writes there.
+    """
+    aside = require_free(output)
+    with lock(output):
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        try:
+            yield aside
+        except UserError:
+            shutil.rmtree(aside)
+            raise
         for file in sorted(aside.iterdir(), key=lambda file: file.name == VARIANT_FILE):
             file.replace(output / file.name)
         aside.rmdir()

@@ -152,6 +152,7 @@ def _made_by_commands() -> None:
     train = ["train", *BASIC, "--set", "steps=1", "--set", "show_replies=0"]
     _run(*train, "--subspaces", "subspaces", "--delta", "--output", "delta")
     _run("train", *BASIC, "--method", "steer", "--set", "subspaces=subspaces", "--output", "steering")
+    _run("train", *BASIC, "--method", "diffmean", "--set", "layer=1", "--output", "adding")
 
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt

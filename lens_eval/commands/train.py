@@ -1,4 +1,4 @@
-"""The commands `lens assess`, `lens probe`, `lens train`, `lens sweep`, `lens diagnose` and `lens merge`."""
+"""The commands `lens assess`, `lens probe`, `lens train`, `lens sweep` and `lens diagnose`."""
 
 from __future__ import annotations
 
@@ -204,21 +204,6 @@ def diagnose(
         for path in draw_run(run, document):
             say(f"written: {path}")
     say_next(f"lens eval --model {run} --tasks TASKS --output {run.with_name(run.name + '-eval')}")
-
-
-def merge(
-    delta: Annotated[Path, typer.Option("--delta", help="Folder made by `lens train --delta`.")],
-    model: Annotated[str, typer.Option("--model", help="The base it was trained from.")],
-    output: Output,
-) -> None:
-    """Merge a delta into its base, giving a whole checkpoint."""
-    from lens_train.export import merge as merge_delta
-    from lens_train.publish.card import write_card
-
-    merge_delta(delta, model, output)
-    write_card(output, fresh=True)
-    say(f"written: {output}")
-    say_next(f"lens chat {output} --versus {model}")
 
 
 def _show_outcome(job: Any) -> None:

@@ -649,3 +649,22 @@ def test_replies_of_weights_that_are_no_numbers_fail_the_cell(value: float | Non
     else:
         assert run.returncode == 1, words[-3000:]
         assert "2 of 2 replies have logits that are NaN or infinite" in words
+
+
+def test_a_baked_steering_answers_as_hf_does_under_hooks(task_folder: Path, tmp_path: Path) -> None:
+    """An ordinary checkpoint of biases, loaded by an engine that knows nothing of steering."""
+    from lens_eval.backends.steered import SteeredLM
+    from lens_eval.backends.vllm import LensVLLM
+    from lens_train.steering.bake import bake
+
+    model = str(mini.backbone_path())
+    steering = _steering(tmp_path / "steering", add_strength=2.0, add_layers=[2, 4])
+    bake(steering, "sw", model, tmp_path / "baked")
+    tasks = ["lens_mini_qa_sw", "lens_mini_choice_sw"]
+    lm = LensVLLM(str(tmp_path / "baked"), dtype="float32", batch_size="auto", **SMALL)
+    ours = _evaluate(lm, tasks, task_folder)
+    lm.close()
+    hooked = SteeredLM(model, str(steering), device="cpu", dtype="float32", batch_size=1)
+    _assert_same(ours, _evaluate(hooked, tasks, task_folder))
+    # Control: without the steering some replies are others.
+    assert _texts(ours) != _texts(_evaluate(_hf(mini.backbone_path()), tasks, task_folder))

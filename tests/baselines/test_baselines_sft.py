@@ -16,6 +16,7 @@ from baseline_helpers import ITEMS, LANGUAGES, make_job, make_model, many_items,
 from lens_eval.base.errors import UserError
 from lens_train import methods
 from lens_train.baselines import pairs, training_log, tuning
+from lens_train.export import merge_adapter
 from lens_train.job import Variant
 
 TEXTS = Path(__file__).parents[1] / "fixtures" / "baselines"
@@ -360,3 +361,27 @@ def test_a_run_of_one_step_has_a_rate(model: Path, data: Path, tmp_path: Path, e
     methods.train(make_job(model, data, tmp_path / "out", "xsft_top", train_items=8, epochs=epochs))
     log = [json.loads(line) for line in (tmp_path / "out" / tuning.LOG).read_text().splitlines()]
     assert [step["learning_rate"] for step in log] == [1e-5] if epochs == 1 else [0.0, 1e-5]
+
+
+def test_a_merged_adapter_is_the_base_with_the_adapter(
+    model: Path, data: Path, trained: dict[str, Path], tmp_path: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    merge_adapter(trained["xsft_lora"], str(model), tmp_path / "merged")
+    ids = torch.arange(9)[None]
+    with torch.no_grad():
+        base = AutoModelForCausalLM.from_pretrained(model)
+        plain = base(ids).logits
+        adapted = PeftModel.from_pretrained(base, trained["xsft_lora"])(ids).logits
+        merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")(ids).logits
+    assert torch.allclose(merged, adapted, atol=1e-4)
+    assert not torch.allclose(merged, plain, atol=1e-2)
+    assert Variant.load(tmp_path / "merged").kind == "checkpoint"
+    assert weights(tmp_path / "merged").keys() == weights(model).keys()
+    with pytest.raises(UserError, match="is not empty"):
+        merge_adapter(trained["xsft_lora"], str(model), tmp_path / "merged")
+    with pytest.raises(UserError, match=r"was trained from .*, not from builtin"):
+        merge_adapter(trained["xsft_lora"], "builtin", tmp_path / "other")
+    assert not (tmp_path / "other").exists()

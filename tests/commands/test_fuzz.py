@@ -61,6 +61,10 @@ CASES = {
         ["merge", "--delta", "delta", "--model", "model", "--output", "out"],
         ["delta/variant.json", "delta/delta.safetensors"],
     ),
+    "bake": Case(
+        ["bake", "adding", "--language", "sw", "--model", "model", "--output", "out"],
+        ["adding/steering.json", "adding/steering.safetensors", "adding/variant.json"],
+    ),
     "probe data": Case(["probe", *BASIC, *DATA, "--output", "out"], ["prompts.jsonl"]),
     "probe list": Case(["probe", *BASIC, "--data", "list.json", "--output", "out"], ["list.json"]),
     "probe settings": Case(

@@ -289,6 +289,7 @@ def test_without_an_extra_every_command_names_it(at_inputs: Path, tmp_path: Path
         ["train", *BASIC, *DATA, "--method", "xsft", *out],
         ["sweep", *BASIC, *DATA, *SWEEP, *out],
         ["merge", "--delta", "delta", "--model", "model", *out],
+        ["bake", "steering", "--language", "sw", "--model", "model", *out],
         ["assess", "model", *DATA, "--languages", "en,sw"],
         ["diagnose", "delta"],
         ["doctor", "model"],

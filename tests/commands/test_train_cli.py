@@ -15,13 +15,14 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 from lens_eval.base.errors import UserError
-from lens_eval.commands import train
+from lens_eval.commands import train, weights
 from lens_train.job import Variant
 from lens_train.subspace import Subspaces
 
 app = typer.Typer()
-for _name in ("probe", "train", "merge", "sweep"):
+for _name in ("probe", "train", "sweep"):
     app.command(_name)(getattr(train, _name))
+app.command("merge")(weights.merge)
 
 
 def lens(*arguments: Any) -> Result:
