@@ -102,7 +102,7 @@ def evaluate(
     batch_size: Annotated[str, typer.Option(help="A number, or auto.")] = "8",
     include_path: Annotated[list[Path] | None, typer.Option(help="Another folder with task files.")] = None,
     limit: Annotated[int | None, typer.Option(help="Items per task, for a trial run.")] = None,
-    seed: Annotated[int, typer.Option(help="For sampled generation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="For sampled generation.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
 ) -> None:
     """Evaluate one model through lm_eval, with its chat template where it has one, and show the table.
