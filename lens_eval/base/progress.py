@@ -29,7 +29,7 @@ INTERVAL = 30.0
 """Seconds between two lines of one phase."""
 
 
-class _Bar(tqdm):  # type: ignore[type-arg]
+class _Bar(tqdm):
     """A bar on a terminal; its label may hold a name of a stranger's."""
 
     def set_description(self, desc: str | None = None, refresh: bool | None = True) -> None:
