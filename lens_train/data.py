@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,7 +131,9 @@ def _prompt(row: Row, language: str) -> str:
 
 
 _USUAL_COLUMNS = ("id", "no")
-"""Language codes (Indonesian, Norwegian) that are also usual names of the column that numbers the items."""
+"""Names of languages (Indonesian, Norwegian) and, as often, of the column that numbers the items."""
+_NUMBERED = re.compile(r"[^\W\d_]+[ .#:]*\d+|\d+[ .)]*[^\W\d_]+")
+"""A word and a number: `item 3`, `Q. 17`."""
 
 
 def refuse_item_name(row: Row, language: str, text: Any) -> None:
@@ -139,10 +142,12 @@ def refuse_item_name(row: Row, language: str, text: Any) -> None:
     Raises:
         UserError: naming row and field; a text by language, `{"prompt": {"id": ...}}`, is always taken.
     """
-    if language not in _USUAL_COLUMNS or not _names_an_item(text):
+    if language not in map(find_code, _USUAL_COLUMNS) or not _names_an_item(text):
         return
     fields = [
-        name for name, value in row.fields.items() if value == text and find_code(_ending(name)) == language
+        name
+        for name, value in row.fields.items()
+        if value == text and _ending(name) in _USUAL_COLUMNS and find_code(_ending(name)) == language
     ]
     if fields and not any("." in name for name in fields):
         raise UserError(
@@ -156,11 +161,14 @@ def _ending(field: str) -> str:
 
 
 def _names_an_item(text: Any) -> bool:
-    """Whether this is a number, or one word with signs in it that no word has."""
+    """Whether this is a number, one word with signs in it that no word has, or a word and a number."""
     if isinstance(text, int | float):
         return True
-    word = isinstance(text, str) and len(text.split()) == 1
-    return word and any(sign.isdigit() or sign in "-_:/#" for sign in text)
+    if not isinstance(text, str):
+        return False
+    if _NUMBERED.fullmatch(text.strip()):
+        return True
+    return len(text.split()) == 1 and any(sign.isdigit() or sign in "-_:/#" for sign in text)
 
 
 def _columns(fields: Mapping[str, Any]) -> list[str]:

@@ -73,14 +73,17 @@ def hide(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Text for a terminal: without secrets; control characters, which could move the cursor, as escapes."""
+    """Text for a terminal: without secrets; control characters, which could move the cursor, as escapes.
+
+    The escapes are those of JSON: a document stays one.
+    """
     return "".join(_shown(sign) for sign in hide(text))
 
 
 def _shown(sign: str) -> str:
     if sign in "\n\t" or sign.isprintable() or sign in "\u200c\u200d\u3000\u00a0":
         return sign
-    return repr(sign)[1:-1]
+    return json.dumps(sign)[1:-1]
 
 
 def without_secrets(value: Any) -> Any:

@@ -70,7 +70,7 @@ IncludePath = Annotated[list[Path] | None, typer.Option(help="Another folder wit
 Limit = Annotated[
     float | None, typer.Option("--limit", "-L", help="Items per task; below 1, the share of them.")
 ]
-Seed = Annotated[int, typer.Option(help="For sampled generation.")]
+Seed = Annotated[int, typer.Option(min=0, help="For sampled generation.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 LogSamples = Annotated[bool, typer.Option("--log-samples", "-s", help="As ever: samples are always kept.")]
 

@@ -32,7 +32,7 @@ Set = Annotated[
 Subspaces = Annotated[Path | None, typer.Option("--subspaces", help="Folder made by `lens probe`.")]
 ProbeData = Annotated[str | None, typer.Option("--probe-data", help="Data to probe with; --data if absent.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="Use the first N items only.", min=1)]
-Seed = Annotated[int, typer.Option("--seed", help="Of the order of the items.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the order of the items.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
 Template = Annotated[str | None, typer.Option("--template", help="chat (default) or plain, for base models.")]
 

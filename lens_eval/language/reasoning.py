@@ -54,6 +54,8 @@ MARKS = (
     Mark(r"◁think▷", r"◁/think▷", "◁think▷"),
     # MedGemma: unused tokens of the vocabulary.
     Mark(r"<unused94>(?:thought)?", r"<unused95>", "<unused94>thought"),
+    # Apertus: what is thought stands between an inner prefix and an inner suffix.
+    Mark(r"<\|inner_prefix\|>", r"<\|inner_suffix\|>", "<|inner_prefix|>"),
     # Granite: sentences.
     Mark(
         r"\A\s*Here(?: is|'s) my thought process:",

@@ -44,6 +44,7 @@ def check(recipe: Recipe, folder: Path, device: str | None) -> None:
     _check_folder(folder, recipe)
     if device is not None:
         _check_device(device)
+    _check_numbers(recipe)
     if recipe.backend.model == "vllm":
         _check_vllm(recipe)
     if recipe.backend.model == "endpoint":
@@ -66,6 +67,20 @@ def check(recipe: Recipe, folder: Path, device: str | None) -> None:
             raise UserError(f"variants.{spec.name}: {spec.ask} changes messages; it needs a chat template")
     if any(spec.method for spec in recipe.variants):
         _check_training(recipe, folder)
+
+
+_AT_LEAST = {"max_gen_toks": 1, "max_new_tokens": 1, "max_length": 1, "max_model_len": 1, "temperature": 0}
+
+
+def _check_numbers(recipe: Recipe) -> None:
+    """Generation settings and lengths that no backend could follow, or that leave every reply empty."""
+    for name, value in {**recipe.backend.args, **recipe.backend.gen_kwargs}.items():
+        least = _AT_LEAST.get(name)
+        if least is None or value is None:
+            continue
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not least <= value < float("inf"):
+            raise UserError(f"{name} is {value!r}; give a number of at least {least}")
 
 
 def _check_folder(folder: Path, recipe: Recipe) -> None:

@@ -469,6 +469,8 @@ def require_set(path: str, where: str) -> None:
 
 def _model(raw: Any, folder: Path) -> str:
     """A model: a path where it looks like one (`./`, `../`, `/`, `~`, `*.gguf`), else a hub id, `builtin`."""
-    text = os.path.expandvars(os.path.expanduser(str(raw)))  # noqa: PTH111
+    if not isinstance(raw, str):
+        raise UserError(f"a recipe names a model by its id or path, as text; found {raw!r}")
+    text = os.path.expandvars(os.path.expanduser(raw))  # noqa: PTH111
     is_path = text.startswith((".", "/")) or text.lower().endswith(".gguf")
     return os.path.normpath(folder / text) if is_path else text

@@ -65,7 +65,7 @@ def test_usual_words_are_no_secrets() -> None:
 
 
 def test_nothing_printed_moves_the_cursor() -> None:
-    assert redaction.visible("a\x1b[2J\x07\u202eb\x9b\rc\n") == "a\\x1b[2J\\x07\\u202eb\\x9b\\rc\n"
+    assert redaction.visible("a\x1b[2J\x07\u202eb\x9b\rc\n") == "a\\u001b[2J\\u0007\\u202eb\\u009b\\rc\n"
     assert redaction.visible("日本語 हिन्दी ไทย עברית") == "日本語 हिन्दी ไทย עברית"
 
 
@@ -73,3 +73,10 @@ def test_markdown_shows_no_pictures_and_keeps_intervals() -> None:
     assert "![x](" not in markdown_cell("![x](http://a)")
     assert markdown_cell("a|b") == r"a\|b"
     assert markdown_cell("1.0 [0.5, 2.0]") == "1.0 [0.5, 2.0]"
+
+
+@pytest.mark.parametrize("sign", ["\x07", "\x7f", "\x9b", "\xad", "\u202e", "\U000e0041", "\ud800"])
+def test_a_document_stays_json_when_it_is_shown(sign: str) -> None:
+    shown = redaction.visible(json.dumps({"name": f"a{sign}b"}, ensure_ascii=False))
+    assert sign not in shown
+    assert json.loads(shown) == {"name": f"a{sign}b"}

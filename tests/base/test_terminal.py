@@ -31,7 +31,7 @@ def test_nothing_printed_on_a_console_moves_the_cursor() -> None:
     assert "\x1b[2J" not in stream.getvalue()
     assert "\x1b]0" not in stream.getvalue()
     assert "\x9b" not in stream.getvalue()
-    assert "a\\x1b[2Jb\\x9bc" in stream.getvalue()
+    assert "a\\u001b[2Jb\\u009bc" in stream.getvalue()
 
 
 def test_no_secret_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +45,7 @@ def test_no_secret_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_said_moves_no_cursor(capsys: pytest.CaptureFixture[str], err: bool) -> None:
     say("a\x1b[2J\rb\x9b\u202e", err=err)
     said = capsys.readouterr()
-    assert (said.err, said.out)[not err] == "a\\x1b[2J\\rb\\x9b\\u202e\n"
+    assert (said.err, said.out)[not err] == "a\\u001b[2J\\rb\\u009b\\u202e\n"
     assert not (said.out, said.err)[not err]
 
 
@@ -59,7 +59,7 @@ def test_labels_of_bars_move_no_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
     with progress(label="x\x1b[2J", total=2) as bar:
         bar.delay = 0
         bar.set_description("task\x1b]0;t\x07")
-    assert "task\\x1b]0;t\\x07" in stream.getvalue()
+    assert "task\\u001b]0;t\\u0007" in stream.getvalue()
     assert "\x1b]0" not in stream.getvalue()
     assert "\x1b[2J" not in stream.getvalue()
 

@@ -510,7 +510,7 @@ def test_what_is_alike_is_said_once() -> None:
 
 
 def test_a_prompt_cannot_write_to_the_terminal() -> None:
-    assert doctor._visible("a\x1b[2Jb\nc") == "a\\x1b[2Jb\nc"
+    assert doctor._visible("a\x1b[2Jb\nc") == "a\\u001b[2Jb\nc"
     assert len(doctor._cut("x" * 10_000)) < 600
 
 

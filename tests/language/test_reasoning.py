@@ -34,6 +34,7 @@ WAYS = [
     ("<|channel>thought\n", "<channel|>"),
     ("◁think▷", "◁/think▷"),
     ("<unused94>thought\n", "<unused95>"),
+    ("<|inner_prefix|>", "<|inner_suffix|>"),
     ("Here is my thought process: ", "\nHere is my response: "),
 ]
 

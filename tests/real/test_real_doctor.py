@@ -1,14 +1,19 @@
 """`lens doctor` on real models in float32: nothing fails, and hf and vLLM are the same model.
 
-Of `english` the weights are not loaded here: the other tests train and evaluate it.
+Of `english` one check loads the weights here, that of BOS: the other tests train and evaluate it.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from commands import Lens, outcomes
+
+from lens_eval.doctor.patient import Result, admit
+from lens_eval.doctor.weight_checks import check_bos_by_weights
+from lens_eval.runs.recipe import Backend
 
 pytestmark = pytest.mark.real
 
@@ -28,14 +33,43 @@ def test_nothing_fails_in_prompts_and_template(english: Path, lens: Lens) -> Non
     examine(lens, english, "--quick")
 
 
+BEGINS = {"smol": "1 <|im_start|>", "qwen": "0 <|endoftext|>", "english": "1 <bos>"}
+"""How often the prompt of a chat begins with BOS, and what that is."""
+
+
+@pytest.mark.parametrize("model", BEGINS)
+def test_bos_is_as_the_weights_expect_it(model: str, request: pytest.FixtureRequest) -> None:
+    """SmolLM2 opens every turn with its BOS, Qwen none; the weights of Gemma alone expect one."""
+    found = bos_of(request.getfixturevalue(model))
+    assert found.outcome == "ok", found
+    assert found.words.startswith(f"prompts begin with {BEGINS[model]}; "), found
+    without, behind = map(float, re.findall(r"([\d.]+) nats without and ([\d.]+) behind", found.words)[0])
+    assert (without > behind + 1) == (model == "english"), found
+
+
+def test_a_bos_that_the_weights_expect_and_nobody_writes_fails(english: Path) -> None:
+    """Control: Gemma fed as its tokenizer is told not to begin."""
+    patient = admit(
+        str(english), None, Backend(apply_chat_template=False, args={"add_bos_token": False}), "cpu"
+    )
+    found = check_bos_by_weights(patient, ())
+    assert found.outcome == "failed", found
+    assert "add_bos_token=True" in found.words
+
+
 def examine(lens: Lens, folder: Path, *options: str) -> dict[str, set[str]]:
     """How each check came out; none fails, and those of template and prompts are there."""
     table = lens("doctor", folder, "--tasks", TASKS, "--model-args", "dtype=float32", *options)
     found = outcomes(table)
     assert {"chat template", "special tokens", "training prompt", "length", "layers"} <= found.keys(), table
     assert not [check for check, how in found.items() if "failed" in how], table
-    assert found["training prompt"] == {"ok"}
+    assert found["chat template"] == found["special tokens"] == found["training prompt"] == {"ok"}, table
     return found
+
+
+def bos_of(folder: Path) -> Result:
+    """What doctor says of the first token of a chat's prompt."""
+    return check_bos_by_weights(admit(str(folder), None, Backend(), "cpu"), ())
 
 
 def vllm_is_here() -> bool:

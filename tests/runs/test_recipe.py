@@ -154,6 +154,8 @@ def test_the_command_line_changes_backbone_backend_and_generation() -> None:
         ({"data": None}, "needs parallel data"),
         ({"data": {"trian": "x"}}, "did you mean train"),
         ({"limit": 0}, "limit.*at least 1"),
+        ({"backbone": ["a"]}, "model by its id or path.*\\['a'\\]"),
+        ({"variants": {"a": {"adapter": {"x": 1}}}}, "model by its id or path"),
         ({"seeds": [-1]}, "seeds.*at least 0"),
         ({"simulated": "perhaps"}, "true or false"),
     ],

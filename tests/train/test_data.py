@@ -78,7 +78,7 @@ def test_wrong_rows_are_named(tmp_path: Path, rows: list[Any], message: str) -> 
         read_prompts(write(tmp_path / "data.jsonl", *rows), ["en", "zh"])
 
 
-@pytest.mark.parametrize("name", ["17", "item-3", "a_b", 17])
+@pytest.mark.parametrize("name", ["17", "item-3", "a_b", 17, "q 17", "Item #3", "3) item"])
 @pytest.mark.parametrize("field", ["id", "prompt_id", "input_id"])
 def test_the_number_of_an_item_is_no_indonesian_prompt(tmp_path: Path, name: Any, field: str) -> None:
     row = {field: name, "prompt_en": EN, "input_en": EN, "en": EN}
@@ -87,6 +87,13 @@ def test_the_number_of_an_item_is_no_indonesian_prompt(tmp_path: Path, name: Any
     # Controls: a prompt in that field, and a number as a prompt by language.
     for good in ({**row, field: "Apa itu kucing?"}, {"prompt": {"en": EN, "id": "17"}}):
         assert read_prompts(write(tmp_path / "data.jsonl", good), ["en", "id"]).texts["en"] == (EN,)
+
+
+def test_the_number_of_an_item_is_no_norwegian_prompt(tmp_path: Path) -> None:
+    for name in ("17", 17, "item 3"):
+        with pytest.raises(UserError, match=r"the field 'no' holds .* names the item"):
+            read_prompts(write(tmp_path / "data.jsonl", {"no": name, "en": EN}), ["en", "nb"])
+    read_prompts(write(tmp_path / "data.jsonl", {"no": "Hva er en katt?", "en": EN}), ["en", "nb"])
 
 
 def test_the_number_of_an_item_is_no_pair_and_no_translation(tmp_path: Path) -> None:
