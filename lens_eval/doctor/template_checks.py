@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from lens_eval.base.errors import UserError
@@ -171,11 +172,13 @@ def check_training_prompt(patient: Patient) -> Result:
         return Result(name, "ok", "the frame is that of evaluation, token by token")
     given = prompter.chat_template_args
     advice = f"; train with template_args: {given}" if given else ""
+    first = next(at for at, (one, other) in enumerate(zip_longest(trained, fed)) if one != other)
+    training, evaluation = (shortened(patient.tokenizer.decode(ids[first:])) for ids in (trained, fed))
     return Result(
         name,
         "warning",
-        f"training ends on {shortened(patient.tokenizer.decode(trained[-8:]))}, evaluation on "
-        f"{shortened(patient.tokenizer.decode(fed[-8:]))}: Lens would be trained at another place{advice}",
+        f"from token {first + 1} on training reads {training}, evaluation {evaluation}: Lens would be "
+        f"trained on another prompt than is evaluated{advice}",
     )
 
 

@@ -292,6 +292,16 @@ def test_training_prompts_are_framed_as_those_of_evaluation(sound: Path) -> None
     assert "train with template_args: {'enable_thinking': False}" in found.words
 
 
+def test_the_words_show_where_training_and_evaluation_part(sound: Path) -> None:
+    """A BOS that lm_eval writes and training does not, far from the end, which is the same in both."""
+    template = "USER {{ messages[0]['content'] }} and a tail that both of them have"
+    patient = _writing_bos(_with_template(sound, template))
+    found = template_checks.check_training_prompt(patient)
+    assert found.outcome == "warning"
+    assert "from token 1 on training reads 'USER USERTEXT and a tail" in found.words
+    assert f"evaluation '{patient.tokenizer.bos_token}" in found.words
+
+
 # --- tasks -------------------------------------------------------------------------------------
 
 
