@@ -17,6 +17,8 @@ from pathlib import Path
 WORDS = Path(__file__).parent / "calibration" / "common_words.txt"
 NEAR_WORDS = WORDS.with_name("near_words.txt")
 """More words of languages that few common words tell apart, for both of a pair alike."""
+ALIKE_WORDS = WORDS.with_name("spelled_alike.txt")
+"""Words of a language that are also common ones of English: `also` in German."""
 MARGIN = 2
 """So many more words of one variety than of any other decide."""
 MANY = 8
@@ -30,8 +32,17 @@ _ALIKE = {"bs": "hr", "sr-Latn": "hr"}
 @lru_cache(maxsize=1)
 def varieties() -> dict[str, frozenset[str]]:
     """Return the words of each variety, folded."""
+    return _read(WORDS, NEAR_WORDS)
+
+
+@lru_cache(maxsize=1)
+def _spelled_alike() -> dict[str, frozenset[str]]:
+    return _read(ALIKE_WORDS)
+
+
+def _read(*paths: Path) -> dict[str, frozenset[str]]:
     words: dict[str, set[str]] = {}
-    for path in (WORDS, NEAR_WORDS):
+    for path in paths:
         for line in path.read_text(encoding="utf-8").splitlines():
             code, _, row = line.partition(" | ")
             words.setdefault(code, set()).update(unicodedata.normalize("NFKC", row).casefold().split())
@@ -82,9 +93,9 @@ def only(words: Sequence[str], code: str, other: str) -> list[str]:
 
 @lru_cache(maxsize=1024)
 def of_one_alone(code: str, other: str) -> frozenset[str]:
-    """Return the words, folded, that are common in one variety and not in the other."""
-    table = varieties()
-    return table.get(code, frozenset()) - table.get(other, frozenset())
+    """Return the words, folded, that are common in one variety and no words of the other."""
+    table, none = varieties(), frozenset[str]()
+    return table.get(code, none) - table.get(other, none) - _spelled_alike().get(other, none)
 
 
 def titled(words: Sequence[str], at: int) -> bool:

@@ -20,12 +20,17 @@ _ASIDE = re.compile(
     r"[(（\[{][^()（）\[\]{}\n]{0,200}[)）\]}]|[\"“„«「『《][^\"“”„«»「」『』《》\n]{1,200}[\"”“»」』》]"
     r"|(?<!\w)[‘'][^‘’'\n]{1,200}[’'](?!\w)|\*{1,3}[^*\n]{1,200}\*{1,3}"
 )
+_NOTATION = re.compile(
+    r"[A-Za-z_][\w.]*(?=\([!-~ ]*[()])|[!-~π±√]*[=^\\<>±√π][!-~π±√]*|\d[A-Za-z]{1,3}\b|\b[a-z]\w*[._]\w+",
+    re.ASCII,
+)
+"""Calls, formulas and identifiers: `sqrt(2)`, `v^2/R`, `4zy`, `list_a`."""
 _HAN = re.compile(r"[\u3400-\u9fff]+")
 _BORROWED = (
-    "app apps blog bug chat chatbot click cloud cookie cm cv dl dna email e-mail etc feedback fps gb "
-    "hardware html http https internet iphone ipad kb kg kcal km kwh laptop link login mb mg ml mm mph mp ms "
-    "online offline pdf ph php podcast python server smartphone software spam sql startup tv url usb vs "
-    "web website wi-fi wifi www xml"
+    "app apps blog bug chat chatbot click cloud cm cookie cv dl dna e-mail email emoji emojis etc "
+    "feedback fps gb hardware html http https internet ipad iphone kb kcal kg km kwh laptop link log "
+    "login max mb mg min ml mm mod mp mph ms offline online pdf ph php podcast python server sin "
+    "smartphone software spam sql sqrt startup tv url usb vs web website wi-fi wifi www xml "
 )
 _NATIVE_TOO = {
     "af": "had her over was",
@@ -56,7 +61,7 @@ def foreign_words(
     found: list[str] = []
     others = 0
     for line in lines:
-        text = _ASIDE.sub(" ", line)
+        text = _ASIDE.sub(" ", _NOTATION.sub(" ", line))
         for run in runs_of(text, prompt):
             if run.group == "Latn" and text.isupper():
                 continue  # abbreviations in a script without case
@@ -89,10 +94,11 @@ def _native(run: Run, language: str, central: str, groups: frozenset[str]) -> bo
 def _of_another_script(words: Sequence[str], group: str, prompt: Prompt) -> list[str]:
     return [
         word
-        for word in words
-        if (group not in CASED or (word.islower() and len(word) > 1))
+        for at, word in enumerate(words)
+        if (group not in CASED or (word.islower() and len(word) > 1 and not titled(words, at)))
         and word.casefold() not in _ACCEPTED
         and word.casefold() not in prompt.text
+        and word not in prompt.in_code
     ]
 
 
@@ -124,4 +130,5 @@ def _of_the_central(words: Sequence[str], language: str, central: str, prompt: P
         and len(word) >= MIN_LETTERS
         and not titled(words, at)
         and word not in prompt.text
+        and word not in prompt.in_code
     ]

@@ -8,7 +8,7 @@ line is. `docs/metrics.md` has the definition in full and what it cannot see.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from lens_eval.base.errors import UserError
@@ -44,6 +44,7 @@ from lens_eval.language.set_aside import (
     NO_PROMPT,
     Prompt,
     is_code,
+    names_in_code,
     read_prompt,
     readable,
     set_aside,
@@ -169,7 +170,7 @@ class Judge:
     def _judge_part(self, text: str, target: Target, prompt: Prompt) -> Verdict:
         if not text or text.isspace():
             return Verdict(target.language, UNDETERMINED, True, EMPTY, (), self._letters((), target))
-        text = without_keys(without_quotations(set_aside(text), prompt))
+        whole, text = text, without_keys(without_quotations(set_aside(text), prompt))
         lines: list[Line] = []
         short: Unit = []
         mixed: list[int] = []
@@ -191,6 +192,8 @@ class Judge:
             lines.append(Line(number, outcome if segments else "set_aside", answered_in, tuple(segments)))
         look = [line.number - 1 for line in lines if line.number in mixed and line.outcome == "on_target"]
         texts = [without_identifiers(rows[at]) for at in look]
+        if texts:
+            prompt = replace(prompt, in_code=names_in_code(whole))
         foreign, but_central = foreign_words(texts, target.language, self.central, target.groups, prompt)
         segments = [segment for line in lines for segment in line.segments]
         judged = [line for line in lines if line.outcome not in (UNDETERMINED, "set_aside")]

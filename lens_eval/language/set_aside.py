@@ -42,6 +42,10 @@ _INLINE_MATH = re.compile(r"\$(?=\S)([^$\n]{1,400})(?<=\S)\$(?!\d)")
 _MATH_SIGN = re.compile(r"[\\^_=<>+*/{}]|^\W*\w\W*$")
 _PROSE = re.compile(r"[^\W\d_]{3,}\s+[^\W\d_]{3,}")
 _COMMAND = re.compile(r"\\[A-Za-z]{1,30}\*?")
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_COMMENT_OR_STRING = re.compile(
+    r"\"\"\"[\s\S]*?\"\"\"|\"[^\"\n]*\"|'[^'\n]*'|(?:#|//|--).*|/\*[\s\S]*?\*/|<!--[\s\S]*?-->"
+)
 # Code outside fences: statements, assignments, lines that end as only code does.
 _CODE_LINE = re.compile(
     r"\s*(?:(?:def|class|for|while|if|elif|else|try|except|with|function|switch)\b[ -~]*[:{]"
@@ -83,11 +87,13 @@ class Prompt:
     """What of a prompt may reappear in a response without telling its language.
 
     `names` are its capitalised words inside sentences (and all its Latin words where the prompt is in a
-    script without case); `text` is the whole, folded for looking up quotations.
+    script without case); `text` is the whole, folded for looking up quotations. `in_code` are names that the
+    code of the response itself uses.
     """
 
     names: frozenset[str]
     text: str
+    in_code: frozenset[str] = frozenset()
 
 
 NO_PROMPT = Prompt(frozenset(), "")
@@ -140,6 +146,18 @@ def _without_fences(text: str) -> str:
         elif mark and mark[1].startswith(fence):
             fence = ""
     return "\n".join(kept)
+
+
+def names_in_code(text: str) -> frozenset[str]:
+    """Return the names that the fenced code of a text uses, without their last digits.
+
+    Words of comments and strings are none.
+    """
+    if "```" not in text and "~~~" not in text:
+        return frozenset()
+    kept = set(_without_fences(text).split("\n"))
+    code = "\n".join(line for line in text.split("\n") if line not in kept)
+    return frozenset(name.rstrip("0123456789") for name in _NAME.findall(_COMMENT_OR_STRING.sub(" ", code)))
 
 
 def _without_formula(match: re.Match[str]) -> str:

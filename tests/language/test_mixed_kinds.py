@@ -168,6 +168,7 @@ NATIVE_ONLY = [
     ("hi", "उसने Google पर CEO का नाम खोजा और PDF डाउनलोड की।"),
     ("es", "El email llegó tarde porque el wifi del hotel no funcionaba."),
     ("de", "Ich habe den Link zur Website per E-Mail geschickt."),
+    ("th", "ภาพนี้วาดโดย Leonardo da Vinci ในประเทศอิตาลี"),
     ("sw", "Nilituma barua pepe kupitia Gmail na WhatsApp."),
 ]
 
@@ -176,3 +177,51 @@ NATIVE_ONLY = [
 def test_names_abbreviations_and_borrowings_are_no_foreign_words(language: str, text: str) -> None:
     verdict = judged(text, language)
     assert (verdict.outcome, verdict.foreign) == ("on_target", ())
+
+
+NATIVE_WORDS = [
+    ("de", "Der Zug war verspätet, also nahm ich den Bus; komm bitte her."),
+    ("es", "Has hecho un buen trabajo porque has llegado a tiempo y has ayudado."),
+    ("fr", "Le but de cette sentence est la traduction du texte."),
+    ("vi", "Chúng ta có thể gặp may, rồi than hết thì chính phủ can thiệp."),
+    ("tr", "Her sabah okula gidiyorum ve her akşam eve dönüyorum."),
+]
+FORMULAS = [
+    ("ja", "関数 sqrt(x) を使って d = sqrt(a^2 + b^2) を計算します。"),
+    ("zh", "时间复杂度为O(log(min(m,n)))，其中 v^2=2gh 表示速度。"),
+    ("ko", "변수 list_a와 함수 len(list_a)를 사용하면 길이를 구할 수 있습니다."),
+    ("ru", "Площадь круга равна pi*r^2, поэтому функция area(r) проста."),
+]
+
+
+@pytest.mark.parametrize(("language", "text"), [*NATIVE_WORDS, *FORMULAS])
+def test_words_spelled_as_in_english_and_formulas_are_no_foreign_words(language: str, text: str) -> None:
+    verdict = judged(text, language)
+    assert (verdict.outcome, verdict.foreign) == ("on_target", ())
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "word"),
+    [
+        ("de", "Der Zug war verspätet, also nahm ich however den Bus.", "however"),
+        ("es", "Has hecho un buen trabajo because has llegado a tiempo y has ayudado.", "because"),
+        ("ja", "関数 sqrt(x) を使って useful な値を計算します。", "useful"),
+        ("zh", "时间复杂度为O(log(n))，这个方法 really 很快。", "really"),
+    ],
+)
+def test_english_beside_them_is_foreign(language: str, text: str, word: str) -> None:
+    assert judged(text, language).foreign == (word,)
+
+
+_CODE = "```python\nimport heapq\n# every neighbour once\nnums1 = heapq.merge(left, right)\n```\n"
+
+
+@pytest.mark.parametrize("word", ["heapq", "nums", "merge"])
+def test_names_that_the_code_of_a_reply_uses_are_no_foreign_words(word: str) -> None:
+    text = f"이 함수는 {word} 값을 사용해서 목록을 정렬합니다."
+    assert judged(text, "ko").foreign == (word,)  # the control: without the code
+    assert judged(_CODE + text, "ko").foreign == ()
+
+
+def test_words_of_comments_in_code_are_foreign() -> None:
+    assert judged(_CODE + "이 함수는 neighbour 값을 사용해서 정렬합니다.", "ko").foreign == ("neighbour",)
