@@ -44,7 +44,7 @@ _PROSE = re.compile(r"[^\W\d_]{3,}\s+[^\W\d_]{3,}")
 _COMMAND = re.compile(r"\\[A-Za-z]{1,30}\*?")
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _COMMENT_OR_STRING = re.compile(
-    r"\"\"\"[\s\S]*?\"\"\"|\"[^\"\n]*\"|'[^'\n]*'|(?:#|//|--).*|/\*[\s\S]*?\*/|<!--[\s\S]*?-->"
+    r"\"\"\"[\s\S]{0,4000}?\"\"\"|\"[^\"\n]*\"|'[^'\n]*'|(?:#|//|--).*|/\*[\s\S]{0,4000}?\*/|<!--[\s\S]{0,4000}?-->"
 )
 # Code outside fences: statements, assignments, lines that end as only code does.
 _CODE_LINE = re.compile(
