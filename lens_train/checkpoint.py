@@ -97,7 +97,8 @@ class Checkpoint:
         """The configuration of a decoder-only model.
 
         Raises:
-            UserError: the architecture is unknown, or an encoder-decoder.
+            UserError: the architecture is unknown, or an encoder-decoder; a size is one that no model has;
+                weights are whole numbers, and no quantisation is named that would explain them.
         """
         from transformers import AutoConfig
 
@@ -112,7 +113,19 @@ class Checkpoint:
                 f"{self.name} ({config.model_type}) is an encoder-decoder; Lens needs a decoder-only model"
             )
         self._check_sizes(config)
+        if getattr(config, "quantization_config", None) is None:
+            self._check_types()
         return config
+
+    def _check_types(self) -> None:
+        """Refuse whole numbers: transformers reads them as weights, and rounds what is trained to them."""
+        for file in self.weights:
+            for name, entry in tensor_entries(file)[1].items():
+                if name.endswith(".weight") and not entry["dtype"].startswith(("F", "BF")):
+                    raise UserError(
+                        f"{file}: the tensor {name} holds whole numbers ({entry['dtype']}), and config.json "
+                        "names no quantisation; the file is damaged, or lost its quantization_config"
+                    )
 
     def _check_sizes(self, config: Any) -> None:
         """Refuse sizes that no model on this disk can have: it would be built before a tensor is missed."""

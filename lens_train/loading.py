@@ -84,6 +84,8 @@ class Whole:
 
     def from_pretrained(self, name: Any, **settings: Any) -> Any:
         """Load a model; raises `UserError` as `load_causal` does for tensors."""
+        if Path(name).is_dir():
+            _ = Checkpoint.open(str(name)).config  # refuses sizes and types that no model has
         with said_by_us():
             model, info = self._auto.from_pretrained(name, **{**settings, **SAFE})
         require_whole(str(name), info)

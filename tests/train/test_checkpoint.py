@@ -217,6 +217,18 @@ def test_an_adapter_is_applied_whole_or_refused(folder: Path, tmp_path: Path) ->
         load_adapter(load_model(str(folder)), tmp_path / "adapter")
 
 
+@pytest.mark.parametrize("load", [load_model, _streamed], ids=["whole", "streamed"])
+@pytest.mark.parametrize("kind", [torch.int32, torch.int8, torch.bool])
+def test_weights_of_whole_numbers_are_refused(
+    folder: Path, load: Callable[[str], Any], kind: torch.dtype
+) -> None:
+    load(str(folder))  # the control
+    name = "model.layers.0.mlp.down_proj.weight"
+    _change(folder, lambda tensors: tensors.update({name: tensors[name].to(kind)}))
+    with pytest.raises(UserError, match=rf"{name} holds whole numbers .*quantization_config"):
+        load(str(folder))
+
+
 QUANTISED = (
     {"quant_method": "gptq", "bits": 4, "group_size": 128},
     {"quant_method": "awq", "bits": 4},
