@@ -33,7 +33,7 @@ Model = Annotated[
 Endpoint = Annotated[
     str | None,
     typer.Option(
-        help="With --model endpoint: address of an OpenAI-compatible server, http://localhost:8000/v1."
+        help="With --model endpoint: address of a server with the chat API of OpenAI, http://localhost:8000/v1."
     ),
 ]
 Name = Annotated[str | None, typer.Option(help="With --model endpoint: name of the model there.")]

@@ -17,10 +17,11 @@ from lens_eval.base.errors import UserError
 from lens_eval.base.files import file_hash
 from lens_eval.commands.cli import app
 from lens_eval.mini import backbone_path
+from lens_eval.runs.keys import file_hash_of_variant
 from lens_train import Job, LensConfig, Variant, train
 from lens_train.checkpoint import Checkpoint
 from lens_train.local_paths import is_local, last_part, without_paths
-from lens_train.publish.base_files import is_about, licence_of, take_over
+from lens_train.publish.base_files import licence_of, take_over
 from lens_train.publish.card import write_card
 from lens_train.publish.front_matter import Card, begins, ends, part_of, read_card, with_part
 from lens_train.publish.upload import plan
@@ -91,15 +92,15 @@ def test_the_code_of_the_card_loads_the_model(variant: Path, monkeypatch: pytest
 
 
 def test_a_card_and_a_licence_decide_nothing(copy: Path) -> None:
-    with_card, keyed = Checkpoint.open(str(copy)).identity, file_hash(copy, is_about)
+    with_card, keyed = Checkpoint.open(str(copy)).identity, file_hash_of_variant(copy)
     everything = file_hash(copy)
     for name in ("README.md", "LICENSE", "NOTICE.md"):
         (copy / name).unlink()
     assert Checkpoint.open(str(copy)).identity == with_card
-    assert file_hash(copy, is_about) == keyed
+    assert file_hash_of_variant(copy) == keyed
     assert file_hash(copy) != everything  # the control: the plain hash does see them
     (copy / "config.json").write_text("{}", encoding="utf-8")
-    assert file_hash(copy, is_about) != keyed
+    assert file_hash_of_variant(copy) != keyed
 
 
 def test_what_its_owner_writes_stays(copy: Path) -> None:
