@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +33,8 @@ from lens_train.files import TYPES, read_tensors, tensor_entries, write_tensors
 from lens_train.job import VARIANT_FILE, Variant
 
 DELTA = "delta.safetensors"
+Complete = Callable[[Path, str], object]
+"""Adds to a folder that is prepared; it is told the name that the folder will have."""
 WRITERS = 4
 """Files of a checkpoint that are copied at once."""
 
@@ -143,7 +145,7 @@ def save_delta(changed: Mapping[str, Tensor], base: Mapping[str, Place], output:
     write_tensors(output / DELTA, tensors, {"format": "pt"})
 
 
-def merge(delta: Path, base: str, output: Path) -> None:
+def merge(delta: Path, base: str, output: Path, complete: Complete | None = None) -> None:
     """Merge a delta into the checkpoint it was made from.
 
     Raises:
@@ -160,12 +162,12 @@ def merge(delta: Path, base: str, output: Path) -> None:
     folder = checkpoint.folder
     require_fitting(delta, changed, find_tensors(folder))
     need_disk(output, checkpoint.bytes)
-    with folder_aside(output) as aside:
+    with folder_aside(output, complete) as aside:
         merge_tensors(folder, changed, aside)
         Variant(**{**variant.__dict__, "kind": "checkpoint"}).save(aside)
 
 
-def merge_adapter(adapter: Path, base: str, output: Path) -> None:
+def merge_adapter(adapter: Path, base: str, output: Path, complete: Complete | None = None) -> None:
     """Merge an adapter of PEFT into the model it was trained on; computed in float32, on the CPU.
 
     Raises:
@@ -187,7 +189,7 @@ def merge_adapter(adapter: Path, base: str, output: Path) -> None:
     require_base(adapter, variant.base, checkpoint)
     checkpoint.require_whole_weights("a merge")
     need_disk(output, checkpoint.bytes)
-    with folder_aside(output) as aside:
+    with folder_aside(output, complete) as aside:
         model = load_model(checkpoint)
         try:
             whole = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
@@ -227,10 +229,11 @@ def require_free(output: Path) -> Path:
 
 
 @contextmanager
-def folder_aside(output: Path) -> Iterator[Path]:
+def folder_aside(output: Path, complete: Complete | None = None) -> Iterator[Path]:
     """A folder inside `output` whose files are moved there when the block ends, `variant.json` last.
 
-    What a killed run has left in it is removed first.
+    What a killed run has left in it is removed first. `complete` is called when the block has ended, with
+    this folder and the name of `output`: what it adds is moved with the rest.
 
     Raises:
         UserError: `output` holds other files, or another run writes there.
@@ -244,6 +247,8 @@ def folder_aside(output: Path) -> Iterator[Path]:
         except UserError:
             shutil.rmtree(aside)
             raise
+        if complete is not None:
+            complete(aside, output.resolve().name)
         for file in sorted(aside.iterdir(), key=lambda file: file.name == VARIANT_FILE):
             file.replace(output / file.name)
         aside.rmdir()

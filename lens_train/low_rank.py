@@ -20,7 +20,7 @@ from lens_eval.base.errors import UserError
 from lens_eval.base.progress import progress
 from lens_train.checkpoint import Checkpoint, first_line
 from lens_train.decoder import find_layers, load_model
-from lens_train.export import folder_aside, require_base, require_free
+from lens_train.export import Complete, folder_aside, require_base, require_free
 from lens_train.files import write_tensors
 from lens_train.job import Variant
 
@@ -43,10 +43,12 @@ class LowRank:
     """Largest difference of logits between base and checkpoint."""
 
 
-def export_lora(folder: Path, rank: int, base: str, output: Path) -> LowRank:
+def export_lora(
+    folder: Path, rank: int, base: str, output: Path, complete: Complete | None = None
+) -> LowRank:
     """Write the difference between a trained checkpoint and its base as an adapter of PEFT.
 
-    Computed in float32, on the CPU; both models are in memory.
+    Computed in float32, on the CPU; both models are in memory. `complete`: see `folder_aside`.
 
     Raises:
         UserError: the folder holds no trained checkpoint, `base` is not its base, no linear layer has
@@ -62,7 +64,7 @@ def export_lora(folder: Path, rank: int, base: str, output: Path) -> LowRank:
     checkpoint.require_whole_weights("an adapter made of a checkpoint")
     before, after = load_model(checkpoint), load_model(str(folder))
     changes, left_out = _changes(before, after)
-    with folder_aside(output) as aside:
+    with folder_aside(output, complete) as aside:
         factors, kept = _factors(before, changes, rank)
         shares = _shares(before, after, kept)
         _write(aside, factors, rank, before, checkpoint)

@@ -26,10 +26,9 @@ def merge(
     from lens_train.checkpoint import ADAPTER_CONFIG
     from lens_train.export import merge as merge_delta
     from lens_train.export import merge_adapter
-    from lens_train.publish.card import write_card
+    from lens_train.publish.card import complete
 
-    (merge_adapter if (delta / ADAPTER_CONFIG).is_file() else merge_delta)(delta, model, output)
-    write_card(output, fresh=True)
+    (merge_adapter if (delta / ADAPTER_CONFIG).is_file() else merge_delta)(delta, model, output, complete)
     say(f"written: {output}")
     say_next(f"lens chat {output} --versus {model}")
 
@@ -45,12 +44,11 @@ def bake(
 ) -> None:
     """Write additive steering into a checkpoint, so that vLLM and others run it at full speed."""
     from lens_eval.runs.recipe import language_code
-    from lens_train.publish.card import write_card
+    from lens_train.publish.card import complete
     from lens_train.steering import bake as baking
 
     code = language_code(language)
-    baking.bake(steering, code, model, output)
-    write_card(output, fresh=True)
+    baking.bake(steering, code, model, output, complete)
     say(f"written: {output}")
     if check:
         found = baking.compare(steering, code, model, output)
@@ -71,10 +69,9 @@ def export(
 ) -> None:
     """Write what training has changed as a LoRA adapter of the base; says how much of it a rank keeps."""
     from lens_train.low_rank import export_lora
-    from lens_train.publish.card import write_card
+    from lens_train.publish.card import complete
 
-    found = export_lora(variant, lora, model, output)
-    write_card(output, fresh=True)
+    found = export_lora(variant, lora, model, output, complete)
     for layer, share in sorted(found.layers.items()):
         say(f"layer {layer}: {share:.1%} of the squared change kept")
     if found.left_out:

@@ -28,12 +28,13 @@ _ACTING = ("steering", "decoding")
 _LIBRARIES = {"checkpoint": "transformers", "adapter": "peft"}
 
 
-def write_card(folder: Path, results: str = "", fresh: bool = False) -> Path:
+def write_card(folder: Path, results: str = "", fresh: bool = False, name: str = "") -> Path:
     """Write or renew `README.md` of a variant folder, and copy the files that state the base's licence.
 
     Args:
         results: Markdown with measured results; empty: those that the card has, or training's own.
         fresh: the folder has just been made, so that a card in it is a library's, and is replaced.
+        name: in the title; empty: the folder's own.
 
     Raises:
         UserError: the folder holds no variant, or a card that is not this command's.
@@ -44,8 +45,16 @@ def write_card(folder: Path, results: str = "", fresh: bool = False) -> Path:
     old = Card() if fresh or not file.is_file() else read_card(read_text(file))
     if old.text.strip() and part_of(old.text, ABOUT) is None:
         raise UserError(f"{file} was not written by lens card; move it away, or add to it by hand")
-    write_text(file, compose(variant, folder.resolve().name, licence, old, results).write())
+    write_text(file, compose(variant, name or folder.resolve().name, licence, old, results).write())
     return file
+
+
+def complete(folder: Path, name: str) -> None:
+    """Give a folder its first card while it is prepared, where it is not yet called `name`.
+
+    A command that is killed afterwards leaves no folder without a card.
+    """
+    write_card(folder, fresh=True, name=name)
 
 
 def is_ours(text: str) -> bool:

@@ -23,6 +23,7 @@ from lens_eval.base.reading import read_object
 from lens_train.checkpoint import INDEX, Checkpoint, weight_files
 from lens_train.decoder import load_model
 from lens_train.export import (
+    Complete,
     Place,
     find_tensors,
     folder_aside,
@@ -61,7 +62,7 @@ class Difference:
     """Largest absolute logit."""
 
 
-def bake(folder: Path, language: str, model: str, output: Path) -> None:
+def bake(folder: Path, language: str, model: str, output: Path, complete: Complete | None = None) -> None:
     """Write the model with the steering of one language built in.
 
     Args:
@@ -69,6 +70,7 @@ def bake(folder: Path, language: str, model: str, output: Path) -> None:
         language: of the answers; a checkpoint has one.
         model: the base it was made for.
         output: folder of the checkpoint.
+        complete: see `folder_aside`.
 
     Raises:
         UserError: the steering is not additive, is not for this model or language, or the family has no bias
@@ -85,7 +87,7 @@ def bake(folder: Path, language: str, model: str, output: Path) -> None:
     places = find_tensors(checkpoint.folder)
     family = checkpoint.config.model_type
     need_disk(output, checkpoint.bytes)
-    with folder_aside(output) as aside:
+    with folder_aside(output, complete) as aside:
         if family in OWN_BIAS:
             merge_tensors(checkpoint.folder, _raised(shifts, OWN_BIAS[family], places), aside)
         else:
