@@ -26,7 +26,7 @@ test-newest: $(NEWEST_VENV)/.lens-installed  ## the same with the newest version
 	$(NEWEST_BIN)/python $(TESTS)
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow -n auto --dist loadfile
+	$(BIN)/python -m pytest -m slow -n auto --dist worksteal
 
 test-vllm: $(VLLM_VENV)/.lens-installed
 	$(VLLM_BIN)/python -m pytest -m vllm

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 from lens_eval.base.files import lock
 from lens_eval.base.reading import read_object, read_text
@@ -27,6 +29,7 @@ def train(job: Job, report_to: Sequence[str] = ()) -> None:
     first = methods.process() == 0
     if first and _lacks_its_card(job):
         with lock(job.output):  # as the training held it, whose own lock may have outlived it
+            _remove_states(job.output)
             write_card(job.output, fresh=True)
         return
     with tracked(job, report_to if first else ()):
@@ -42,3 +45,13 @@ def _lacks_its_card(job: Job) -> bool:
         return False
     written = card.is_file() and is_ours(read_text(card))
     return not written and read_object(record, "description of a run") == methods.describe(job)
+
+
+def _remove_states(output: Path) -> None:
+    """Remove what a finished training would have removed itself."""
+    from lens_train.baselines.tuning import STATE
+    from lens_train.lens import remove_states
+
+    remove_states(output / "training")
+    shutil.rmtree(output / STATE, ignore_errors=True)
+    shutil.rmtree(output / "training" / "partial", ignore_errors=True)
