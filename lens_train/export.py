@@ -33,6 +33,8 @@ from lens_train.files import TYPES, read_tensors, tensor_entries, write_tensors
 from lens_train.job import VARIANT_FILE, Variant
 
 DELTA = "delta.safetensors"
+CHECK_TOKENS = 32
+"""On which two forms of a model are compared."""
 Complete = Callable[[Path, str], object]
 """Adds to a folder that is prepared; it is told the name that the folder will have."""
 WRITERS = 4
@@ -199,6 +201,11 @@ def merge_adapter(adapter: Path, base: str, output: Path, complete: Complete | N
         changed = checkpoint_tensors(whole, parameters, find_tensors(checkpoint.folder))
         merge_tensors(checkpoint.folder, changed, aside)
         Variant(**{**variant.__dict__, "kind": "checkpoint"}).save(aside)
+
+
+def check_tokens(model: Any) -> Tensor:
+    """Tokens from all over the vocabulary, (1, `CHECK_TOKENS`), to compare two forms of a model on."""
+    return torch.arange(CHECK_TOKENS)[None] * 7 % model.config.get_text_config().vocab_size
 
 
 def require_base(made: Path, wanted: Mapping[str, str], checkpoint: Checkpoint) -> None:

@@ -20,12 +20,11 @@ from lens_eval.base.errors import UserError
 from lens_eval.base.progress import progress
 from lens_train.checkpoint import Checkpoint, first_line
 from lens_train.decoder import find_layers, load_model
-from lens_train.export import Complete, folder_aside, require_base, require_free
+from lens_train.export import Complete, check_tokens, folder_aside, require_base, require_free
 from lens_train.files import write_tensors
 from lens_train.job import Variant
 
 ADAPTER = "adapter_model.safetensors"
-CHECK_TOKENS = 32
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class LowRank:
     left_out: int
     """Tensors that have changed and are no linear layer of a decoder layer."""
     most: float
-    """Largest difference of logits between adapter and checkpoint, float32, on `CHECK_TOKENS` tokens."""
+    """Largest difference of logits between adapter and checkpoint, float32, on `export.check_tokens`."""
     effect: float
     """Largest difference of logits between base and checkpoint."""
 
@@ -213,7 +212,7 @@ def _difference(before: Any, after: Any, folder: Path) -> tuple[float, float]:
     """Largest difference of logits: adapter against checkpoint, and base against checkpoint."""
     from peft import PeftModel
 
-    ids = torch.arange(CHECK_TOKENS)[None] * 7 % before.config.get_text_config().vocab_size
+    ids = check_tokens(before)
     wanted, plain = after(ids).logits, before(ids).logits
     try:
         own = PeftModel.from_pretrained(before, str(folder)).eval()(ids).logits

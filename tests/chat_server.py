@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import pytest
+
+from lens_eval.base import endpoint
 
 Responder = Callable[[dict[str, Any], int], Any]
 
@@ -54,6 +58,21 @@ class Server:
                 pass
 
         return Handler
+
+
+def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Responder], Server]]:
+    """Gives what starts servers, and closes them; who asks them waits hardly at all before another try."""
+    servers: list[Server] = []
+    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+    def start(respond: Responder) -> Server:
+        servers.append(Server(respond))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
 
 
 def completion(text: Any, ended: str = "stop", **more: Any) -> bytes:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from lens_eval.base.errors import UserError
-from lens_eval.commands.options import say, say_next
+from lens_eval.base.terminal import say
+from lens_eval.commands.options import say_next
 
 Base = Annotated[str, typer.Option("--model", help="The base it was trained from.")]
 Output = Annotated[Path, typer.Option("--output", help="Folder to be written.")]

@@ -32,6 +32,7 @@ from lens_train.job import Job, Variant
 from lens_train.memory import peak_memory
 
 STATE = Path("training") / "state"
+ASIDE = Path("training") / "partial"
 LOG = Path("training") / "log.jsonl"
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "lens-multilingual")
 
@@ -235,7 +236,7 @@ class Run:
                 f"training has made weights that are no finite numbers ({listed(broken)}); nothing is "
                 "written. Lower learning_rate, or set dtype=float32"
             )
-        aside = job.output / "training" / "partial"
+        aside = job.output / ASIDE
         shutil.rmtree(aside, ignore_errors=True)
         adapted = hasattr(self.model, "peft_config")
         found = self._outcome(adapted)  # before the weights are rounded to the type of the file
@@ -262,8 +263,7 @@ class Run:
             versions=versions_of(PACKAGES),
             outcome=found,
         ).save(job.output)
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.rmtree(job.output / STATE, ignore_errors=True)
+        remove_states(job.output)
 
     def _outcome(self, adapted: bool) -> dict[str, Any]:
         """Losses of the last stage and, for a checkpoint, how much of the change its file holds."""
@@ -320,6 +320,12 @@ def example_order(found: Sequence[Example], settings: TuningSettings, job: Job) 
 def data_record(data: PairData, items: Sequence[pairs.Item], counts: Mapping[str, Any]) -> dict[str, Any]:
     """The `data` entry of `variant.json`."""
     return {"name": data.path.name, "sha256": pairs.digest(items), "items": len(items), **counts}
+
+
+def remove_states(output: Path) -> None:
+    """Remove what a run resumes from. Call this only after `variant.json` is written."""
+    for folder in (ASIDE, STATE):
+        shutil.rmtree(output / folder, ignore_errors=True)
 
 
 def lora_config(settings: LoraSettings) -> Any:

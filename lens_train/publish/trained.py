@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,9 +48,8 @@ def _lacks_its_card(job: Job) -> bool:
 
 def _remove_states(output: Path) -> None:
     """Remove what a finished training would have removed itself."""
-    from lens_train.baselines.tuning import STATE
-    from lens_train.lens import remove_states
+    from lens_train import lens
+    from lens_train.baselines import tuning
 
-    remove_states(output / "training")
-    shutil.rmtree(output / STATE, ignore_errors=True)
-    shutil.rmtree(output / "training" / "partial", ignore_errors=True)
+    lens.remove_states(output / "training")
+    tuning.remove_states(output)

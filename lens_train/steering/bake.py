@@ -25,6 +25,7 @@ from lens_train.decoder import load_model
 from lens_train.export import (
     Complete,
     Place,
+    check_tokens,
     find_tensors,
     folder_aside,
     merge_tensors,
@@ -41,7 +42,6 @@ LLAMA_LIKE = ("llama", "mistral", "qwen2")
 """Families that are a Llama, but for biases and for attention windows."""
 _LLAMA_NEEDS = ("hidden_act", "max_position_embeddings", "num_key_value_heads", "rms_norm_eps")
 _NOT_LLAMA = ("sliding_window", "use_sliding_window", "max_window_layers", "layer_types")
-CHECK_TOKENS = 32
 WORDS = (
     "Don't  wait:\n\n1 234.5 km, s\u00ed.",
     "\u80af\u5c3c\u4e9a\u7684\u9996\u90fd",
@@ -52,7 +52,7 @@ WORDS = (
 
 @dataclass(frozen=True)
 class Difference:
-    """Logits of the baked checkpoint against the base under hooks, in float32, on `CHECK_TOKENS` tokens."""
+    """Logits of the baked checkpoint against the base under hooks, float32, on `export.check_tokens`."""
 
     most: float
     """Largest absolute difference."""
@@ -238,7 +238,7 @@ def _require_same_words(checkpoint: Checkpoint, folder: Path) -> None:
 def compare(folder: Path, language: str, model: str, baked: Path) -> Difference:
     """Measure how far the baked checkpoint is from the base under hooks; the two are loaded one by one."""
     base = load_model(model)
-    ids = torch.arange(CHECK_TOKENS)[None] * 7 % base.config.get_text_config().vocab_size
+    ids = check_tokens(base)
     plain = base(ids).logits
     with Steering.load(folder).on(base, language):
         hooked = base(ids).logits

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_server import BuiltIn, Responder, Server
+from chat_server import BuiltIn, Responder, Server, serving
 from in_process import Done, lens
 from task_items import write_hub_copies
 
-from lens_eval.base import endpoint
 from lens_eval.base.errors import UserError
 from lens_eval.runs.preflight import check
 from lens_eval.runs.recipe import parse_recipe
@@ -25,18 +24,8 @@ KEY = "sk-test-0123456789abcdef0123456789"
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Responder], Server]]:
     """Starts servers; the key for them is in the environment."""
-    servers: list[Server] = []
-    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-
-    def start(respond: Responder) -> Server:
-        servers.append(Server(respond))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
+    yield from serving(monkeypatch)
 
 
 def _eval(url: str, out: Path, *more: Any, tasks: str = "lens_mini_qa_zh") -> Done:

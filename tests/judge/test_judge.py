@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_server import Responder, Server, completion
+from chat_server import Responder, Server, completion, serving
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from lens_eval.base import endpoint
 from lens_eval.base.endpoint import Endpoint, Rejected, Unreachable
 from lens_eval.base.errors import UserError
 from lens_eval.commands.cli import app, main
@@ -42,17 +41,7 @@ STAMP = "2026-01-01T00-00-00.000000"
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Responder], Server]]:
-    servers: list[Server] = []
-    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-    def start(respond: Responder) -> Server:
-        servers.append(Server(respond))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
+    yield from serving(monkeypatch)
 
 
 def write_samples(
